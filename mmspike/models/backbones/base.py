@@ -1,0 +1,180 @@
+"""What every spiking backbone offers: checked input, features as data, freezing and checkpointing."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from mmspike.models.layers import repeat_time
+from mmspike.models.neurons import BaseNeuron
+
+
+def resolve_arch(arch: str | dict, settings: dict[str, dict], name: str) -> dict:
+    """Dims of an ``arch``, a preset's name or a dict with the presets' keys (those it leaves out take the first preset's)."""
+    if isinstance(arch, str):
+        # 'metaspikeformer-15m' or just '15m'
+        matches = {k: v for k, v in settings.items() if arch.lower() in (k, k.split('-', 1)[-1])}
+        if not matches:
+            raise ValueError(f"{name} has no arch '{arch}': choose one of {list(settings)}, or give a dict of dims")
+        return dict(next(iter(matches.values())))
+    default = next(iter(settings.values()))
+    unknown = set(arch) - set(default)
+    if unknown or 'dims' not in arch:
+        raise ValueError(f"{name}: an arch dict needs 'dims' and may have {sorted(default)}, got {dict(arch)}")
+    arch = default | dict(arch)
+    for key, value in default.items():
+        if isinstance(value, tuple) and len(arch[key]) != len(value):
+            raise ValueError(f"{name}: arch['{key}'] needs {len(value)} entries, as {value}, got {arch[key]}")
+    if any(not isinstance(d, int) or d < 1 for d in arch['dims']):
+        raise ValueError(f"{name}: arch['dims'] must be positive integers, got {arch['dims']}")
+    return arch
+
+
+class SpikingBackbone(BaseModule):
+    """Base of the spiking backbones.
+
+    A subclass calls ``_register_stages`` with its parts in order and gets freezing, checkpointing and features from it.
+
+    Args:
+        T: Time steps. An image is shown T times; event frames must have this T.
+        in_channels: Channels of an image or event frame.
+        out_indices: Stages whose features are returned, in this order of the network; negative ones count from the last.
+            ``'stem'`` is the first part, at stride 2.
+        temporal_output: 'mean' returns [B, C, H, W], averaged over T, for any ANN neck or head; 'keep' [T, B, C, H, W].
+        frozen_stages: 0 freezes the stem, k also the first k stages (norm statistics included); -1 freezes nothing.
+        norm_eval: Keep all norms in evaluation mode in training.
+        with_cp: Recompute blocks in the backward pass instead of storing their activations.
+        init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=…)`` loads a converted checkpoint.
+    """
+
+    #: preset name -> dims
+    arch_settings: dict[str, dict] = {}
+
+    def __init__(
+        self,
+        T: int = 4,
+        in_channels: int = 3,
+        out_indices: Sequence[int | str] = (0, 1, 2, 3),
+        temporal_output: str = 'mean',
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if isinstance(T, bool) or not isinstance(T, int) or T < 1:
+            raise ValueError(f'T must be a positive integer (time steps), got {T!r}')
+        if temporal_output not in ('mean', 'keep'):
+            raise ValueError(
+                f"temporal_output must be 'mean' ([B, C, H, W]) or 'keep' ([T, B, C, H, W]), got {temporal_output!r}"
+            )
+        self.T = T
+        self.in_channels = in_channels
+        self.temporal_output = temporal_output
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+        self._requested_indices = [out_indices] if isinstance(out_indices, (int, str)) else list(out_indices)
+
+    def _register_stages(self, stem: nn.Module, stages: Sequence[nn.Module], channels: Sequence[int], strides: Sequence[int]):
+        """Take the stem and the stages, and the channels and strides of the features after each (the stem's first)."""
+        self.stem = stem
+        self.stages = nn.ModuleList(stages)
+        n = len(self.stages)
+        indices = []
+        for i in self._requested_indices:
+            if i != 'stem' and (not isinstance(i, int) or not -n <= i < n):
+                raise ValueError(
+                    f"out_indices must be 'stem' or integers in [{-n}, {n - 1}], got {i!r} in {self._requested_indices}"
+                )
+            indices.append(0 if i == 'stem' else i % n + 1)
+        if sorted(set(indices)) != indices:
+            raise ValueError(f'out_indices must ascend without repetition, got {self._requested_indices}')
+        if not -1 <= self.frozen_stages <= n:
+            raise ValueError(f'frozen_stages must be in [-1, {n}], got {self.frozen_stages}')
+        #: position of each returned feature in [stem, *stages]
+        self._positions = tuple(indices)
+        self.out_channels = tuple(channels[i] for i in indices)
+        self.out_strides = tuple(strides[i] for i in indices)
+        if self.with_cp and any(isinstance(m, BaseNeuron) and m.stateful for m in self.modules()):
+            raise ValueError(
+                'with_cp=True runs blocks twice and cannot be used with stateful neurons: set one of them to False'
+            )
+
+    def _check_input(self, x: Tensor) -> None:
+        shape = tuple(x.shape)
+        if x.dim() not in (4, 5):
+            raise ValueError(f'expected images [B, C, H, W] or frames [T, B, C, H, W], got a tensor of shape {shape}')
+        if x.dim() == 5 and shape[0] != self.T:
+            raise ValueError(f'got frames [T, B, C, H, W] of shape {shape}: T is {shape[0]}, but the model has T={self.T}')
+        if shape[-3] != self.in_channels:
+            raise ValueError(
+                f'got input of shape {shape}: {shape[-3]} channels, but the model has in_channels={self.in_channels}'
+            )
+        if min(shape[-2:]) < 32:
+            raise ValueError(f'images must be at least 32 x 32 px, got {shape[-2]} x {shape[-1]}: enlarge or pad them')
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Features of the requested stages.
+
+        Args:
+            x: Images [B, C, H, W] or event frames [T, B, C, H, W], H and W at least 32.
+
+        Returns:
+            A tuple, one a stage in ``out_indices``: [B, C, H / stride, W / stride] (rounded up) with
+            ``temporal_output='mean'``, [T, B, C, H / stride, W / stride] with 'keep'. They are membranes, not spikes.
+        """
+        self._check_input(x)
+        # an image goes through the first convolution once and is repeated before the first neuron
+        x = self.stem[0](x.unsqueeze(0) if x.dim() == 4 else x)
+        if x.shape[0] != self.T:
+            x = repeat_time(x[0], self.T)
+        outs = []
+        for position, stage in enumerate([list(self.stem)[1:], *self.stages]):
+            if position > self._positions[-1]:
+                break
+            for block in stage:
+                x = self._run(block, x)
+            if position in self._positions:
+                outs.append(x.mean(0) if self.temporal_output == 'mean' else x)
+        return tuple(outs)
+
+    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+        if not (self.with_cp and self.training and x.requires_grad):
+            return block(x)
+        return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_statistics(block)))
+
+    def _freeze(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        for part in [self.stem, *self.stages[: self.frozen_stages]]:
+            part.eval()
+            for p in part.parameters():
+                p.requires_grad = False
+
+    def train(self, mode: bool = True) -> 'SpikingBackbone':
+        super().train(mode)
+        if mode:
+            self._freeze()
+            if self.norm_eval:
+                for m in self.modules():
+                    if isinstance(m, _BatchNorm):
+                        m.eval()
+        return self
+
+
+@contextmanager
+def frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Batch norms of ``module`` normalise as in training but leave their running statistics alone."""
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    saved = [(m.momentum, m.num_batches_tracked) for m in norms]
+    for m in norms:
+        m.momentum, m.num_batches_tracked = 0.0, m.num_batches_tracked.clone()
+    try:
+        yield
+    finally:
+        for m, (momentum, count) in zip(norms, saved, strict=True):
+            m.momentum, m.num_batches_tracked = momentum, count

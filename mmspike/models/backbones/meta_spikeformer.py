@@ -1,0 +1,248 @@
+"""Meta-SpikeFormer (Spike-driven Transformer V2, ICLR 2024, arXiv 2404.03663)."""
+
+import itertools
+import operator
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmspike.models.layers import ConvNorm, DropPath, RepConv, build_norm, fold, unfold
+from mmspike.models.neurons import build_neuron
+from mmspike.registry import MODELS
+
+from .base import SpikingBackbone, resolve_arch
+
+
+class SepConv(nn.Module):
+    """Inverted separable convolution: N - 1x1 (d to 2d) - BN - N - 7x7 depthwise - 1x1 (2d to d) - BN.
+
+    No neuron stands between the depthwise and the last convolution: they are one linear map.
+    """
+
+    def __init__(self, dim: int, neuron: dict, norm_cfg: dict) -> None:
+        super().__init__()
+        hidden = 2 * dim
+        self.neuron1 = build_neuron(neuron)
+        self.pwconv1 = ConvNorm(dim, hidden, norm_cfg=norm_cfg)
+        self.neuron2 = build_neuron(neuron)
+        self.dwconv = nn.Conv2d(hidden, hidden, 7, padding=3, groups=hidden, bias=False)
+        self.pwconv2 = ConvNorm(hidden, dim, norm_cfg=norm_cfg)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.neuron2(self.pwconv1(self.neuron1(x)))
+        return self.pwconv2(unfold(self.dwconv(fold(x)), x.shape[0]))
+
+
+class ConvBlock(nn.Module):
+    """x + SepConv(x), then x + (N - 3x3 - BN - N - 3x3 - BN)(x) with four times the width inside.
+
+    Shape:
+        [T, B, C, H, W] in and out.
+    """
+
+    def __init__(self, dim: int, neuron: dict, norm_cfg: dict, drop_path: float) -> None:
+        super().__init__()
+        self.sepconv = SepConv(dim, neuron, norm_cfg)
+        self.neuron1 = build_neuron(neuron)
+        self.conv1 = ConvNorm(dim, 4 * dim, 3, norm_cfg=norm_cfg)
+        self.neuron2 = build_neuron(neuron)
+        self.conv2 = ConvNorm(4 * dim, dim, 3, norm_cfg=norm_cfg)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.sepconv(x))
+        return x + self.drop_path(self.conv2(self.neuron2(self.conv1(self.neuron1(x)))))
+
+
+class RepConvNorm(nn.Module):
+    """RepConv and one more norm, as every branch of the attention has it."""
+
+    def __init__(self, dim: int, norm_cfg: dict) -> None:
+        super().__init__()
+        self.rep = RepConv(dim, norm_cfg)
+        self.norm = build_norm(norm_cfg, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return unfold(self.norm(fold(self.rep(x))), x.shape[0])
+
+
+class SpikeDrivenSelfAttention(nn.Module):
+    """Spike-driven self-attention (SDSA) without softmax: N - q, k, v - attention - RepConv - BN.
+
+    Each of q, k, v is N(BN(RepConv(s))) of the spikes s = N(x). With heads of width d over N tokens, per time step:
+
+    - variant 1: y = v * N(sum over tokens of q * k): a mask per channel, no product of matrices (section 3.3);
+    - variant 3: y = N(q (k^T v) / 8), threshold 0.5, linear in N;
+    - variant 4: as 3, with the scale learned as the neuron's threshold.
+
+    Args:
+        dim: Channels, a multiple of ``num_heads``.
+        num_heads: Attention heads.
+        variant: 1, 3 or 4.
+        neuron: Neuron config; the neuron on the attention takes half its threshold.
+        norm_cfg: Norm config.
+
+    Shape:
+        [T, B, C, H, W] in and out.
+    """
+
+    scale = 0.125
+
+    def __init__(self, dim: int, num_heads: int, variant: int, neuron: dict, norm_cfg: dict) -> None:
+        super().__init__()
+        if variant not in (1, 3, 4):
+            raise ValueError(f'sdsa variant must be 1, 3 or 4, got {variant}')
+        if dim % num_heads:
+            raise ValueError(f'attention width {dim} must be a multiple of num_heads={num_heads}')
+        self.num_heads = num_heads
+        self.variant = variant
+        self.neuron = build_neuron(neuron)
+        for name in ('q', 'k', 'v', 'proj'):
+            setattr(self, f'{name}_conv', RepConvNorm(dim, norm_cfg))
+        for name in ('q', 'k', 'v'):
+            setattr(self, f'{name}_neuron', build_neuron(neuron))
+        self.attn_neuron = build_neuron(neuron)
+        if hasattr(self.attn_neuron, 'v_threshold'):
+            self.attn_neuron.v_threshold *= 0.5
+        if variant == 4:
+            # A neuron of threshold th fires on y exactly when one of threshold 0.5 fires on y * 0.5 / th (rest at 0).
+            self.threshold = nn.Parameter(torch.tensor(0.5 / self.scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        T, B, C, H, W = x.shape
+        s = self.neuron(x)
+        heads = (T, B, self.num_heads, C // self.num_heads, H * W)
+        q = self.q_neuron(self.q_conv(s)).reshape(heads)
+        k = self.k_neuron(self.k_conv(s)).reshape(heads)
+        v = self.v_neuron(self.v_conv(s)).reshape(heads)
+        if self.variant == 1:
+            y = v * self.attn_neuron((q * k).sum(-1, keepdim=True))
+        else:
+            # heads are [d, N] here: q (k^T v) is the transpose of (v k^T) q
+            y = (v @ k.transpose(-2, -1)) @ q
+            y = self.attn_neuron(y * (0.5 / self.threshold if self.variant == 4 else self.scale))
+        return self.proj_conv(y.reshape(T, B, C, H, W))
+
+
+class MLP(nn.Module):
+    """N - 1x1 (d to r d) - BN - N - 1x1 (r d to d) - BN.
+
+    Shape:
+        [T, B, C, H, W] in and out.
+    """
+
+    def __init__(self, dim: int, ratio: float, neuron: dict, norm_cfg: dict) -> None:
+        super().__init__()
+        hidden = int(dim * ratio)
+        self.neuron1 = build_neuron(neuron)
+        self.fc1 = ConvNorm(dim, hidden, bias=True, norm_cfg=norm_cfg)
+        self.neuron2 = build_neuron(neuron)
+        self.fc2 = ConvNorm(hidden, dim, bias=True, norm_cfg=norm_cfg)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.neuron2(self.fc1(self.neuron1(x))))
+
+
+class TransformerBlock(nn.Module):
+    """x + SDSA(x), then x + MLP(x).
+
+    Shape:
+        [T, B, C, H, W] in and out.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, mlp_ratio: float, sdsa: int, neuron: dict, norm_cfg: dict, drop_path: float
+    ) -> None:
+        super().__init__()
+        self.attn = SpikeDrivenSelfAttention(dim, num_heads, sdsa, neuron, norm_cfg)
+        self.mlp = MLP(dim, mlp_ratio, neuron, norm_cfg)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attn(x))
+        return x + self.drop_path(self.mlp(x))
+
+
+class Downsample(nn.Module):
+    """N - 3x3 convolution - BN; the first of a network is 7x7 and has no neuron, since it sees the image.
+
+    Shape:
+        [T, B, C, H, W] -> [T, B, C', H / stride, W / stride], rounded up.
+    """
+
+    def __init__(self, in_dim: int, dim: int, stride: int, neuron: dict | None, norm_cfg: dict) -> None:
+        super().__init__()
+        self.neuron = nn.Identity() if neuron is None else build_neuron(neuron)
+        self.conv = ConvNorm(in_dim, dim, 7 if neuron is None else 3, stride, bias=True, norm_cfg=norm_cfg)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.neuron(x))
+
+
+def _settings(*dims: int) -> dict:
+    return dict(dims=dims, depths=(1, 1, 2, 6, 2), num_heads=8, mlp_ratio=4)
+
+
+@MODELS.register_module()
+class MetaSpikeFormer(SpikingBackbone):
+    """Meta-SpikeFormer backbone: two convolutional and two transformer stages on membrane shortcuts.
+
+    Stem: 7x7 stride 2 and a ConvBlock at width d0 / 2. Stages: ConvBlocks at d0 (stride 4) and d1 (8), transformer blocks
+    at d2 (16) and d3 (still 16: the last downsampling has stride 1).
+
+    Args:
+        arch: 'metaspikeformer-15m', '-31m', '-55m' (the prefix may be left out), or a dict with ``dims`` (d0 to d3) and
+            optionally ``depths`` (blocks of stem and stages, default (1, 1, 2, 6, 2)), ``num_heads`` 8, ``mlp_ratio`` 4.
+        T: Time steps.
+        in_channels: Channels of the input: 3 for images, 2 for event frames of two polarities.
+        strides: Of the five downsampling convolutions; smaller ones suit small images.
+        sdsa: Variant of the spike-driven self-attention, 1, 3 or 4.
+        neuron: Neuron config, see :func:`mmspike.models.neurons.build_neuron`.
+        norm_cfg: Norm config.
+        drop_path_rate: Stochastic depth of the last block; it grows linearly from 0. (Published code builds it and never
+            applies it; here it works, hence the default 0.)
+        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, init_cfg: See :class:`SpikingBackbone`.
+
+    Shape:
+        Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels
+        and strides are ``out_channels`` and ``out_strides``: 4, 8, 16, 16 by default.
+    """
+
+    arch_settings = {
+        'metaspikeformer-15m': _settings(64, 128, 256, 360),
+        'metaspikeformer-31m': _settings(96, 192, 384, 480),
+        'metaspikeformer-55m': _settings(128, 256, 512, 640),
+    }
+
+    def __init__(
+        self,
+        arch: str | dict = 'metaspikeformer-15m',
+        T: int = 4,
+        in_channels: int = 3,
+        strides: Sequence[int] = (2, 2, 2, 2, 1),
+        sdsa: int = 3,
+        neuron: dict | None = None,
+        norm_cfg: dict | None = None,
+        drop_path_rate: float = 0.0,
+        **kwargs,
+    ) -> None:
+        super().__init__(T=T, in_channels=in_channels, **kwargs)
+        arch = resolve_arch(arch, self.arch_settings, type(self).__name__)
+        neuron = neuron or dict(type='LIF', tau=2.0)
+        norm_cfg = norm_cfg or dict(type='BN')
+        if len(strides) != 5:
+            raise ValueError(f'strides needs 5 entries, one a downsampling convolution, got {strides}')
+        widths = [arch['dims'][0] // 2, *arch['dims']]
+        rates = iter(torch.linspace(0, drop_path_rate, sum(arch['depths'])).tolist())
+
+        parts: list[nn.Sequential] = []
+        for i, (dim, depth, stride) in enumerate(zip(widths, arch['depths'], strides, strict=True)):
+            down = Downsample(widths[i - 1] if i else in_channels, dim, stride, neuron if i else None, norm_cfg)
+            if i < 3:
+                blocks = [ConvBlock(dim, neuron, norm_cfg, next(rates)) for _ in range(depth)]
+            else:
+                heads, ratio = arch['num_heads'], arch['mlp_ratio']
+                blocks = [TransformerBlock(dim, heads, ratio, sdsa, neuron, norm_cfg, next(rates)) for _ in range(depth)]
+            parts.append(nn.Sequential(down, *blocks))
+        self._register_stages(parts[0], parts[1:], widths, list(itertools.accumulate(strides, operator.mul)))

@@ -1,0 +1,131 @@
+"""Checkpoints of the authors' own code: their names, and what to say when a checkpoint does not fit."""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mmspike.registry import MODELS
+
+# The authors' name of a block -> its place in a backbone of ours.
+_PLACES = {
+    r'downsample1_1': 'stem.0',
+    r'ConvBlock1_1\.(\d+)': 'stem.{}',
+    r'downsample1_2': 'stages.0.0',
+    r'ConvBlock1_2\.(\d+)': 'stages.0.{}',
+    r'downsample2': 'stages.1.0',
+    r'ConvBlock2_1\.0': 'stages.1.1',
+    r'ConvBlock2_2\.0': 'stages.1.2',
+    r'downsample3': 'stages.2.0',
+    r'block3\.(\d+)': 'stages.2.{}',
+    r'downsample4': 'stages.3.0',
+    r'block4\.(\d+)': 'stages.3.{}',
+}
+# The authors' name of a layer within its block -> ours.
+_LAYERS = {
+    'encode_conv': 'conv.conv',
+    'encode_bn': 'conv.norm',
+    'Conv.pwconv1': 'sepconv.pwconv1.conv',
+    'Conv.bn1': 'sepconv.pwconv1.norm',
+    'Conv.dwconv': 'sepconv.dwconv',
+    'Conv.pwconv2': 'sepconv.pwconv2.conv',
+    'Conv.bn2': 'sepconv.pwconv2.norm',
+    'conv1': 'conv1.conv',
+    'bn1': 'conv1.norm',
+    'conv2': 'conv2.conv',
+    'bn2': 'conv2.norm',
+    'mlp.fc1_conv': 'mlp.fc1.conv',
+    'mlp.fc1_bn': 'mlp.fc1.norm',
+    'mlp.fc2_conv': 'mlp.fc2.conv',
+    'mlp.fc2_bn': 'mlp.fc2.norm',
+}
+for _x in ('q', 'k', 'v', 'proj'):
+    _LAYERS |= {
+        f'attn.{_x}_conv.0.body.0': f'attn.{_x}_conv.rep.conv1',
+        f'attn.{_x}_conv.0.body.1.bn': f'attn.{_x}_conv.rep.norm1',
+        f'attn.{_x}_conv.0.body.2.0': f'attn.{_x}_conv.rep.dwconv',
+        f'attn.{_x}_conv.0.body.2.1': f'attn.{_x}_conv.rep.conv2',
+        f'attn.{_x}_conv.0.body.2.2': f'attn.{_x}_conv.rep.norm2',
+        f'attn.{_x}_conv.1': f'attn.{_x}_conv.norm',
+    }
+_HEADS = {'head': 'head.fc', 'head_kd': 'head.fc_kd'}
+
+
+def official_key(key: str) -> str | None:
+    """Our classifier's name for a name of the authors', or None if it is none of theirs."""
+    name, _, leaf = key.removeprefix('module.').removeprefix('backbone.').rpartition('.')
+    if name in _HEADS:
+        return f'{_HEADS[name]}.{leaf}'
+    for pattern, place in _PLACES.items():
+        if (match := re.match(pattern + r'\.', name)) and (layer := _LAYERS.get(name[match.end() :])):
+            # a stage's downsampling is its item 0, so that the authors' block i is item i + 1
+            return f'backbone.{place.format(*(int(i) + 1 for i in match.groups()))}.{layer}.{leaf}'
+    return None
+
+
+def convert_official(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """A state dict in the authors' names in those of a classifier of ours (``backbone.…``, ``head.…``).
+
+    Values do not change; the 1-D convolutions of the MLPs become 1x1 convolutions. Names that are ours already stay, so a
+    second conversion changes nothing.
+
+    Args:
+        state_dict: Theirs, of a classifier or a backbone, with or without the prefix ``module.`` or ``backbone.``.
+
+    Returns:
+        The converted state dict, and the keys it drops because they are neither the authors' nor ours.
+    """
+    converted, dropped = {}, []
+    for key, value in state_dict.items():
+        new = official_key(key)
+        if new is None and re.match(r'(backbone\.(stem|stages)|head\.fc(_kd)?)\.', key):
+            new = key
+        if new is None:
+            dropped.append(key)
+            continue
+        converted[new] = value.unsqueeze(-1) if '.mlp.' in new and value.dim() == 3 else value
+    return converted, dropped
+
+
+def shapes_of(state_dict: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {k: tuple(v.shape) for k, v in state_dict.items()}
+
+
+def infer_arch(state_dict: Mapping[str, Tensor]) -> tuple[str, dict] | None:
+    """Backbone type and arch dict that a converted state dict was made from; None if it is of no known network."""
+    widths = [state_dict.get(f'backbone.{p}.0.conv.conv.weight') for p in ('stages.0', 'stages.1', 'stages.2', 'stages.3')]
+    if any(w is None for w in widths):
+        return None
+    parts = ['stem', *(f'stages.{i}' for i in range(4))]
+    blocks = [
+        {k.removeprefix(f'backbone.{p}.').split('.')[0] for k in state_dict if k.startswith(f'backbone.{p}.')} for p in parts
+    ]
+    arch = dict(dims=tuple(len(w) for w in widths), depths=tuple(len(b) - 1 for b in blocks))
+    return 'MetaSpikeFormer', arch
+
+
+def explain_mismatch(model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
+    """Every missing, unexpected and mis-shaped key of a converted ``state_dict`` against ``model``; empty if it fits."""
+    want, got = shapes_of(model.state_dict()), shapes_of(state_dict)
+    lines = [f'missing: {k} {want[k]}' for k in want if k not in got]
+    lines += [f'unexpected: {k} {got[k]}' for k in got if k not in want]
+    lines += [
+        f'shape: {k} is {got[k]} in the checkpoint and {want[k]} in the model' for k in want if k in got and got[k] != want[k]
+    ]
+    if lines:
+        lines.append(f'nearest preset: {nearest_preset(state_dict)}')
+    return '\n'.join(lines)
+
+
+def nearest_preset(state_dict: Mapping[str, Tensor]) -> str:
+    """The preset of a registered backbone that shares the most shapes with a converted state dict, and how many."""
+    got = {(k.removeprefix('backbone.'), s) for k, s in shapes_of(state_dict).items() if k.startswith('backbone.')}
+    best = (-1, '')
+    for name, cls in MODELS.module_dict.items():
+        for arch in getattr(cls, 'arch_settings', {}):
+            with torch.device('meta'):
+                want = set(shapes_of(cls(arch=arch).state_dict()).items())
+            text = f"mmspike.{name}(arch='{arch}'), {len(got & want)} of {len(got)} backbone entries fit"
+            best = max(best, (len(got & want) - len(want - got), text))
+    return best[1]

@@ -1,0 +1,63 @@
+"""Spiking linear classification head."""
+
+from mmpretrain.models.heads import ClsHead
+from torch import Tensor, nn
+
+from mmspike.models.neurons import build_neuron
+from mmspike.registry import MODELS
+
+
+@MODELS.register_module()
+class SpikingLinearClsHead(ClsHead):
+    """Mean over H and W, neuron, linear, mean over T.
+
+    With ``distilled=True`` a second linear layer reads the same spikes: in training the head returns both outputs, in
+    evaluation their average (Spike-driven Transformer V2, arXiv 2404.03663).
+
+    Args:
+        num_classes: Number of classes.
+        in_channels: Channels of the last feature.
+        neuron: Neuron config.
+        distilled: Whether there is a distillation output.
+        loss, topk, cal_acc, init_cfg: As mmpretrain's ``ClsHead``; the default init is truncated normal 0.02, bias 0.
+
+    Shape:
+        A tuple whose last item is [T, B, C, H, W] (a backbone with ``temporal_output='keep'``) -> logits [B, num_classes].
+    """
+
+    def __init__(
+        self, num_classes: int, in_channels: int, neuron: dict | None = None, distilled: bool = False, init_cfg=None, **kwargs
+    ) -> None:
+        super().__init__(init_cfg=init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0), **kwargs)
+        if num_classes < 1:
+            raise ValueError(f'num_classes must be positive, got {num_classes}')
+        self.neuron = build_neuron(neuron or dict(type='LIF', tau=2.0))
+        self.fc = nn.Linear(in_channels, num_classes)
+        self.fc_kd = nn.Linear(in_channels, num_classes) if distilled else None
+
+    def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
+        """Spikes [T, B, C] that the classifier reads."""
+        x = feats[-1]
+        if x.dim() != 5:
+            raise ValueError(
+                f'expected features [T, B, C, H, W], got shape {tuple(x.shape)}: set temporal_output="keep" in the backbone'
+            )
+        return self.neuron(x.mean((3, 4)))
+
+    def forward(self, feats: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits [B, num_classes]; for a distilled head in training the pair (classes, distillation)."""
+        spikes = self.pre_logits(feats)
+        logits = self.fc(spikes).mean(0)
+        if self.fc_kd is None:
+            return logits
+        logits_kd = self.fc_kd(spikes).mean(0)
+        return (logits, logits_kd) if self.training else (logits + logits_kd) / 2
+
+    def loss(self, feats: tuple[Tensor, ...], data_samples: list, **kwargs) -> dict:
+        """Classification loss; a distilled head learns the same labels in both outputs when it has no teacher."""
+        if self.fc_kd is None:
+            return super().loss(feats, data_samples, **kwargs)
+        logits, logits_kd = self(feats)
+        losses = self._get_loss(logits, data_samples, **kwargs)
+        losses['loss_kd'] = self._get_loss(logits_kd, data_samples, **kwargs)['loss']
+        return losses

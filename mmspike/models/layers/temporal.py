@@ -1,0 +1,45 @@
+"""Time as part of the batch: every layer but a neuron or an attention sees [T*B, ...]."""
+
+import torch
+from torch import Tensor, nn
+
+
+def fold(x: Tensor) -> Tensor:
+    """[T, B, ...] -> [T*B, ...], a view."""
+    return x.flatten(0, 1)
+
+
+def unfold(x: Tensor, T: int) -> Tensor:
+    """[T*B, ...] -> [T, B, ...], a view. B may be 0."""
+    return x.unflatten(0, (T, x.shape[0] // T))
+
+
+def repeat_time(x: Tensor, T: int) -> Tensor:
+    """[B, ...] -> [T, B, ...]: the same values at every step, without a copy."""
+    return x.unsqueeze(0).expand(T, *x.shape)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (arXiv 1603.09382): in training, drops a sample's branch at all T steps at once.
+
+    Args:
+        p: Probability to drop, in [0, 1). Kept samples are scaled by 1 / (1 - p).
+
+    Shape:
+        [T, B, ...] in and out.
+    """
+
+    def __init__(self, p: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f'drop path probability must be in [0, 1), got {p}')
+        self.p = float(p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.p == 0 or not self.training:
+            return x
+        keep = torch.rand(1, x.shape[1], *[1] * (x.dim() - 2), device=x.device) >= self.p
+        return x * (keep.to(x.dtype) / (1 - self.p))
+
+    def extra_repr(self) -> str:
+        return f'p={self.p}'

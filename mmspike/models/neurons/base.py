@@ -1,0 +1,65 @@
+"""What all neurons share: the layout, and the membrane that ``stateful=True`` keeps between calls."""
+
+import torch
+from torch import Tensor, nn
+
+from mmspike.registry import MODELS
+
+
+class BaseNeuron(nn.Module):
+    """A neuron layer on [T, B, ...]: by default every forward is one sample and starts from rest.
+
+    Args:
+        stateful: Keep the membrane (detached) between calls, for streams. ``reset`` drops it; ``mmspike.SpikeResetHook``
+            calls that before every iteration. The state is no part of the state dict.
+
+    Shape:
+        [T, B, ...] in and out, elementwise but for the recursion over T.
+    """
+
+    def __init__(self, stateful: bool = False) -> None:
+        super().__init__()
+        self.stateful = stateful
+        self.v: Tensor | None = None
+
+    def reset(self) -> None:
+        """Forget the membrane: the next call starts from rest."""
+        self.v = None
+
+    def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Output [T, B, ...] and last membrane [B, ...] for the input ``x`` and the starting membrane ``v`` (None: rest)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, ...] membrane input -> [T, B, ...] spikes of the same dtype."""
+        if not self.stateful:
+            return self.step(x, None)[0]
+        if self.v is not None and self.v.shape != x.shape[1:]:
+            raise ValueError(
+                f'this {type(self).__name__} keeps a membrane of shape {tuple(self.v.shape)} from its last call and got '
+                f'input {tuple(x.shape)} ([T, B, ...]): call reset() between samples, or use mmspike.SpikeResetHook'
+            )
+        out, v = self.step(x, None if self.v is None else self.v.to(x.device))
+        self.v = None if v is None else v.detach()
+        return out
+
+
+def build_neuron(cfg: dict) -> nn.Module:
+    """A neuron from its config: ``dict(type='LIF', tau=2.0)``, or any elementwise module of mmengine's registry ('ReLU').
+
+    The name is looked up in this package first, whatever the default scope is, so it needs no prefix.
+    """
+    if 'type' not in cfg:
+        raise KeyError(f'a neuron config needs a type, for example dict(type="LIF"), got {cfg}')
+    kwargs = dict(cfg)
+    name = kwargs.pop('type')
+    cls = MODELS.get(name) if isinstance(name, str) else name
+    if cls is None:
+        known = sorted(k for k, c in MODELS.module_dict.items() if issubclass(c, BaseNeuron))
+        raise KeyError(f"neuron type '{name}' is unknown: choose one of {known}, or an activation of mmcv such as 'ReLU'")
+    return cls(**kwargs)
+
+
+def membrane_dtype(x: Tensor) -> torch.dtype:
+    """Membranes are at least float32: half precision shifts spikes."""
+    return torch.promote_types(x.dtype, torch.float32)

@@ -1,0 +1,18 @@
+"""Child registries of mmengine's, scope ``mmspike``.
+
+A type is found from any host's config by its prefixed name, for example ``type='mmspike.MetaSpikeFormer'``; a bare name is
+looked up in the host's own registry and is not found.
+"""
+
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry
+
+MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmspike', locations=['mmspike.models'])
+DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mmspike', locations=['mmspike.datasets'])
+TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope='mmspike', locations=['mmspike.datasets'])
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmspike', locations=['mmspike.engine'])
+FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS, scope='mmspike', locations=['mmspike.engine'])

@@ -1,0 +1,126 @@
+"""Check that our networks are the authors' functions, on stored outputs and gradients of their own code.
+
+Runs every case (NAME.json and NAME.npz) of a folder: builds the network from the case's ``config``, fills it with the
+weights that follow from the authors' names, converted by the code that converts their checkpoints, and compares logits,
+features, loss and gradients in float64 and logits in float32. Exit code 1 when one is off.
+"""
+
+import argparse
+import json
+import sys
+import zlib
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmspike.models.backbones.official import convert_official, explain_mismatch, official_key
+from mmspike.registry import MODELS
+
+FEATURES = ('conv1_1', 'stage1', 'stage2', 'stage3', 'stage4')
+# Largest difference allowed. Stored features and gradients are float32, hence their limits; all but logits are relative.
+LIMITS = dict(logits64=1e-6, logits32=1e-4, features=1e-5, loss=1e-6, gradients=1e-6)
+
+
+def reference_value(key: str, shape: list[int]) -> np.ndarray:
+    """Weight of a reference network: drawn with a seed that is the CRC-32 of its name."""
+    if key.endswith('num_batches_tracked'):
+        return np.zeros(shape, np.int64)
+    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    if key.endswith('running_mean'):
+        return rng.normal(0.0, 0.2, shape)
+    if key.endswith('running_var'):
+        return rng.uniform(0.5, 1.5, shape)
+    if len(shape) >= 2:
+        return rng.normal(0.0, np.sqrt(2.0 / np.prod(shape[1:])), shape)
+    if key.endswith('bias'):
+        return rng.normal(0.0, 0.2, shape)
+    return rng.uniform(0.5, 1.5, shape)
+
+
+def build_network(config: dict) -> nn.ModuleDict | None:
+    """Backbone (all features) and head of a case's config; None for a family that is not supported."""
+    family = config['family']
+    if family not in MODELS.module_dict:
+        return None
+    arch = {k: config[k] for k in ('dims', 'depths', 'num_heads', 'mlp_ratio') if k in config}
+    neuron = dict(type='LIF', tau=2.0)
+    backbone = MODELS.get(family)(
+        arch=arch, T=config['T'], neuron=neuron, out_indices=('stem', 0, 1, 2, 3), temporal_output='keep'
+    )
+    head = MODELS.get('SpikingLinearClsHead')(
+        config['num_classes'], arch['dims'][-1], neuron=neuron, distilled=config.get('distilled', False)
+    )
+    return nn.ModuleDict(dict(backbone=backbone, head=head)).eval()
+
+
+def relative(ours: Tensor, theirs: np.ndarray) -> float:
+    """Largest difference over the largest magnitude."""
+    theirs = torch.from_numpy(theirs).double()
+    return ((ours.double() - theirs).abs().max() / theirs.abs().max().clamp(min=1e-12)).item()
+
+
+def compare(case: dict, arrays: dict[str, np.ndarray], model: nn.ModuleDict) -> dict[str, float]:
+    """Largest difference of each kind in LIMITS between a case and the network built for it."""
+    weights = {k: torch.from_numpy(reference_value(k, s)) for k, s in case['manifest'].items()}
+    converted, dropped = convert_official(weights)
+    problems = explain_mismatch(model, converted) + ''.join(f'\ndropped: {k}' for k in dropped)
+    if problems:
+        raise ValueError(f'the reference weights do not fit:\n{problems}')
+    image = torch.from_numpy(np.random.default_rng(case['input_seed']).normal(0.0, 1.0, case['input_shape']))
+    logits = torch.from_numpy(arrays['logits'])
+
+    model = model.double()
+    model.load_state_dict(converted, strict=True)
+    features = model['backbone'](image)
+    out = model['head'](features)
+    loss = 0.5 * (out**2).sum()
+    loss.backward()
+    diffs = dict(logits64=(out - logits).abs().max().item(), features=0.0, gradients=0.0)
+    diffs['loss'] = abs(loss.item() - case['loss']) / abs(case['loss'])
+    for name, feature in zip(FEATURES, features, strict=True):
+        theirs = arrays[f'feature/{name}']
+        diffs['features'] = max(diffs['features'], relative(feature.reshape(theirs.shape), theirs))
+    grads = {k: p.grad for k, p in model.named_parameters()}
+    for key, norm in case['grad_norm'].items():
+        ours = grads[official_key(key)].norm().item()
+        diffs['gradients'] = max(diffs['gradients'], abs(ours - norm) / max(norm, 1e-12))
+    for key in (k for k in arrays if k.startswith('grad/')):
+        ours = grads[official_key(key.removeprefix('grad/'))]
+        diffs['gradients'] = max(diffs['gradients'], relative(ours.reshape(arrays[key].shape), arrays[key]))
+
+    with torch.no_grad():
+        model = model.float()
+        diffs['logits32'] = (model['head'](model['backbone'](image.float())) - logits).abs().max().item()
+    return diffs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('folder', type=Path, help='folder of cases, each NAME.json and NAME.npz')
+    args = parser.parse_args()
+    cases = sorted(args.folder.glob('*.json'))
+    if not cases:
+        raise SystemExit(f'{args.folder}: found no case (NAME.json with NAME.npz)')
+    failed = 0
+    for path in cases:
+        case = json.loads(path.read_text())
+        model = build_network(case['config'])
+        if model is None:
+            print(f'{path.stem}: unsupported, there is no {case["config"]["family"]} here')
+            continue
+        with np.load(path.with_suffix('.npz')) as arrays:
+            diffs = compare(case, dict(arrays), model)
+        # written so that NaN is off, too
+        off = [k for k, limit in LIMITS.items() if not diffs[k] <= limit]
+        failed += bool(off)
+        text = '  '.join(f'{k} {diffs[k]:.1e}' for k in LIMITS)
+        print(f'{path.stem}: {"off in " + ", ".join(off) if off else "same"}  {text}', flush=True)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == '__main__':
+    main()

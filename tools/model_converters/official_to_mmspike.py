@@ -1,0 +1,78 @@
+"""Convert a checkpoint of the authors' code to one that mmspike's configs load.
+
+The result holds tensors only and loads with ``torch.load(..., weights_only=True)``. A classifier loads it as it is, another
+model's backbone by ``init_cfg=dict(type='Pretrained', checkpoint=DST, prefix='backbone.')``.
+"""
+
+import argparse
+import os
+import pickle
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+from torch import nn
+
+from mmspike.models.backbones.official import convert_official, explain_mismatch, infer_arch, nearest_preset
+from mmspike.registry import MODELS
+
+
+def load_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+    """The state dict of a checkpoint file, which may hold it bare or under 'model', 'state_dict' or 'module'."""
+    try:
+        # the authors' classification checkpoints carry their command line
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError:
+        raise SystemExit(f'{path}: no such file') from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as e:
+        raise SystemExit(f'{path}: not a checkpoint of tensors that can be read without running its code: {e}') from None
+    for key in ('model', 'state_dict', 'module'):
+        if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
+            checkpoint = checkpoint[key]
+            break
+    if not isinstance(checkpoint, dict) or not any(isinstance(v, torch.Tensor) for v in checkpoint.values()):
+        raise SystemExit(f'{path}: found no state dict (looked at the top and under model, state_dict, module)')
+    return {k: v for k, v in checkpoint.items() if isinstance(v, torch.Tensor)}
+
+
+def expected_model(state_dict: dict[str, torch.Tensor], arch: str | None) -> nn.ModuleDict:
+    """A backbone and a classifier, on the meta device, as the converted ``state_dict`` should fit."""
+    inferred = infer_arch(state_dict)
+    if inferred is None:
+        raise SystemExit(f'the checkpoint is of no network known here; nearest preset: {nearest_preset(state_dict)}')
+    name, dims = inferred
+    with torch.device('meta'):
+        model = nn.ModuleDict(dict(backbone=MODELS.get(name)(arch=arch or dims)))
+        if 'head.fc.weight' in state_dict:
+            num_classes, channels = state_dict['head.fc.weight'].shape
+            model['head'] = MODELS.get('SpikingLinearClsHead')(
+                num_classes, channels, distilled='head.fc_kd.weight' in state_dict
+            )
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('src', type=Path, help='checkpoint of the authors')
+    parser.add_argument('dst', type=Path, help='where to write the converted one')
+    parser.add_argument('--arch', help='preset it must fit, for example metaspikeformer-15m; default: as its shapes say')
+    args = parser.parse_args()
+
+    converted, dropped = convert_official(load_checkpoint(args.src))
+    for key in dropped:
+        print(f'dropped: {key}')
+    problems = explain_mismatch(expected_model(converted, args.arch), converted)
+    if problems:
+        raise SystemExit(f'{args.src} does not fit:\n{problems}')
+    args.dst.parent.mkdir(parents=True, exist_ok=True)
+    temporary = args.dst.with_name(args.dst.name + '.tmp')
+    torch.save(dict(state_dict=converted), temporary)
+    os.replace(temporary, args.dst)
+    print(f'{args.dst}: {len(converted)} entries, {nearest_preset(converted)}; {len(dropped)} dropped')
+
+
+if __name__ == '__main__':
+    main()
