@@ -68,9 +68,7 @@ class SpikingBackbone(BaseModule):
         if isinstance(T, bool) or not isinstance(T, int) or T < 1:
             raise ValueError(f'T must be a positive integer (time steps), got {T!r}')
         if temporal_output not in ('mean', 'keep'):
-            raise ValueError(
-                f"temporal_output must be 'mean' ([B, C, H, W]) or 'keep' ([T, B, C, H, W]), got {temporal_output!r}"
-            )
+            raise ValueError(f"temporal_output must be 'mean' or 'keep', got {temporal_output!r}")
         self.T = T
         self.in_channels = in_channels
         self.temporal_output = temporal_output
@@ -111,9 +109,7 @@ class SpikingBackbone(BaseModule):
         if x.dim() == 5 and shape[0] != self.T:
             raise ValueError(f'got frames [T, B, C, H, W] of shape {shape}: T is {shape[0]}, but the model has T={self.T}')
         if shape[-3] != self.in_channels:
-            raise ValueError(
-                f'got input of shape {shape}: {shape[-3]} channels, but the model has in_channels={self.in_channels}'
-            )
+            raise ValueError(f'got input of shape {shape}: the model has in_channels={self.in_channels}, not {shape[-3]}')
         if min(shape[-2:]) < 32:
             raise ValueError(f'images must be at least 32 x 32 px, got {shape[-2]} x {shape[-1]}: enlarge or pad them')
 

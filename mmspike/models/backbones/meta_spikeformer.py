@@ -4,6 +4,7 @@ import itertools
 import operator
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -234,7 +235,7 @@ class MetaSpikeFormer(SpikingBackbone):
         if len(strides) != 5:
             raise ValueError(f'strides needs 5 entries, one a downsampling convolution, got {strides}')
         widths = [arch['dims'][0] // 2, *arch['dims']]
-        rates = iter(torch.linspace(0, drop_path_rate, sum(arch['depths'])).tolist())
+        rates = iter(np.linspace(0, drop_path_rate, sum(arch['depths'])).tolist())
 
         parts: list[nn.Sequential] = []
         for i, (dim, depth, stride) in enumerate(zip(widths, arch['depths'], strides, strict=True)):

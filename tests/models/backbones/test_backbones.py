@@ -1,0 +1,194 @@
+"""What every registered backbone must do."""
+
+import copy
+
+import pytest
+import torch
+
+from mmspike.models.backbones import SpikingBackbone
+from mmspike.registry import MODELS
+
+# name -> a small instance of it, with a threshold at which all of it fires, and not always: a layer whose input is constant has batch
+# norms without variance, and gradients that explode through them
+SMALL = dict(
+    MetaSpikeFormer=dict(arch=dict(dims=(16, 16, 32, 48), num_heads=2), T=2, neuron=dict(type='LIF', v_threshold=0.45)),
+)
+
+
+def small(name, **kwargs):
+    torch.manual_seed(1)
+    return MODELS.get(name)(**(SMALL[name] | kwargs))
+
+
+def backbones():
+    MODELS.import_from_location()
+    return [k for k, cls in MODELS.module_dict.items() if isinstance(cls, type) and issubclass(cls, SpikingBackbone)]
+
+
+@pytest.fixture(params=backbones())
+def name(request):
+    return request.param
+
+
+def images(size=(64, 64), batch=2):
+    return torch.randn(batch, 3, *size)
+
+
+def test_every_backbone_has_a_small_instance():
+    assert set(backbones()) == set(SMALL)
+
+
+@pytest.mark.parametrize('size', [(64, 64), (33, 50), (32, 47)])
+@pytest.mark.parametrize('temporal_output', ['mean', 'keep'])
+def test_shapes_and_strides_as_declared(name, size, temporal_output):
+    model = small(name, temporal_output=temporal_output).eval()
+    with torch.no_grad():
+        feats = model(images(size))
+    assert len(feats) == len(model.out_channels) == len(model.out_strides) == 4
+    for feat, channels, stride in zip(feats, model.out_channels, model.out_strides, strict=True):
+        shape = (2, channels, -(-size[0] // stride), -(-size[1] // stride))
+        assert feat.shape == (shape if temporal_output == 'mean' else (model.T, *shape))
+        assert feat.isfinite().all()
+
+
+def test_mean_is_the_mean_of_keep(name):
+    x = images()
+    with torch.no_grad():
+        mean, keep = (small(name, temporal_output=m).eval()(x) for m in ('mean', 'keep'))
+    for a, b in zip(mean, keep, strict=True):
+        torch.testing.assert_close(a, b.mean(0))
+
+
+def test_every_parameter_gets_a_gradient(name):
+    model = small(name)
+    loss = sum((f * torch.randn_like(f)).sum() for f in model(images((96, 96))))
+    loss.backward()
+    without = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
+    # a bias before a batch norm has the gradient 0, exactly so only by luck
+    assert not [k for k in without if not k.endswith('conv.bias')]
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_second_sample_is_unaffected_by_the_first(name):
+    model = small(name).eval()
+    a, b = images(), images()
+    with torch.no_grad():
+        alone = model(b)
+        model(a)
+        after = model(b)
+        together = model(torch.cat([a, b]))
+    for x, y, z in zip(alone, after, together, strict=True):
+        assert torch.equal(x, y)
+        torch.testing.assert_close(x, z[2:], rtol=1e-4, atol=1e-4)
+
+
+def test_image_equals_repeated_frames(name):
+    # in float64, so that rounding flips no spike
+    model = small(name).double()
+    x = images().double()
+    frames = x.unsqueeze(0).repeat(model.T, 1, 1, 1, 1)
+    other = copy.deepcopy(model)
+    for mode in (True, False):
+        for a, b in zip(model.train(mode)(x), other.train(mode)(frames), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_event_frames_with_two_channels(name):
+    model = small(name, in_channels=2)
+    feats = model(torch.randn(model.T, 3, 2, 40, 40))
+    assert feats[0].shape[0] == 3
+
+
+def test_out_indices(name):
+    x = images()
+    every = small(name, out_indices=('stem', 0, 1, 2, 3)).eval()
+    some = small(name, out_indices=(1, -1)).eval()
+    some.load_state_dict(every.state_dict(), strict=True)
+    assert (every.out_strides[2], every.out_strides[4]) == some.out_strides
+    assert (every.out_channels[2], every.out_channels[4]) == some.out_channels
+    with torch.no_grad():
+        for a, b in zip(some(x), [every(x)[i] for i in (2, 4)], strict=True):
+            assert torch.equal(a, b)
+
+
+def test_checkpointing_changes_nothing(name):
+    plain = small(name)
+    recomputed = small(name, with_cp=True)
+    x = images()
+    for model in (plain, recomputed):
+        sum(f.square().sum() for f in model(x)).backward()
+    for (k, p), q in zip(plain.named_parameters(), recomputed.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, msg=lambda m, k=k: f'{k}: {m}')
+    # running statistics are updated once, not once more in the recomputation
+    for (k, a), b in zip(plain.state_dict().items(), recomputed.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, msg=lambda m, k=k: f'{k}: {m}')
+
+
+def test_frozen_stages_and_norm_eval(name):
+    model = small(name, frozen_stages=2).train()
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
+    sum(f.square().sum() for f in model(images())).backward()
+    optimizer.step()
+    after = model.state_dict()
+    frozen = [k for k in after if k.startswith(('stem.', 'stages.0.', 'stages.1.'))]
+    assert frozen
+    assert all(torch.equal(before[k], after[k]) for k in frozen)
+    assert any(not torch.equal(before[k], after[k]) for k in after if k.startswith('stages.2.'))
+
+    model = small(name, norm_eval=True).train()
+    before = copy.deepcopy(model.state_dict())
+    model(images())
+    after = model.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in after if 'running' in k)
+
+
+def test_drop_path_works(name):
+    x = images(batch=4)
+    model = small(name, drop_path_rate=0.5).train()
+    assert not torch.equal(model(x)[-1], model(x)[-1])
+    assert torch.equal(model.eval()(x)[-1], model(x)[-1])
+
+
+def test_presets_build(name):
+    cls = MODELS.get(name)
+    for arch in cls.arch_settings:
+        with torch.device('meta'):
+            model = cls(arch=arch)
+        assert len(model.out_channels) == 4
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'message'),
+    [
+        (dict(arch='huge'), "no arch 'huge': choose one of"),
+        (dict(arch=dict(dims=(16, 32, 48))), 'needs 4 entries'),
+        (dict(arch=dict(dims=(16, 32, 48, 0))), 'positive integers'),
+        (dict(arch=dict(dim=(16, 32, 48, 64))), "needs 'dims'.*dim"),
+        (dict(T=0), 'T must be a positive integer.*0'),
+        (dict(T=1.5), 'T must be a positive integer.*1.5'),
+        (dict(temporal_output='sum'), "'mean' or 'keep'.*'sum'"),
+        (dict(out_indices=(0, 4)), 'got 4'),
+        (dict(out_indices=(2, 1)), 'ascend'),
+        (dict(frozen_stages=5), r'\[-1, 4\], got 5'),
+        (dict(strides=(2, 2)), 'strides needs 5'),
+        (dict(with_cp=True, neuron=dict(type='LIF', stateful=True)), 'stateful'),
+    ],
+)
+def test_bad_arguments(name, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        small(name, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ('shape', 'message'),
+    [
+        ((2, 1, 64, 64), 'in_channels=3, not 1'),
+        ((3, 2, 3, 64, 64), 'T is 3, but the model has T='),
+        ((2, 3, 31, 64), 'at least 32 x 32 px, got 31 x 64'),
+        ((3, 64, 64), r'frames \[T, B, C, H, W\], got a tensor of shape \(3, 64, 64\)'),
+    ],
+)
+def test_bad_input(name, shape, message):
+    with pytest.raises(ValueError, match=message):
+        small(name)(torch.randn(shape))

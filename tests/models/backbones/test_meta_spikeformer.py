@@ -1,0 +1,61 @@
+import pytest
+import torch
+
+from mmspike.models.backbones import MetaSpikeFormer
+from mmspike.models.backbones.meta_spikeformer import SpikeDrivenSelfAttention
+from mmspike.models.neurons import LIF
+
+
+@pytest.mark.parametrize(('arch', 'millions'), [('15m', 15.1), ('31m', 31.3), ('metaspikeformer-55m', 55.4)])
+def test_published_parameter_counts(arch, millions):
+    with torch.device('meta'):
+        model = MetaSpikeFormer(arch)
+    head = 1000 * (model.out_channels[-1] + 1)
+    assert (sum(p.numel() for p in model.parameters()) + head) / 1e6 == pytest.approx(millions, abs=0.05)
+    assert model.out_strides == (4, 8, 16, 16)
+
+
+def spikes_of(attn, name):
+    """Record what the module ``name`` of an attention puts out."""
+    record = []
+    getattr(attn, name).register_forward_hook(lambda m, args, out: record.append((args[0].detach(), out.detach())))
+    return record
+
+
+@pytest.mark.parametrize('variant', [1, 3, 4])
+def test_attention_variants_equal_their_definition(variant):
+    attn = SpikeDrivenSelfAttention(16, 2, variant, dict(type='LIF', v_threshold=0.4), dict(type='BN')).double()
+    records = {n: spikes_of(attn, f'{n}_neuron') for n in 'qkv'}
+    y_record = spikes_of(attn, 'attn_neuron')
+    proj = spikes_of(attn, 'proj_conv')
+    attn(torch.randn(3, 2, 16, 4, 5, dtype=torch.float64) * 3)
+    # [T, B, heads, N, d], as the paper writes it
+    q, k, v = (records[n][0][1].reshape(3, 2, 2, 8, 20).transpose(-1, -2) for n in 'qkv')
+    assert q.any() and k.any() and v.any()
+    half = LIF(v_threshold=0.2)
+    if variant == 1:
+        y = half((q * k).sum(-2, keepdim=True)) * v
+    else:
+        y = half((q @ (k.transpose(-1, -2) @ v)) * 0.125)
+    expected = y.transpose(-1, -2).reshape(3, 2, 16, 4, 5)
+    assert torch.equal(proj[0][0], expected)
+    assert y_record[0][1].unique().tolist() == [0, 1]
+
+
+def test_learned_threshold_of_variant_4():
+    attn = SpikeDrivenSelfAttention(16, 2, 4, dict(type='LIF', v_threshold=0.4), dict(type='BN'))
+    record = spikes_of(attn, 'attn_neuron')
+    x = torch.randn(2, 2, 16, 4, 4) * 3
+    attn(x).sum().backward()
+    assert attn.threshold.grad is not None and attn.threshold.grad != 0
+    with torch.no_grad():
+        attn.threshold.mul_(10)
+        attn(x)
+    assert record[1][1].mean() < record[0][1].mean()
+
+
+def test_bad_attention():
+    with pytest.raises(ValueError, match='1, 3 or 4, got 2'):
+        MetaSpikeFormer(sdsa=2)
+    with pytest.raises(ValueError, match='36 must be a multiple of num_heads=8'):
+        MetaSpikeFormer(arch=dict(dims=(16, 32, 36, 64)))
