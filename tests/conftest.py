@@ -1,6 +1,10 @@
 """Fixtures that all tests share."""
 
+import runpy
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +25,32 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f'needs the folder of reference data {SHARED}')
     return SHARED
+
+
+@pytest.fixture
+def run_tool(monkeypatch, capsys) -> Callable[..., SimpleNamespace]:
+    """Run a script of tools/ in this process, as its command line would: ``run_tool('test.py', config, …)``.
+
+    The result has ``returncode``, ``stdout`` and ``stderr``.
+    """
+
+    def run(script: str, *args) -> SimpleNamespace:
+        path = str(REPO / 'tools' / script)
+        monkeypatch.setattr(sys, 'argv', [path, *map(str, args)])
+        monkeypatch.setattr(sys, 'path', list(sys.path))
+        capsys.readouterr()
+        code = message = 0
+        try:
+            runpy.run_path(path, run_name='__main__')
+        except SystemExit as e:
+            code = message = e.code or 0
+        captured = capsys.readouterr()
+        if isinstance(code, str):
+            code = 1
+        stderr = captured.err + (message if isinstance(message, str) else '')
+        return SimpleNamespace(returncode=code, stdout=captured.out, stderr=stderr)
+
+    return run
 
 
 @pytest.fixture(autouse=True)

@@ -3,12 +3,24 @@
 from mmspike.registry import MODELS
 from mmspike.utils.optional import is_installed, register_placeholder
 
-from .backbones import MetaSpikeFormer, SpikingBackbone
-from .neurons import IF, LIF, PLIF, build_neuron
+from .backbones import ESpikeFormer, MetaSpikeFormer, SpikingBackbone
+from .neurons import IF, ILIF, LIF, NILIF, PLIF, SFA, build_neuron
 
 if is_installed('mmpretrain'):
     from .classification import SpikingLinearClsHead
 else:
     SpikingLinearClsHead = register_placeholder(MODELS, 'SpikingLinearClsHead', 'mmpretrain')
 
-__all__ = ['IF', 'LIF', 'PLIF', 'MetaSpikeFormer', 'SpikingBackbone', 'SpikingLinearClsHead', 'build_neuron']
+__all__ = [
+    'IF',
+    'ILIF',
+    'LIF',
+    'NILIF',
+    'PLIF',
+    'SFA',
+    'ESpikeFormer',
+    'MetaSpikeFormer',
+    'SpikingBackbone',
+    'SpikingLinearClsHead',
+    'build_neuron',
+]

@@ -47,12 +47,15 @@ def build_network(config: dict) -> nn.ModuleDict | None:
     if family not in MODELS.module_dict:
         return None
     arch = {k: config[k] for k in ('dims', 'depths', 'num_heads', 'mlp_ratio') if k in config}
-    neuron = dict(type='LIF', tau=2.0)
-    backbone = MODELS.get(family)(
-        arch=arch, T=config['T'], neuron=neuron, out_indices=('stem', 0, 1, 2, 3), temporal_output='keep'
-    )
+    if 'D' in config:
+        T, neuron = 1, dict(type='SFA', levels=config['D'])
+        head_neuron = neuron | dict(norm=1)
+    else:
+        T, neuron = config['T'], dict(type='LIF', tau=2.0)
+        head_neuron = neuron
+    backbone = MODELS.get(family)(arch=arch, T=T, neuron=neuron, out_indices=('stem', 0, 1, 2, 3), temporal_output='keep')
     head = MODELS.get('SpikingLinearClsHead')(
-        config['num_classes'], arch['dims'][-1], neuron=neuron, distilled=config.get('distilled', False)
+        config['num_classes'], arch['dims'][-1], neuron=head_neuron, distilled=config.get('distilled', False)
     )
     return nn.ModuleDict(dict(backbone=backbone, head=head)).eval()
 

@@ -1,14 +1,17 @@
 """What every spiking backbone offers: checked input, features as data, freezing and checkpointing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import accumulate
+from operator import mul
 
+import numpy as np
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from mmspike.models.layers import repeat_time
+from mmspike.models.layers import Downsample, repeat_time
 from mmspike.models.neurons import BaseNeuron
 
 
@@ -76,6 +79,32 @@ class SpikingBackbone(BaseModule):
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         self._requested_indices = [out_indices] if isinstance(out_indices, (int, str)) else list(out_indices)
+
+    def _build_stages(
+        self,
+        arch: dict,
+        strides: Sequence[int],
+        neuron: dict,
+        norm_cfg: dict,
+        drop_path_rate: float,
+        conv_block: Callable[[int, float], nn.Module],
+        transformer_block: Callable[[int, float], nn.Module],
+    ) -> None:
+        """The layout of spike-driven transformers V2 and V3: a stem, two convolutional and two transformer stages.
+
+        The two functions make a block from its width and drop path rate.
+        """
+        if len(strides) != 5:
+            raise ValueError(f'strides needs 5 entries, one a downsampling convolution, got {strides}')
+        widths = [arch['dims'][0] // 2, *arch['dims']]
+        rates = iter(np.linspace(0, drop_path_rate, sum(arch['depths'])).tolist())
+        parts = []
+        for i, (dim, depth, stride) in enumerate(zip(widths, arch['depths'], strides, strict=True)):
+            # the first convolution sees the image: no neuron before it
+            down = Downsample(widths[i - 1] if i else self.in_channels, dim, stride, neuron if i else None, norm_cfg)
+            block = conv_block if i < 3 else transformer_block
+            parts.append(nn.Sequential(down, *[block(dim, next(rates)) for _ in range(depth)]))
+        self._register_stages(parts[0], parts[1:], widths, list(accumulate(strides, mul)))
 
     def _register_stages(self, stem: nn.Module, stages: Sequence[nn.Module], channels: Sequence[int], strides: Sequence[int]):
         """Take the stem and the stages, and the channels and strides of the features after each (the stem's first)."""

@@ -1,14 +1,11 @@
 """Meta-SpikeFormer (Spike-driven Transformer V2, ICLR 2024, arXiv 2404.03663)."""
 
-import itertools
-import operator
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmspike.models.layers import ConvNorm, DropPath, RepConv, build_norm, fold, unfold
+from mmspike.models.layers import MLP, ConvBlock, ConvNorm, DropPath, RepConv, build_norm, fold, unfold
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
@@ -33,27 +30,6 @@ class SepConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.neuron2(self.pwconv1(self.neuron1(x)))
         return self.pwconv2(unfold(self.dwconv(fold(x)), x.shape[0]))
-
-
-class ConvBlock(nn.Module):
-    """x + SepConv(x), then x + (N - 3x3 - BN - N - 3x3 - BN)(x) with four times the width inside.
-
-    Shape:
-        [T, B, C, H, W] in and out.
-    """
-
-    def __init__(self, dim: int, neuron: dict, norm_cfg: dict, drop_path: float) -> None:
-        super().__init__()
-        self.sepconv = SepConv(dim, neuron, norm_cfg)
-        self.neuron1 = build_neuron(neuron)
-        self.conv1 = ConvNorm(dim, 4 * dim, 3, norm_cfg=norm_cfg)
-        self.neuron2 = build_neuron(neuron)
-        self.conv2 = ConvNorm(4 * dim, dim, 3, norm_cfg=norm_cfg)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.sepconv(x))
-        return x + self.drop_path(self.conv2(self.neuron2(self.conv1(self.neuron1(x)))))
 
 
 class RepConvNorm(nn.Module):
@@ -126,25 +102,6 @@ class SpikeDrivenSelfAttention(nn.Module):
         return self.proj_conv(y.reshape(T, B, C, H, W))
 
 
-class MLP(nn.Module):
-    """N - 1x1 (d to r d) - BN - N - 1x1 (r d to d) - BN.
-
-    Shape:
-        [T, B, C, H, W] in and out.
-    """
-
-    def __init__(self, dim: int, ratio: float, neuron: dict, norm_cfg: dict) -> None:
-        super().__init__()
-        hidden = int(dim * ratio)
-        self.neuron1 = build_neuron(neuron)
-        self.fc1 = ConvNorm(dim, hidden, bias=True, norm_cfg=norm_cfg)
-        self.neuron2 = build_neuron(neuron)
-        self.fc2 = ConvNorm(hidden, dim, bias=True, norm_cfg=norm_cfg)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.neuron2(self.fc1(self.neuron1(x))))
-
-
 class TransformerBlock(nn.Module):
     """x + SDSA(x), then x + MLP(x).
 
@@ -163,22 +120,6 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.attn(x))
         return x + self.drop_path(self.mlp(x))
-
-
-class Downsample(nn.Module):
-    """N - 3x3 convolution - BN; the first of a network is 7x7 and has no neuron, since it sees the image.
-
-    Shape:
-        [T, B, C, H, W] -> [T, B, C', H / stride, W / stride], rounded up.
-    """
-
-    def __init__(self, in_dim: int, dim: int, stride: int, neuron: dict | None, norm_cfg: dict) -> None:
-        super().__init__()
-        self.neuron = nn.Identity() if neuron is None else build_neuron(neuron)
-        self.conv = ConvNorm(in_dim, dim, 7 if neuron is None else 3, stride, bias=True, norm_cfg=norm_cfg)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(self.neuron(x))
 
 
 def _settings(*dims: int) -> dict:
@@ -232,18 +173,11 @@ class MetaSpikeFormer(SpikingBackbone):
         arch = resolve_arch(arch, self.arch_settings, type(self).__name__)
         neuron = neuron or dict(type='LIF', tau=2.0)
         norm_cfg = norm_cfg or dict(type='BN')
-        if len(strides) != 5:
-            raise ValueError(f'strides needs 5 entries, one a downsampling convolution, got {strides}')
-        widths = [arch['dims'][0] // 2, *arch['dims']]
-        rates = iter(np.linspace(0, drop_path_rate, sum(arch['depths'])).tolist())
 
-        parts: list[nn.Sequential] = []
-        for i, (dim, depth, stride) in enumerate(zip(widths, arch['depths'], strides, strict=True)):
-            down = Downsample(widths[i - 1] if i else in_channels, dim, stride, neuron if i else None, norm_cfg)
-            if i < 3:
-                blocks = [ConvBlock(dim, neuron, norm_cfg, next(rates)) for _ in range(depth)]
-            else:
-                heads, ratio = arch['num_heads'], arch['mlp_ratio']
-                blocks = [TransformerBlock(dim, heads, ratio, sdsa, neuron, norm_cfg, next(rates)) for _ in range(depth)]
-            parts.append(nn.Sequential(down, *blocks))
-        self._register_stages(parts[0], parts[1:], widths, list(itertools.accumulate(strides, operator.mul)))
+        def conv_block(dim: int, drop_path: float) -> nn.Module:
+            return ConvBlock(dim, SepConv(dim, neuron, norm_cfg), neuron, norm_cfg, drop_path)
+
+        def transformer_block(dim: int, drop_path: float) -> nn.Module:
+            return TransformerBlock(dim, arch['num_heads'], arch['mlp_ratio'], sdsa, neuron, norm_cfg, drop_path)
+
+        self._build_stages(arch, strides, neuron, norm_cfg, drop_path_rate, conv_block, transformer_block)

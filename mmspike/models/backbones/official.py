@@ -49,6 +49,12 @@ for _x in ('q', 'k', 'v', 'proj'):
         f'attn.{_x}_conv.0.body.2.2': f'attn.{_x}_conv.rep.norm2',
         f'attn.{_x}_conv.1': f'attn.{_x}_conv.norm',
     }
+# V3: a convolution and its norm are an nn.Sequential each
+for _theirs, _ours in [
+    *((f'{_c}.{_x}', f'sepconv.{_x}') for _c in ('Conv', 'conv') for _x in ('pwconv1', 'dwconv', 'pwconv2')),
+    *((f'attn.{_x}_conv', f'attn.{_x}_conv') for _x in ('q', 'k', 'v', 'proj')),
+]:
+    _LAYERS |= {f'{_theirs}.0': f'{_ours}.conv', f'{_theirs}.1': f'{_ours}.norm'}
 _HEADS = {'head': 'head.fc', 'head_kd': 'head.fc_kd'}
 
 
@@ -102,7 +108,8 @@ def infer_arch(state_dict: Mapping[str, Tensor]) -> tuple[str, dict] | None:
         {k.removeprefix(f'backbone.{p}.').split('.')[0] for k in state_dict if k.startswith(f'backbone.{p}.')} for p in parts
     ]
     arch = dict(dims=tuple(len(w) for w in widths), depths=tuple(len(b) - 1 for b in blocks))
-    return 'MetaSpikeFormer', arch
+    # only V3 has a norm after the depthwise convolution
+    return ('ESpikeFormer' if 'backbone.stem.1.sepconv.dwconv.norm.weight' in state_dict else 'MetaSpikeFormer'), arch
 
 
 def explain_mismatch(model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
@@ -121,11 +128,11 @@ def explain_mismatch(model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
 def nearest_preset(state_dict: Mapping[str, Tensor]) -> str:
     """The preset of a registered backbone that shares the most shapes with a converted state dict, and how many."""
     got = {(k.removeprefix('backbone.'), s) for k, s in shapes_of(state_dict).items() if k.startswith('backbone.')}
-    best = (-1, '')
+    candidates = []
     for name, cls in MODELS.module_dict.items():
         for arch in getattr(cls, 'arch_settings', {}):
             with torch.device('meta'):
                 want = set(shapes_of(cls(arch=arch).state_dict()).items())
             text = f"mmspike.{name}(arch='{arch}'), {len(got & want)} of {len(got)} backbone entries fit"
-            best = max(best, (len(got & want) - len(want - got), text))
-    return best[1]
+            candidates.append((len(got & want) - len(want - got), text))
+    return max(candidates)[1]

@@ -2,6 +2,21 @@
 
 from .base import BaseNeuron, build_neuron
 from .lif import IF, LIF, PLIF, integrate_and_fire, lif
+from .sfa import ILIF, NILIF, SFA, integer_lif, sfa
 from .surrogate import SURROGATES
 
-__all__ = ['IF', 'LIF', 'PLIF', 'SURROGATES', 'BaseNeuron', 'build_neuron', 'integrate_and_fire', 'lif']
+__all__ = [
+    'IF',
+    'ILIF',
+    'LIF',
+    'NILIF',
+    'PLIF',
+    'SFA',
+    'SURROGATES',
+    'BaseNeuron',
+    'build_neuron',
+    'integer_lif',
+    'integrate_and_fire',
+    'lif',
+    'sfa',
+]

@@ -8,9 +8,10 @@ import torch
 from mmspike.models.backbones import SpikingBackbone
 from mmspike.registry import MODELS
 
-# name -> a small instance of it, with a threshold at which all of it fires, and not always: a layer whose input is constant has batch
-# norms without variance, and gradients that explode through them
+# name -> a small instance of it, with a threshold at which all of it fires, and not always: a layer whose input is
+# constant has batch norms without variance, and gradients that explode through them
 SMALL = dict(
+    ESpikeFormer=dict(arch=dict(dims=(16, 16, 32, 48), num_heads=2)),
     MetaSpikeFormer=dict(arch=dict(dims=(16, 16, 32, 48), num_heads=2), T=2, neuron=dict(type='LIF', v_threshold=0.45)),
 )
 
@@ -184,7 +185,7 @@ def test_bad_arguments(name, kwargs, message):
     ('shape', 'message'),
     [
         ((2, 1, 64, 64), 'in_channels=3, not 1'),
-        ((3, 2, 3, 64, 64), 'T is 3, but the model has T='),
+        ((7, 2, 3, 64, 64), 'T is 7, but the model has T='),
         ((2, 3, 31, 64), 'at least 32 x 32 px, got 31 x 64'),
         ((3, 64, 64), r'frames \[T, B, C, H, W\], got a tensor of shape \(3, 64, 64\)'),
     ],

@@ -1,0 +1,144 @@
+"""Neurons with integer spikes: spike firing approximation (SFA), I-LIF and NI-LIF."""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mmspike.registry import MODELS
+
+from .base import BaseNeuron, membrane_dtype
+
+
+class _SFAFunction(torch.autograd.Function):
+    """Saves one byte an element: whether it lies in the window."""
+
+    @staticmethod
+    def forward(ctx, x, levels, norm):
+        ctx.save_for_backward((x >= 0) & (x <= levels))
+        ctx.norm = norm
+        # nothing in place: torch.compile (2.11) then gets the gradient of what uses the output wrong
+        out = x.clamp(0, levels).round()
+        return out if norm == 1 else out / norm
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (window,) = ctx.saved_tensors
+        grad = grad * window
+        return grad if ctx.norm == 1 else grad / ctx.norm, None, None
+
+
+def sfa(x: Tensor, levels: int = 4, norm: float = 4) -> Tensor:
+    r"""Spike firing approximation, elementwise: an integer count of spikes, normalised.
+
+    .. math::
+        s = \mathrm{round}(\mathrm{clip}(x, 0, D)) / \mathrm{Norm}
+
+    Halves round to even. The gradient is straight-through: 1 / Norm where 0 <= x <= D, both ends included, 0 elsewhere
+    (Spike-driven Transformer V3, arXiv 2411.16061). The masked autoencoder's published code rounds halves up and leaves the
+    ends out; the two differ on those inputs alone, and this one is used there, too.
+
+    Args:
+        x: Membrane, any shape.
+        levels: D, the largest count. In inference a count stands for D binary steps.
+        norm: Norm, what counts are divided by.
+    """
+    return _SFAFunction.apply(x, levels, norm)
+
+
+def integer_lif(
+    x: Tensor, v: Tensor | None = None, levels: int = 4, beta: float = 0.25, norm: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    r"""Leaky neuron over T steps with integer firing and soft, detached reset.
+
+    .. math::
+        h_t &= \beta\, (h_{t-1} - k_{t-1}) + x_t \\
+        k_t &= \mathrm{round}(\mathrm{clip}(h_t, 0, D)) \\
+        s_t &= k_t / \mathrm{Norm}
+
+    with the gradient of :func:`sfa`. Norm 1 is I-LIF (SpikeYOLO), Norm D is NI-LIF (Spike2Former).
+
+    Args:
+        x: Input current [T, B, ...]; half precision is integrated in float32.
+        v: What the last step left, ``h - k`` [B, ...]; None: 0.
+        levels: D, the largest count.
+        beta: Decay a step.
+        norm: What counts are divided by.
+
+    Returns:
+        Spikes [T, B, ...] of x's dtype, and ``h - k`` of the last step.
+    """
+    dtype = membrane_dtype(x)
+    v = x.new_zeros(x.shape[1:], dtype=dtype) if v is None else v
+    spikes = []
+    for current in x.to(dtype).unbind(0):
+        h = beta * v + current
+        count = sfa(h, levels, 1)
+        v = h - count.detach()
+        spikes.append(count)
+    return (torch.stack(spikes) / norm).to(x.dtype), v
+
+
+def _check_levels(levels: int) -> int:
+    if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
+        raise ValueError(f'levels must be a positive integer (the largest spike count D), got {levels!r}')
+    return levels
+
+
+@MODELS.register_module()
+class SFA(BaseNeuron):
+    """Spike firing approximation, see :func:`sfa`: integer in training, D binary steps in inference, one function in both.
+
+    It has no time axis and no state: time steps, where there are several, do not see each other.
+
+    Args:
+        levels: D, the largest count: 1, 2, 4, 8, …; with 1 it is a binary neuron.
+        norm: What counts are divided by; None: ``levels``, so that outputs lie in [0, 1].
+    """
+
+    def __init__(self, levels: int = 4, norm: float | None = None) -> None:
+        super().__init__()
+        self.levels = _check_levels(levels)
+        self.norm = levels if norm is None else norm
+        if self.norm <= 0:
+            raise ValueError(f'norm must be positive, got {norm}')
+
+    def step(self, x: Tensor, v: None) -> tuple[Tensor, None]:
+        return sfa(x, self.levels, self.norm), None
+
+    def extra_repr(self) -> str:
+        return f'levels={self.levels}, norm={self.norm}'
+
+
+@MODELS.register_module()
+class ILIF(BaseNeuron):
+    """Integer LIF (SpikeYOLO): T steps with counts 0 to D, not normalised, see :func:`integer_lif`.
+
+    Args:
+        levels: D, the largest count.
+        beta: Decay a step, in [0, 1].
+        stateful: Keep the membrane between calls, see :class:`BaseNeuron`.
+    """
+
+    def __init__(self, levels: int = 4, beta: float = 0.25, stateful: bool = False) -> None:
+        super().__init__(stateful)
+        if not 0 <= beta <= 1:
+            raise ValueError(f'beta must be in [0, 1], got {beta}')
+        self.levels = _check_levels(levels)
+        self.beta = float(beta)
+        self.norm = 1
+
+    def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
+        return integer_lif(x, v, self.levels, self.beta, self.norm)
+
+    def extra_repr(self) -> str:
+        return f'levels={self.levels}, beta={self.beta}, norm={self.norm}'
+
+
+@MODELS.register_module()
+class NILIF(ILIF):
+    """Normalised integer LIF (Spike2Former): :class:`ILIF` whose output is divided by ``levels``."""
+
+    def __init__(self, levels: int = 4, beta: float = 0.25, stateful: bool = False) -> None:
+        super().__init__(levels, beta, stateful)
+        self.norm = levels

@@ -1,0 +1,93 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mmspike.models.backbones.official import convert_official, official_key
+
+
+@pytest.fixture
+def tool(repo, monkeypatch):
+    monkeypatch.syspath_prepend(str(repo / 'tools' / 'analysis_tools'))
+    import verify_reference
+
+    return verify_reference
+
+
+@pytest.fixture
+def verify(run_tool):
+    return lambda folder: run_tool('analysis_tools/verify_reference.py', folder)
+
+
+@pytest.mark.parametrize(
+    'name', ['metaspikeformer_15m_T1', 'metaspikeformer_15m_T4', 'espikeformer_5m_D4', 'espikeformer_19m_D4']
+)
+def test_reference_cases(tool, shared, name):
+    path = shared / 'reference' / f'{name}.json'
+    case = json.loads(path.read_text())
+    with np.load(path.with_suffix('.npz')) as arrays:
+        diffs = tool.compare(case, dict(arrays), tool.build_network(case['config']))
+    assert all(diffs[k] <= limit for k, limit in tool.LIMITS.items()), diffs
+
+
+def write_case(tool, shared, folder, config):
+    """A case of another size, as our own network computes it, under the authors' names."""
+    known = dict(MetaSpikeFormer='metaspikeformer_15m_T1', ESpikeFormer='espikeformer_5m_D4')[config['family']]
+    names = json.loads((shared / 'reference' / f'{known}.json').read_text())['manifest']
+    names = dict(names) | ({f'head_kd.{k}': names[f'head.{k}'] for k in ('weight', 'bias')} if config['distilled'] else {})
+    model = tool.build_network(config).double()
+    shapes = {k: list(v.shape) for k, v in model.state_dict().items()}
+    manifest = {k: shapes[official_key(k)][: len(s)] for k, s in names.items()}
+    weights, _ = convert_official({k: torch.from_numpy(tool.reference_value(k, s)) for k, s in manifest.items()})
+    model.load_state_dict(weights)
+    shape = [2, 3, 40, 56]
+    feats = model['backbone'](torch.from_numpy(np.random.default_rng(5).normal(0, 1, shape)))
+    out = model['head'](feats)
+    loss = 0.5 * (out**2).sum()
+    loss.backward()
+    grads = dict(model.named_parameters())
+    parameters = [k for k in manifest if official_key(k) in grads]
+    case = dict(
+        config=config,
+        manifest=manifest,
+        input_shape=shape,
+        input_seed=5,
+        T=config.get('T'),
+        loss=loss.item(),
+        grad_norm={k: grads[official_key(k)].grad.norm().item() for k in parameters},
+    )
+    (folder / 'case.json').write_text(json.dumps(case))
+    arrays = {f'feature/{n}': f.detach().float().numpy() for n, f in zip(tool.FEATURES, feats, strict=True)}
+    np.savez(folder / 'case.npz', logits=out.detach().numpy(), **arrays)
+    return case
+
+
+@pytest.mark.parametrize('family', [dict(family='MetaSpikeFormer', T=3), dict(family='ESpikeFormer', D=8)])
+def test_other_dims_size_and_distilled(tool, shared, tmp_path, verify, family):
+    config = family | dict(dims=[16, 24, 32, 48], num_heads=2, num_classes=7, distilled=True)
+    case = write_case(tool, shared, tmp_path, config)
+    result = verify(tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith('case: same')
+    # one gradient and the loss off
+    case['grad_norm']['block3.2.mlp.fc1_conv.weight'] *= 1.001
+    case['loss'] += 1
+    (tmp_path / 'case.json').write_text(json.dumps(case))
+    result = verify(tmp_path)
+    assert result.returncode == 1
+    assert 'off in loss, gradients' in result.stdout
+
+
+def test_no_case(verify, tmp_path):
+    result = verify(tmp_path)
+    assert result.returncode == 1
+    assert 'found no case' in result.stderr
+
+
+def test_weights_follow_from_names(tool, shared, monkeypatch):
+    monkeypatch.syspath_prepend(str(shared / 'reference'))
+    import weights
+
+    for key, shape in [('a.weight', [3, 4]), ('b.running_var', [5]), ('c.bias', [2]), ('d.num_batches_tracked', [])]:
+        assert np.array_equal(tool.reference_value(key, shape), weights.value(key, shape))

@@ -1,0 +1,119 @@
+import argparse
+
+import pytest
+import torch
+
+from mmspike.models.backbones import official as official_module
+from mmspike.models.backbones.official import convert_official, official_key
+from mmspike.registry import MODELS
+
+
+def official(dims=(16, 16, 32, 48), **kwargs):
+    """A checkpoint in the authors' names, made from a network of ours."""
+    model = MODELS.get('MetaSpikeFormer')(arch=dict(dims=dims))
+    theirs = {}
+    blocks = {0: 'ConvBlock1_2', 2: 'block3', 3: 'block4'}
+    names = {ours: theirs for theirs, ours in official_module._LAYERS.items()}
+    for key, value in model.state_dict().items():
+        part, _, rest = key.removeprefix('stages.').partition('.')
+        index, _, rest = rest.partition('.')
+        layer, _, leaf = rest.rpartition('.')
+        if part == 'stem':
+            place = 'downsample1_1' if index == '0' else 'ConvBlock1_1.0'
+        elif index == '0':
+            place = ['downsample1_2', 'downsample2', 'downsample3', 'downsample4'][int(part)]
+        elif part == '1':
+            place = f'ConvBlock2_{index}.0'
+        else:
+            place = f'{blocks[int(part)]}.{int(index) - 1}'
+        if layer in ('mlp.fc1.conv', 'mlp.fc2.conv') and leaf == 'weight':
+            value = value.squeeze(-1)  # theirs is a 1-D convolution
+        theirs[f'{place}.{names[layer]}.{leaf}'] = value
+    theirs['head.weight'], theirs['head.bias'] = torch.randn(10, dims[-1]), torch.randn(10)
+    return theirs | kwargs
+
+
+@pytest.fixture
+def convert(run_tool):
+    return lambda *args: run_tool('model_converters/official_to_mmspike.py', *args)
+
+
+def test_values_survive_and_second_conversion_changes_nothing():
+    theirs = official()
+    ours, dropped = convert_official(theirs)
+    assert not dropped and len(ours) == len(theirs)
+    for key, value in theirs.items():
+        assert torch.equal(ours[official_key(key)].reshape(value.shape), value)
+    again, dropped = convert_official(ours)
+    assert not dropped
+    assert list(again) == list(ours) and all(torch.equal(again[k], ours[k]) for k in ours)
+
+
+@pytest.mark.parametrize('layout', ['bare', 'model', 'state_dict', 'ddp'])
+def test_layouts(convert, tmp_path, layout):
+    theirs = official()
+    checkpoint = dict(
+        bare=theirs,
+        model=dict(model=theirs, args=argparse.Namespace(lr=0.1), epoch=3),
+        state_dict=dict(state_dict={f'backbone.{k}': v for k, v in theirs.items() if 'head' not in k}),
+        ddp=dict(model={f'module.{k}': v for k, v in theirs.items()}),
+    )[layout]
+    src, dst = tmp_path / 'theirs.pth', tmp_path / 'new' / 'ours.pth'
+    torch.save(checkpoint, src)
+    result = convert(src, dst)
+    assert result.returncode == 0, result.stderr
+    ours = torch.load(dst, weights_only=True)['state_dict']
+    backbone = MODELS.get('MetaSpikeFormer')(arch=dict(dims=(16, 16, 32, 48)), init_cfg=None)
+    backbone.load_state_dict({k.removeprefix('backbone.'): v for k, v in ours.items() if 'head' not in k}, strict=True)
+    assert ('head.fc.weight' in ours) == (layout != 'state_dict')
+
+
+def test_dropped_keys_are_named(convert, tmp_path):
+    src = tmp_path / 'theirs.pth'
+    torch.save(dict(model=official(unrelated=torch.zeros(3))), src)
+    result = convert(src, tmp_path / 'ours.pth')
+    assert result.returncode == 0
+    assert 'dropped: unrelated' in result.stdout
+
+
+def test_checkpoint_that_does_not_fit(convert, tmp_path):
+    theirs = official()
+    del theirs['block3.1.mlp.fc1_bn.weight']
+    theirs['head.bias'] = torch.zeros(9)
+    src, dst = tmp_path / 'theirs.pth', tmp_path / 'ours.pth'
+    torch.save(theirs, src)
+    result = convert(src, dst)
+    assert result.returncode == 1 and not dst.exists()
+    assert 'missing: backbone.stages.2.2.mlp.fc1.norm.weight (128,)' in result.stderr
+    assert 'shape: head.fc.bias is (9,) in the checkpoint and (10,) in the model' in result.stderr
+    assert 'nearest preset: mmspike.' in result.stderr
+
+
+def test_checkpoint_of_another_preset(convert, tmp_path):
+    src = tmp_path / 'theirs.pth'
+    torch.save(official((96, 192, 384, 480)), src)
+    result = convert(src, tmp_path / 'ours.pth', '--arch', 'metaspikeformer-15m')
+    assert result.returncode == 1
+    assert 'shape: backbone.stem.0.conv.conv.weight is (48, 3, 7, 7) in the checkpoint and (32, 3, 7, 7)' in result.stderr
+    assert "nearest preset: mmspike.MetaSpikeFormer(arch='metaspikeformer-31m')" in result.stderr
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ('code of the checkpoint ran',)
+
+
+def test_code_in_a_checkpoint_is_refused(convert, tmp_path):
+    src = tmp_path / 'theirs.pth'
+    torch.save(dict(model=official(), extra=Evil()), src)
+    result = convert(src, tmp_path / 'ours.pth')
+    assert result.returncode == 1
+    assert 'without running its code' in result.stderr
+    assert 'code of the checkpoint ran' not in result.stdout
+
+
+def test_file_that_is_no_checkpoint(convert, tmp_path):
+    src = tmp_path / 'theirs.pth'
+    src.write_bytes(b'not a checkpoint')
+    assert 'not a checkpoint' in convert(src, tmp_path / 'ours.pth').stderr
+    assert 'no such file' in convert(tmp_path / 'absent.pth', tmp_path / 'ours.pth').stderr
