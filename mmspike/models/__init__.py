@@ -7,8 +7,9 @@ from .backbones import ESpikeFormer, MetaSpikeFormer, SpikingBackbone
 from .neurons import IF, ILIF, LIF, NILIF, PLIF, SFA, build_neuron
 
 if is_installed('mmpretrain'):
-    from .classification import SpikingLinearClsHead
+    from .classification import DistilledImageClassifier, SpikingLinearClsHead
 else:
+    DistilledImageClassifier = register_placeholder(MODELS, 'DistilledImageClassifier', 'mmpretrain')
     SpikingLinearClsHead = register_placeholder(MODELS, 'SpikingLinearClsHead', 'mmpretrain')
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     'NILIF',
     'PLIF',
     'SFA',
+    'DistilledImageClassifier',
     'ESpikeFormer',
     'MetaSpikeFormer',
     'SpikingBackbone',

@@ -1,5 +1,6 @@
 """Spiking linear classification head."""
 
+import torch.nn.functional as F
 from mmpretrain.models.heads import ClsHead
 from torch import Tensor, nn
 
@@ -53,11 +54,21 @@ class SpikingLinearClsHead(ClsHead):
         logits_kd = self.fc_kd(spikes).mean(0)
         return (logits, logits_kd) if self.training else (logits + logits_kd) / 2
 
-    def loss(self, feats: tuple[Tensor, ...], data_samples: list, **kwargs) -> dict:
-        """Classification loss; a distilled head learns the same labels in both outputs when it has no teacher."""
+    def loss(self, feats: tuple[Tensor, ...], data_samples: list, teacher_labels: Tensor | None = None, **kwargs) -> dict:
+        """Classification loss.
+
+        A distilled head halves it and adds half the cross entropy of the distillation output with ``teacher_labels`` [B],
+        the classes that a teacher sees (hard distillation, DeiT, arXiv 2012.12877, section 4). Without a teacher, both
+        outputs learn the labels.
+        """
         if self.fc_kd is None:
             return super().loss(feats, data_samples, **kwargs)
         logits, logits_kd = self(feats)
         losses = self._get_loss(logits, data_samples, **kwargs)
-        losses['loss_kd'] = self._get_loss(logits_kd, data_samples, **kwargs)['loss']
+        losses['loss'] = 0.5 * losses['loss']
+        if teacher_labels is None:
+            loss_kd = self._get_loss(logits_kd, data_samples, **kwargs)['loss']
+        else:
+            loss_kd = F.cross_entropy(logits_kd, teacher_labels)
+        losses['loss_kd'] = 0.5 * loss_kd
         return losses

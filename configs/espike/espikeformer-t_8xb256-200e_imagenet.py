@@ -1,0 +1,3 @@
+_base_ = '../espike_imagenet.py'
+
+model = dict(backbone=dict(arch='espikeformer-t'), head=dict(in_channels=128))

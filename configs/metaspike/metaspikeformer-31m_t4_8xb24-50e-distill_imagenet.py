@@ -1,0 +1,3 @@
+_base_ = './metaspikeformer-15m_t4_8xb24-50e-distill_imagenet.py'
+
+model = dict(backbone=dict(arch='metaspikeformer-31m'), head=dict(in_channels=480))
