@@ -17,3 +17,4 @@ param_scheduler = [
     dict(type='MultiStepLR', by_epoch=True, milestones=[14], gamma=0.1),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=4)
+default_hooks = dict(logger=dict(interval=25), checkpoint=dict(max_keep_ckpts=3))

@@ -14,7 +14,7 @@ model = dict(
     ),
     backbone=dict(
         type='mmspike.MetaSpikeFormer',
-        arch=dict(dims=[16, 48, 96, 128], depths=(1, 1, 1, 2, 1)),
+        arch=dict(dims=(24, 48, 96, 128)),
         T=2,
         neuron=dict(type='LIF', tau=2.0),
         # Strides 4, 8 and 16; of the two stages of stride 16 the last.
@@ -24,7 +24,7 @@ model = dict(
     # Levels of strides 32 and 64 are sampled from the one of stride 16: strides 4, 8, 16, 32, 64.
     neck=dict(
         type='FPN',
-        in_channels=[16, 48, 128],
+        in_channels=[24, 48, 128],
         out_channels=channels,
         num_outs=5,
         norm_cfg=dict(type='BN'),

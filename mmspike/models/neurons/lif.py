@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 from mmspike.registry import MODELS
 
 from .base import BaseNeuron, membrane_dtype
+from .kernels import cpu
 from .surrogate import SURROGATES, check_surrogate
 
 
@@ -29,6 +30,8 @@ class _FireFunction(torch.autograd.Function):
         dtype = membrane_dtype(x)
         ctx.save_for_backward(x, v, decay)
         ctx.args = tau, v_threshold, v_reset, surrogate, alpha
+        if cpu.usable(x):
+            return cpu.lif_forward(x, v, decay, tau, v_threshold, v_reset)
         spikes = torch.empty_like(x)
         for t in range(x.shape[0]):
             h = _charge(x[t].to(dtype), v, tau, decay, v_reset)
@@ -42,6 +45,9 @@ class _FireFunction(torch.autograd.Function):
     def backward(ctx, grad_spikes, grad_v):
         x, v, decay = ctx.saved_tensors
         tau, v_threshold, v_reset, surrogate, alpha = ctx.args
+        if cpu.usable(x):
+            grads = cpu.lif_backward(x, v, decay, grad_spikes, grad_v, tau, v_threshold, v_reset, surrogate, alpha)
+            return *grads[:2], None if decay is None else grads[2], None, None, None, None, None
         dtype = membrane_dtype(x)
         T = x.shape[0]
         membranes, hidden = [v], []

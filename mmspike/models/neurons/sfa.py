@@ -7,6 +7,7 @@ from torch.autograd.function import once_differentiable
 from mmspike.registry import MODELS
 
 from .base import BaseNeuron, membrane_dtype
+from .kernels import cpu
 
 
 class _SFAFunction(torch.autograd.Function):
@@ -14,8 +15,12 @@ class _SFAFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, levels, norm):
-        ctx.save_for_backward((x >= 0) & (x <= levels))
         ctx.norm = norm
+        if cpu.usable(x):
+            out, window = cpu.sfa_forward(x, levels, norm)
+            ctx.save_for_backward(window)
+            return out
+        ctx.save_for_backward((x >= 0) & (x <= levels))
         # nothing in place: torch.compile (2.11) then gets the gradient of what uses the output wrong
         out = x.clamp(0, levels).round()
         return out if norm == 1 else out / norm
@@ -24,6 +29,8 @@ class _SFAFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         (window,) = ctx.saved_tensors
+        if cpu.usable(grad):
+            return cpu.sfa_backward(grad, window, ctx.norm), None, None
         grad = grad * window
         return grad if ctx.norm == 1 else grad / ctx.norm, None, None
 

@@ -1,0 +1,65 @@
+import logging
+
+import cv2
+import torch
+from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
+from mmengine.logging import print_log
+from torch.utils.data import get_worker_info
+
+from mmspike.registry import TRANSFORMS
+
+ON_ERROR = ('raise', 'skip')
+MAX_WORKERS = 256  # each counts in a slot of its own: no lock
+
+
+class _SharedCounter:
+    """Counts over all worker processes of a data loader, however they are started."""
+
+    def __init__(self):
+        self.slots = torch.zeros(MAX_WORKERS, dtype=torch.int64).share_memory_()
+
+    def increment(self) -> None:
+        worker = get_worker_info()
+        self.slots[0 if worker is None else worker.id % MAX_WORKERS] += 1
+
+    def total(self) -> int:
+        return int(self.slots.sum())
+
+    def __deepcopy__(self, memo):
+        return self  # a copied pipeline, as in a subset of a dataset, goes on counting here
+
+
+@TRANSFORMS.register_module()
+class LoadImageFromFile(MMCVLoadImageFromFile):
+    """mmcv's ``LoadImageFromFile`` that names the file which cannot be read or decoded, or skips and counts it.
+
+    Args:
+        on_error: ``'raise'`` (default) raises ValueError with the file's name. ``'skip'`` logs the name, counts it and
+            lets the dataset draw another sample in its place; ``mmspike.SkippedImagesHook`` reports the count. Skipping
+            works in training only: a test score over fewer images is not a score on the test set.
+        kwargs: what mmcv's transform takes; ``ignore_empty`` is replaced by ``on_error``.
+    """
+
+    def __init__(self, on_error: str = 'raise', **kwargs):
+        if on_error not in ON_ERROR:
+            raise ValueError(f'on_error={on_error!r}: expected one of {ON_ERROR}')
+        if 'ignore_empty' in kwargs:
+            raise TypeError("ignore_empty is not taken here: use on_error='skip'")
+        super().__init__(**kwargs)
+        self.on_error = on_error
+        self.skipped = _SharedCounter()
+
+    def transform(self, results: dict) -> dict | None:
+        path = results['img_path']
+        try:
+            return super().transform(results)
+        except (OSError, AssertionError, ValueError, cv2.error) as error:  # what reading and mmcv's decoders raise
+            reason = f'{type(error).__name__}: {error}'.strip()
+            if self.on_error == 'raise':
+                raise ValueError(
+                    f'cannot load image {path} ({reason}). Replace the file, take it out of the annotations, or set '
+                    "on_error='skip' in mmspike.LoadImageFromFile to train without it"
+                ) from error
+        self.skipped.increment()
+        print_log(f'Skipped image {path} ({reason})', 'current', logging.WARNING)
+        return None

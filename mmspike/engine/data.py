@@ -1,0 +1,179 @@
+"""The data of a config: move it to another directory, check that it is there, explain what is wrong with it."""
+
+import json
+import os.path as osp
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+
+from mmengine.config import Config
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+EVALUATORS = ('val_evaluator', 'test_evaluator')
+
+# dataset type, without scope -> where its data come from
+SOURCES = dict(
+    CocoDataset='COCO 2017: from https://cocodataset.org get train2017.zip, val2017.zip and annotations_trainval2017.zip and '
+    'unpack them side by side, so that the directory holds train2017/, val2017/ and annotations/',
+    ADE20KDataset='ADE20K: from http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip, unpacked',
+    ImageNet='ImageNet-1k: from https://image-net.org (needs an account), as train/ and val/',
+    CityscapesDataset='Cityscapes: from https://www.cityscapes-dataset.com (needs an account)',
+)
+
+
+def _map_strings(item, function: Callable[[str], str]):
+    """A copy of ``item`` with every string in its (nested) dicts, lists and tuples replaced."""
+    if isinstance(item, str):
+        return function(item)
+    if isinstance(item, dict):
+        return type(item)({key: _map_strings(value, function) for key, value in item.items()})
+    if isinstance(item, list | tuple):
+        return type(item)(_map_strings(child, function) for child in item)
+    return item
+
+
+def _datasets(item) -> Iterator[dict]:
+    """Every dataset config in a data loader's ``dataset``: the innermost ones, without wrappers."""
+    if isinstance(item, list | tuple):
+        for child in item:
+            yield from _datasets(child)
+    elif isinstance(item, dict):
+        inner = [item[key] for key in ('dataset', 'datasets') if key in item]
+        if inner:
+            yield from _datasets(inner)
+        else:
+            yield item
+
+
+def config_datasets(cfg: Config, loaders: tuple[str, ...] = LOADERS) -> Iterator[dict]:
+    """The dataset configs of those ``loaders`` that ``cfg`` has, wrappers such as RepeatDataset taken off."""
+    for name in loaders:
+        if cfg.get(name) is not None:
+            yield from _datasets(cfg[name]['dataset'])
+
+
+def move_data_root(cfg: Config, directory: str) -> Config:
+    """A copy of ``cfg`` in which every data loader and evaluator reads from ``directory``.
+
+    The ``data_root`` of the datasets, and every path under it in data loaders and evaluators (absolute annotation files,
+    ``CocoMetric(ann_file=...)``), are moved; what lies elsewhere stays.
+
+    Raises:
+        ValueError: No dataset has a ``data_root``, or they have different ones.
+    """
+    cfg = deepcopy(cfg)
+    roots = {osp.normpath(dataset['data_root']) for dataset in config_datasets(cfg) if dataset.get('data_root')}
+    if len(roots) != 1:
+        found = 'has no data_root in its datasets' if not roots else f'has several data_roots: {sorted(roots)}'
+        raise ValueError(
+            f'--data-root {directory}: the config {found}. Set the paths one by one, for example with '
+            '--cfg-options train_dataloader.dataset.data_root=DIR'
+        )
+    (root,) = roots
+
+    def move(text: str) -> str:
+        path = osp.normpath(text)
+        if path == root:
+            return osp.join(directory, '') if text.endswith('/') else directory
+        if path.startswith(root + '/'):
+            moved = osp.join(directory, path[len(root) + 1 :])
+            return osp.join(moved, '') if text.endswith('/') else moved
+        return text
+
+    for name in (*LOADERS, *EVALUATORS):
+        if cfg.get(name) is not None:
+            cfg[name] = _map_strings(cfg[name], move)
+    if isinstance(cfg.get('data_root'), str):
+        cfg.data_root = move(cfg.data_root)
+    return cfg
+
+
+def _paths(dataset: dict) -> Iterator[str]:
+    """The local files and directories which a dataset config needs, joined as mmengine's BaseDataset does."""
+    root = dataset.get('data_root') or ''
+    if root:
+        yield root
+    prefix = dataset.get('data_prefix') or {}
+    for path in (dataset.get('ann_file'), *(prefix.values() if isinstance(prefix, dict) else [prefix])):
+        if path and isinstance(path, str):
+            yield path if '://' in path else osp.join(root, path)
+
+
+def _evaluator_annotations(cfg: Config, names: tuple[str, ...]) -> Iterator[str]:
+    for name in names:
+        evaluator = cfg.get(name) or []
+        for metric in evaluator if isinstance(evaluator, list | tuple) else [evaluator]:
+            if metric.get('ann_file'):
+                yield metric['ann_file']
+
+
+def check_data_exists(cfg: Config, loaders: tuple[str, ...] = LOADERS, evaluators: tuple[str, ...] = EVALUATORS) -> None:
+    """Leave with one message if a path that a config's data need is missing: the path, where to get it, what to do else.
+
+    Datasets that download themselves (mmpretrain's CIFAR and MNIST) and paths with a scheme (``s3://``) are not checked.
+
+    Raises:
+        SystemExit: A path does not exist.
+    """
+    needed = [(dataset, path) for dataset in config_datasets(cfg, loaders) for path in _paths(dataset)]
+    needed += [({}, path) for path in _evaluator_annotations(cfg, evaluators)]
+    for dataset, path in needed:
+        kind = str(dataset.get('type', '')).rsplit('.', 1)[-1]
+        downloads = kind.startswith('CIFAR') or kind.endswith('MNIST')
+        if downloads or '://' in path or osp.exists(path):
+            continue
+        # classes of one's own: not the public data set
+        source = SOURCES.get(kind, 'put your data there') if 'metainfo' not in dataset else 'put your data there'
+        raise SystemExit(
+            f'The data of this config are missing: {path} does not exist (looked for in {osp.abspath(path)}).\n'
+            f'  To get them: {source}.\n'
+            '  If you have them elsewhere: add --data-root DIR to the command.\n'
+            '  To see a whole run without any data set: make demo'
+        )
+
+
+def annotation_fault(path: str) -> str | None:
+    """What is wrong with a COCO-style or OpenMMLab JSON annotation file, in words, or None if it can be read."""
+    if osp.getsize(path) == 0:
+        return 'the file is empty (0 bytes)'
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = json.load(file)
+    except json.JSONDecodeError as error:
+        return f'no valid JSON at line {error.lineno}, column {error.colno} ({error.msg}), perhaps cut off while copying'
+    except UnicodeDecodeError as error:
+        return f'no text file ({error.reason} at byte {error.start})'
+    if not isinstance(content, dict):
+        return f'the top level is a {type(content).__name__}, expected an object with "images", "annotations", "categories"'
+    if 'data_list' in content:  # OpenMMLab's own format
+        return None if content['data_list'] else '"data_list" is empty'
+    for key in ('images', 'annotations', 'categories'):
+        if not isinstance(content.get(key), list):
+            return f'"{key}" is missing or no list, expected COCO format (images, annotations, categories)'
+    for key in ('images', 'categories'):
+        if not content[key]:
+            return f'"{key}" is empty'
+    return None
+
+
+@contextmanager
+def data_faults_explained(
+    cfg: Config, loaders: tuple[str, ...] = LOADERS, evaluators: tuple[str, ...] = EVALUATORS
+) -> Iterator[None]:
+    """Check that a config's data are there; if the body then fails and a JSON annotation file is broken, say which.
+
+    The files are read only after a failure: the large ones take many seconds.
+    """
+    check_data_exists(cfg, loaders, evaluators)
+    try:
+        yield
+    except Exception as error:
+        files = [path for dataset in config_datasets(cfg, loaders) for path in _paths(dataset)]
+        files += _evaluator_annotations(cfg, evaluators)
+        for path in dict.fromkeys(files):
+            if path.endswith('.json') and osp.isfile(path) and (fault := annotation_fault(path)):
+                raise SystemExit(
+                    f'The annotation file {path} is broken: {fault}. Replace it by a complete copy.\n'
+                    f'  (The error was {type(error).__name__}: {error})'
+                ) from error
+        raise

@@ -1,0 +1,65 @@
+import sys
+from collections.abc import Iterator
+
+from mmengine.hooks import EMAHook, Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from torch import nn
+
+from mmspike.registry import HOOKS
+
+
+def stateful_modules(model: nn.Module) -> Iterator[nn.Module]:
+    """Every submodule of ``model`` that keeps a membrane from one forward to the next.
+
+    These are our neurons built with ``stateful=True`` and any ``MemoryModule`` of spikingjelly. The model is walked anew in
+    every call, so a module that was added or exchanged after the first call is found (``reset_net`` of spikingjelly keeps
+    the list of its first call).
+    """
+    # whoever owns a MemoryModule has imported spikingjelly; nobody else pays for the import
+    base = sys.modules.get('spikingjelly.activation_based.base')
+    memory_module = base.MemoryModule if base is not None else ()
+    for module in model.modules():
+        if isinstance(module, memory_module) or (getattr(module, 'stateful', False) and hasattr(module, 'reset')):
+            yield module
+
+
+def reset_spikes(model: nn.Module) -> None:
+    """Put every stateful neuron of ``model`` at rest, whatever wraps it (DDP, EMA, TTA, ``torch.compile``)."""
+    for module in stateful_modules(model):
+        module.reset()
+
+
+@HOOKS.register_module()
+class SpikeResetHook(Hook):
+    """Separates samples for stateful neurons: resets them before each train, val and test iteration.
+
+    Covers the runner's model through any wrapper and the copies that ``EMAHook`` keeps. With test-time augmentation the
+    neurons are also reset before every view of an image, so that a view is predicted as it would be alone. Networks of
+    stateless neurons (the default) have nothing to reset and are left alone.
+    """
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        self._reset(runner)
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None) -> None:
+        self._reset(runner)
+
+    def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:
+        self._reset(runner)
+
+    def before_test_epoch(self, runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        # BaseTTAModel calls test_step of what it wraps once a view, within one iteration
+        self._views = None
+        if isinstance(model, BaseTTAModel):
+            self._views = model.module.register_forward_pre_hook(lambda module, args: reset_spikes(module))
+
+    def after_test_epoch(self, runner, metrics=None) -> None:
+        if self._views is not None:
+            self._views.remove()
+
+    def _reset(self, runner) -> None:
+        reset_spikes(runner.model)
+        for hook in runner.hooks:
+            if isinstance(hook, EMAHook):
+                reset_spikes(hook.ema_model)

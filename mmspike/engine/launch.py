@@ -1,0 +1,170 @@
+"""What tools/train.py and tools/test.py share: options, work directory, processes, resuming."""
+
+import argparse
+import os
+import os.path as osp
+
+import torch
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import _load_checkpoint
+
+from mmspike.engine.data import move_data_root
+from mmspike.engine.hooks import latest_readable_checkpoint
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--work-dir', help='directory of logs and checkpoints (default: work_dirs/<name of the config>)')
+    parser.add_argument('--data-root', help='directory to which every data loader and evaluator of the config is moved')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config, as key=value with dots for nested keys; lists as key="[a,b]" or key=a,b, '
+        'without white space',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config with what every tool changes in it. Explicit ``--cfg-options`` are applied last and win."""
+    if not osp.isfile(args.config):
+        raise SystemExit(f'config {args.config} does not exist')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(args.config)
+    if args.data_root is not None:
+        try:
+            cfg = move_data_root(cfg, args.data_root)
+        except ValueError as error:
+            raise SystemExit(str(error)) from None
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+    if cfg.get('default_scope') == 'mmpretrain':
+        complete_mmpretrain_loaders(cfg)
+    return cfg
+
+
+def complete_mmpretrain_loaders(cfg: Config) -> None:
+    """Loader defaults that mmpretrain's configs leave to mmpretrain's own tools (its preprocessor needs stacked batches)."""
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name)
+        if loader is not None:
+            defaults = dict(
+                pin_memory=torch.cuda.is_available(),
+                persistent_workers=loader.get('num_workers', 0) > 0,
+                collate_fn=dict(type='default_collate'),
+            )
+            cfg[name] = ConfigDict(defaults | loader)
+
+
+def enable_amp(cfg: Config) -> None:
+    """Mixed precision: float16 with dynamic loss scaling on an accelerator, bfloat16 on the CPU."""
+    wrapper = cfg.optim_wrapper
+    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper', 'CPUAmpOptimWrapper'):
+        raise SystemExit(f'--amp needs optim_wrapper.type OptimWrapper, the config has {wrapper.type}')
+    if _has_accelerator():
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+    else:
+        wrapper.type = 'CPUAmpOptimWrapper'
+        for key in ('loss_scale', 'dtype'):
+            wrapper.pop(key, None)
+
+
+def enable_lr_scaling(cfg: Config) -> None:
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise SystemExit('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config, which has none')
+    cfg.auto_scale_lr.enable = True
+
+
+def set_resume(cfg: Config, resume: str | None) -> None:
+    """Let ``cfg`` continue from the checkpoint ``resume``, or with 'auto' from the latest readable one in its work_dir.
+
+    The seed of the interrupted run goes on as well, unless the config sets one. With 'auto' and no checkpoint the run starts
+    anew, with the config's own ``load_from``.
+    """
+    if resume is None:
+        return
+    if resume == 'auto':
+        found = latest_readable_checkpoint(cfg.work_dir)
+        if found is None:
+            print(f'No checkpoint in {cfg.work_dir}: training starts from the beginning')
+            return
+        path, meta = found
+    else:
+        path, meta = resume, _read_checkpoint(resume).get('meta', {})
+    cfg.resume = True
+    cfg.load_from = path
+    randomness = dict(cfg.get('randomness', {}))
+    if randomness.get('seed') is None and not randomness.get('diff_rank_seed'):
+        cfg.randomness = randomness | dict(seed=meta.get('seed'))
+
+
+def _read_checkpoint(path: str) -> dict:
+    if '://' not in path and not osp.isfile(path):
+        raise SystemExit(f'checkpoint {path} does not exist')
+    return _load_checkpoint(path, map_location='cpu')
+
+
+def _has_accelerator() -> bool:
+    return torch.accelerator.is_available()
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The config's runner. Without an accelerator its processes communicate through gloo."""
+    if cfg.launcher == 'none' or _has_accelerator():
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if cfg.launcher != 'pytorch':
+        raise SystemExit(
+            f'--launcher {cfg.launcher} needs a GPU on every process and this machine shows none: '
+            'for processes on the CPU use tools/dist_train.sh or tools/dist_test.sh'
+        )
+    # mmengine would select a CUDA device per process, and hand it to DistributedDataParallel
+    torch.distributed.init_process_group('gloo')
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    cfg.model_wrapper_cfg = wrapper | cfg.get('model_wrapper_cfg', {}) | dict(device_ids=None)
+    cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.logger.info(f'No GPU found: {runner.world_size} processes on the CPU communicate through gloo instead of nccl')
+    return runner
+
+
+def check_checkpoint_fits(model: torch.nn.Module, path: str) -> None:
+    """Leave with a message if the checkpoint ``path`` does not fill every parameter and buffer of ``model``.
+
+    mmengine would warn and test the rest with random weights. What the checkpoint has beyond that (auxiliary heads, a
+    teacher) is no fault.
+
+    Raises:
+        SystemExit: Parameters are missing or have another shape.
+    """
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    checkpoint = _read_checkpoint(path)
+    given = {key.removeprefix('module.'): value for key, value in checkpoint.get('state_dict', checkpoint).items()}
+    faults = []
+    for key, value in model.state_dict().items():
+        if key not in given:
+            faults.append(f'{key}: missing')
+        elif given[key].shape != value.shape:
+            faults.append(f'{key}: {tuple(given[key].shape)} in the checkpoint, {tuple(value.shape)} in the model')
+    if faults:
+        more = f'\n  … and {len(faults) - 10} more' if len(faults) > 10 else ''
+        raise SystemExit(
+            f'The checkpoint {path} is of another architecture than the config: {len(faults)} of '
+            f'{len(model.state_dict())} entries do not fit.\n  ' + '\n  '.join(faults[:10]) + more + '\n'
+            "  Test it with the config it was trained with (in its work_dir), or convert the authors' weights with "
+            'tools/model_converters/official_to_mmspike.py'
+        )

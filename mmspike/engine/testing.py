@@ -1,0 +1,112 @@
+"""What tools/test.py does to a config for the one host or the other: drawing, test-time augmentation, output files."""
+
+from copy import deepcopy
+
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
+
+from mmspike.engine.data import config_datasets
+
+
+def _metrics(cfg: Config) -> list[dict]:
+    evaluator = cfg.test_evaluator
+    return list(evaluator) if isinstance(evaluator, list | tuple) else [evaluator]
+
+
+def draw_predictions(cfg: Config, show: bool, show_dir: str | None, wait_time: float) -> None:
+    """Switch the config's visualization hook on.
+
+    Raises:
+        SystemExit: The config has no visualization hook.
+    """
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise SystemExit(
+            '--show and --show-dir need a visualization hook in default_hooks, for example '
+            "visualization=dict(type='DetVisualizationHook') with mmdet, 'SegVisualizationHook' with mmseg, "
+            "'VisualizationHook' with mmpretrain"
+        )
+    hook.update(show=show, wait_time=wait_time)
+    scope = cfg.get('default_scope')
+    if scope == 'mmpretrain':
+        hook.update(enable=True, out_dir=show_dir)
+        return
+    hook.draw = True
+    if show_dir and scope == 'mmdet':
+        hook.test_out_dir = show_dir
+    elif show_dir:
+        cfg.visualizer.save_dir = show_dir
+
+
+def enable_tta(cfg: Config) -> None:
+    """Wrap the model in ``tta_model`` and let the test datasets run ``tta_pipeline``.
+
+    Without these in the config, mmdet and mmpretrain get a horizontal flip, as from their own tools. mmdet merges the boxes
+    of the views and refuses masks: a two-stage detector is then tested without its mask head.
+
+    Raises:
+        SystemExit: mmseg's ``tta_model`` or ``tta_pipeline`` is missing.
+    """
+    datasets = list(config_datasets(cfg, ('test_dataloader',)))
+    pipeline = datasets[0]['pipeline']
+    scope = cfg.get('default_scope')
+    defaults = {
+        'mmdet': dict(
+            tta_model=dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)),
+            pack=dict(
+                type='PackDetInputs',
+                meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction'),
+            ),
+        ),
+        'mmpretrain': dict(tta_model=dict(type='AverageClsScoreTTA'), pack=pipeline[-1]),
+    }.get(scope)
+    missing = [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]
+    if missing and defaults is None:
+        raise SystemExit(f'--tta: the config has no {" and no ".join(missing)}, and {scope} has no default for it')
+    if 'tta_model' in missing:
+        cfg.tta_model = defaults['tta_model']
+    if 'tta_pipeline' in missing:
+        flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+        cfg.tta_pipeline = [
+            *deepcopy(list(pipeline[:-1])),
+            dict(type='TestTimeAug', transforms=[flips, [defaults['pack']]]),
+        ]
+    if cfg.model.get('roi_head', {}).get('mask_head') is not None:
+        print('--tta: mmdet merges boxes only, so masks are neither predicted nor scored')
+        cfg.model.roi_head.update(mask_head=None, mask_roi_extractor=None)
+        for metric in _metrics(cfg):
+            if 'segm' in metric.get('metric', ()):
+                metric['metric'] = ['bbox']
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    for dataset in datasets:
+        dataset['pipeline'] = deepcopy(cfg.tta_pipeline)
+
+
+def set_out(cfg: Config, out: str) -> None:
+    """Check ``out`` before the test runs, and give it to mmseg's metrics, which write label images themselves.
+
+    Raises:
+        SystemExit: ``out`` is no pickle file with mmdet or mmpretrain, or one with mmseg.
+    """
+    is_pickle = out.endswith(('.pkl', '.pickle'))
+    if cfg.get('default_scope') != 'mmseg':
+        if not is_pickle:
+            raise SystemExit(f'--out {out}: expected a file name that ends in .pkl or .pickle')
+        return
+    if is_pickle:
+        raise SystemExit(f'--out {out}: mmseg writes one label image per input, expected a directory')
+    for metric in _metrics(cfg):
+        metric['output_dir'] = out
+
+
+def dump_predictions(runner: Runner, out: str) -> None:
+    """Let the test of mmdet or mmpretrain write its predictions to the pickle file ``out``."""
+    scope = runner.cfg.get('default_scope')
+    if scope == 'mmdet':
+        from mmdet.evaluation import DumpDetResults
+
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=out))
+    elif scope == 'mmpretrain':
+        from mmengine.evaluator import DumpResults
+
+        runner.test_evaluator.metrics.append(DumpResults(out_file_path=out))

@@ -1,0 +1,134 @@
+/* Neurons fused over all time steps, for the CPU. Compiled once for float and once for double (REAL, SUFFIX, EXP).
+ *
+ * Arrays are [T, N], time outermost, any layout of the N elements of one step. Contraction of multiply and add must be off
+ * (-ffp-contract=off): then every membrane is rounded as PyTorch rounds it, and no spike differs.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+
+#define JOIN_(a, b) a##_##b
+#define JOIN(a, b) JOIN_(a, b)
+#define FN(name) JOIN(name, SUFFIX)
+
+/* glibc's vector exp, which its headers offer under -ffast-math only */
+__attribute__((__simd__("notinbranch"))) REAL EXP(REAL);
+
+enum { BLOCK = 512 };
+enum { SIGMOID = 0, ATAN = 1, RECTANGLE = 2 };
+
+/* leak: 0 none (IF), 1 division by tau, 2 multiplication by tau's reciprocal */
+static inline void charge(REAL *restrict h, const REAL *restrict x, const REAL *restrict v, int n, int leak, REAL tau,
+                          REAL v_reset) {
+    if (leak == 0)
+        for (int i = 0; i < n; i++) h[i] = v[i] + x[i];
+    else if (leak == 1)
+        for (int i = 0; i < n; i++) h[i] = v[i] + (x[i] - (v[i] - v_reset)) / tau;
+    else
+        for (int i = 0; i < n; i++) h[i] = v[i] + (x[i] - (v[i] - v_reset)) * tau;
+}
+
+/* v: [N], the membrane before and after; x, spikes: [T, N] */
+void FN(lif_forward)(const REAL *x, REAL *v, REAL *spikes, int64_t T, int64_t N, int leak, REAL tau, REAL v_threshold,
+                     REAL v_reset) {
+#pragma omp parallel for schedule(static)
+    for (int64_t start = 0; start < N; start += BLOCK) {
+        const int n = (int)(N - start < BLOCK ? N - start : BLOCK);
+        REAL h[BLOCK];
+        REAL *restrict u = v + start;
+        for (int64_t t = 0; t < T; t++) {
+            REAL *restrict s = spikes + t * N + start;
+            charge(h, x + t * N + start, u, n, leak, tau, v_reset);
+            for (int i = 0; i < n; i++) {
+                const int fired = h[i] >= v_threshold;
+                s[i] = fired ? (REAL)1 : (REAL)0;
+                u[i] = fired ? v_reset : h[i];
+            }
+        }
+    }
+}
+
+/* Recomputes the membrane from x and v0. grad_v: [N], in: gradient of the last membrane, out: of the first.
+ * grad_decay: one partial sum a block of 512 elements, or NULL. Returns 0, or 1 when memory is out. */
+int FN(lif_backward)(const REAL *x, const REAL *v0, const REAL *grad_spikes, REAL *grad_v, REAL *grad_x,
+                     double *grad_decay, int64_t T, int64_t N, int leak, REAL tau, REAL v_threshold, REAL v_reset,
+                     int surrogate, REAL alpha) {
+    const REAL gain = leak == 0 ? (REAL)1 : leak == 1 ? (REAL)1 / tau : tau;
+    const REAL keep = leak == 0 ? (REAL)1 : (REAL)1 - gain;
+    const REAL half_pi_alpha = (REAL)1.57079632679489661923 * alpha;
+    int failed = 0;
+#pragma omp parallel reduction(| : failed)
+    {
+        /* membranes before (v) and after (h) the charge of each step */
+        REAL *hs = malloc(sizeof(REAL) * BLOCK * T * 2);
+        REAL *vs = hs + BLOCK * T;
+        if (!hs) failed = 1;
+#pragma omp for schedule(static)
+        for (int64_t start = 0; start < N; start += BLOCK) {
+            if (!hs) continue;
+            const int n = (int)(N - start < BLOCK ? N - start : BLOCK);
+            REAL u[BLOCK], d[BLOCK];
+            double sum = 0;
+            for (int i = 0; i < n; i++) u[i] = v0[start + i];
+            for (int64_t t = 0; t < T; t++) {
+                REAL *restrict h = hs + t * BLOCK, *restrict v = vs + t * BLOCK;
+                for (int i = 0; i < n; i++) v[i] = u[i];
+                charge(h, x + t * N + start, v, n, leak, tau, v_reset);
+                for (int i = 0; i < n; i++) u[i] = h[i] >= v_threshold ? v_reset : h[i];
+            }
+            REAL *restrict gv = grad_v + start;
+            for (int64_t t = T - 1; t >= 0; t--) {
+                const REAL *restrict h = hs + t * BLOCK;
+                const REAL *restrict gs = grad_spikes + t * N + start;
+                REAL *restrict gx = grad_x + t * N + start;
+                if (surrogate == SIGMOID) {
+#pragma omp simd
+                    for (int i = 0; i < n; i++) {
+                        const REAL s = (REAL)1 / ((REAL)1 + EXP(-alpha * (h[i] - v_threshold)));
+                        d[i] = alpha * s * ((REAL)1 - s);
+                    }
+                } else if (surrogate == ATAN) {
+                    for (int i = 0; i < n; i++) {
+                        const REAL a = half_pi_alpha * (h[i] - v_threshold);
+                        d[i] = alpha / 2 / ((REAL)1 + a * a);
+                    }
+                } else {
+                    for (int i = 0; i < n; i++) {
+                        const REAL a = h[i] - v_threshold;
+                        d[i] = (a < 0 ? -a : a) < (REAL)0.5 / alpha ? alpha : (REAL)0;
+                    }
+                }
+                for (int i = 0; i < n; i++) {
+                    /* the reset is detached: a neuron that fired passes nothing on through its membrane */
+                    const REAL through = h[i] >= v_threshold ? (REAL)0 : gv[i];
+                    d[i] = gs[i] * d[i] + through;
+                    gx[i] = d[i] * gain;
+                    gv[i] = d[i] * keep;
+                }
+                if (grad_decay) {
+                    const REAL *restrict v = vs + t * BLOCK, *restrict in = x + t * N + start;
+                    for (int i = 0; i < n; i++) sum += (double)d[i] * (in[i] - (v[i] - v_reset));
+                }
+            }
+            if (grad_decay) grad_decay[start / BLOCK] = sum;
+        }
+        free(hs);
+    }
+    return failed;
+}
+
+/* counts / norm, and whether the gradient passes (0 <= x <= levels) */
+void FN(sfa_forward)(const REAL *restrict x, REAL *restrict out, uint8_t *restrict window, int64_t N, REAL levels,
+                     REAL norm) {
+#pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < N; i++) {
+        const REAL a = x[i] < 0 ? (REAL)0 : x[i] > levels ? levels : x[i];
+        out[i] = (sizeof(REAL) == 4 ? (REAL)__builtin_rintf((float)a) : (REAL)__builtin_rint((double)a)) / norm;
+        window[i] = x[i] >= 0 & x[i] <= levels;
+    }
+}
+
+void FN(sfa_backward)(const REAL *restrict grad, const uint8_t *restrict window, REAL *restrict grad_x, int64_t N,
+                      REAL norm) {
+#pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < N; i++) grad_x[i] = window[i] ? grad[i] / norm : (REAL)0;
+}

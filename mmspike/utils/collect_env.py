@@ -1,0 +1,243 @@
+"""What is installed, and what of it does not fit together: ``python -m mmspike.utils.collect_env``.
+
+:func:`check_environment` is the first thing that ``tools/train.py`` and ``tools/test.py`` call. It has to work in the very
+environments it complains about, so this module imports nothing but the standard library at import, reads versions from
+the packages' metadata, and loads mmcv's compiled operators by their file, without running mmcv itself.
+"""
+
+import contextlib
+import importlib
+import importlib.machinery
+import importlib.util
+import re
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+from types import ModuleType
+
+from mmspike.version import __version__
+
+# The set of versions our tests run with (requirements/pinned.txt)
+TESTED = {
+    'torch': '2.11.0',
+    'onedl-mmcv': '2.3.6',
+    'onedl-mmengine': '0.10.12',
+    'onedl-mmdetection': '3.5.1',
+    'onedl-mmsegmentation': '1.4.2',
+    'onedl-mmpretrain': '1.3.6',
+    'spikingjelly': '2.0.0',
+}
+# onedl distribution -> the open-mmlab ones that install the same (or, for mmcls, the preceding) import package
+ORIGINALS = {
+    'onedl-mmcv': ('mmcv', 'mmcv-full', 'mmcv-lite'),
+    'onedl-mmengine': ('mmengine', 'mmengine-lite'),
+    'onedl-mmdetection': ('mmdet',),
+    'onedl-mmsegmentation': ('mmsegmentation',),
+    'onedl-mmpretrain': ('mmpretrain', 'mmcls'),
+}
+# import package, always needed -> its distribution
+REQUIRED = {
+    'numpy': 'numpy',
+    'cv2': 'opencv-python-headless',
+    'torch': 'torch',
+    'mmengine': 'onedl-mmengine',
+    'mmcv': 'onedl-mmcv',
+}
+# One operator of each kind that the hosts' detectors load; a partial build lacks some
+OPERATORS = ('nms', 'softnms', 'roi_align_forward', 'sigmoid_focal_loss_forward', 'modulated_deform_conv_forward')
+
+
+def installed_versions() -> dict[str, str]:
+    """Version of every installed distribution by its normalised name; what Python finds first wins."""
+    versions = {}
+    for distribution in distributions():
+        name = distribution.metadata['Name']
+        if name:  # None: the remains of an interrupted pip
+            versions.setdefault(re.sub(r'[-_.]+', '-', name).lower(), distribution.version)
+    return versions
+
+
+def install_command(name: str, version: str | None = None) -> str:
+    """The pip command that installs ``name``, an onedl one without its dependency on opencv-python, which needs libGL."""
+    version = version or TESTED.get(name)
+    requirement = f'{name}=={version}' if version else name
+    if name == 'onedl-mmcv':
+        # --no-cache-dir: pip's own cache would hand out a wheel that was compiled against another torch
+        return (
+            f'pip install "setuptools>=77,<81" wheel ninja psutil\n'
+            f'    MMCV_WITH_OPS=1 pip install --no-deps --no-build-isolation --no-cache-dir {requirement}'
+        )
+    return f'pip install {"--no-deps --no-build-isolation " if name.startswith("onedl-") else ""}{requirement}'
+
+
+def find_originals(versions: dict[str, str]) -> list[str]:
+    """Open-mmlab distributions beside onedl ones: same import packages, one overwrites the other's files."""
+    if not any(name in versions for name in ORIGINALS):
+        return []
+    findings = []
+    for onedl, originals in ORIGINALS.items():
+        present = [name for name in originals if name in versions]
+        if not present:
+            continue
+        described = ', '.join(f'{name} {versions[name]}' for name in present)
+        if onedl in versions:
+            others = f'{onedl} {versions[onedl]}, which has files of the same names'
+        else:
+            others = 'packages of the onedl line (' + ', '.join(name for name in ORIGINALS if name in versions) + ')'
+        uninstall = ' '.join([*present, *([onedl] if onedl in versions else [])])
+        findings.append(
+            f'{described} of the original open-mmlab line is installed next to {others}. '
+            f'Only one line can be used. Repair:\n'
+            f'    pip uninstall -y {uninstall}\n'
+            f'    {install_command(onedl, versions.get(onedl))}'
+        )
+    return findings
+
+
+def find_unimportable(versions: dict[str, str]) -> list[str]:
+    """Packages that mmspike always needs and that are missing, or that fail on import (numpy, cv2, torch)."""
+    findings = []
+    for module, distribution in REQUIRED.items():
+        spec = importlib.util.find_spec(module)
+        # A folder without __init__.py, as an uninstall can leave it, is found as a namespace package without origin.
+        if spec is None or spec.origin is None:
+            findings.append(f'{module} is not installed. Install it:\n    {install_command(distribution)}')
+    if findings:
+        return findings
+    for module in ('numpy', 'torch', 'cv2'):
+        try:
+            importlib.import_module(module)
+        except (ImportError, OSError) as error:
+            findings.append(
+                f'{module} is installed but does not import: {error}\n{_import_repair(module, str(error), versions)}'
+            )
+    return findings
+
+
+def _import_repair(module: str, error: str, versions: dict[str, str]) -> str:
+    if module != 'cv2':
+        name = REQUIRED[module]
+        return f'Repair:\n    pip uninstall -y {name}\n    {install_command(name, versions.get(name))}'
+    opencv = sorted(name for name in versions if name.startswith('opencv-'))
+    why = ''
+    if 'cannot open shared object' in error:
+        why = 'This opencv needs a graphics library that the machine lacks; the headless build needs none. '
+    return f'{why}Repair:\n    pip uninstall -y {" ".join(opencv) or "opencv-python"}\n    {install_command(REQUIRED["cv2"])}'
+
+
+def load_operators() -> ModuleType:
+    """mmcv's compiled extension, loaded from its file; torch must be imported.
+
+    Raises:
+        FileNotFoundError: mmcv has none.
+        ImportError: It does not fit the installed torch.
+    """
+    folder = Path(importlib.util.find_spec('mmcv').origin).parent
+    files = [folder / f'_ext{suffix}' for suffix in importlib.machinery.EXTENSION_SUFFIXES]
+    found = [file for file in files if file.exists()]
+    if not found:
+        raise FileNotFoundError(f'no compiled {files[0].name} in {folder}')
+    spec = importlib.util.spec_from_file_location('mmcv._ext', found[0])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def find_operator_faults(versions: dict[str, str]) -> list[str]:
+    """Whether mmcv's compiled operators are there and fit the installed torch."""
+    torch_version = importlib.import_module('torch').__version__
+    mmcv = next((f'{name} {versions[name]}' for name in ('onedl-mmcv', *ORIGINALS['onedl-mmcv']) if name in versions), 'mmcv')
+    repair = f'Repair:\n    pip uninstall -y {mmcv.split()[0]}\n    {install_command("onedl-mmcv")}'
+    try:
+        operators = load_operators()
+    except FileNotFoundError as error:
+        return [f'{mmcv} has no compiled operators ({error}): it was built without MMCV_WITH_OPS=1. {repair}']
+    except ImportError as error:
+        return [
+            f'{mmcv} does not fit torch {torch_version}: its operators were compiled against another torch and do not load '
+            f'({error}). {repair}'
+        ]
+    missing = [name for name in OPERATORS if not hasattr(operators, name)]
+    if missing:
+        return [f'The compiled operators of {mmcv} are incomplete: {", ".join(missing)} missing. {repair}']
+    return []
+
+
+def find_conflicts() -> list[str]:
+    """What keeps mmspike from running here, one explanation with the commands that mend it per finding."""
+    versions = installed_versions()
+    findings = find_originals(versions) + find_unimportable(versions)
+    # With one of those, mmcv's operators would only repeat it.
+    return findings or find_operator_faults(versions)
+
+
+def find_warnings() -> list[str]:
+    """What is likely to work but is not what we test. Call it after :func:`find_conflicts` found nothing."""
+    versions = installed_versions()
+    findings = []
+    for name, tested in TESTED.items():
+        version = versions.get(name, tested)
+        if version.split('.')[:2] != tested.split('.')[:2]:
+            findings.append(f'{name} {version} is not tested with mmspike {__version__}; {tested} is.')
+    torch = importlib.import_module('torch')
+    if torch.cuda.is_available() and load_operators().get_compiling_cuda_version() == 'not available':
+        findings.append(
+            'There is a GPU, but the operators of mmcv are compiled for the CPU only, so RoIAlign and NMS fail on the GPU. '
+            'Compile mmcv with CUDA (docs/install.md), or set CUDA_VISIBLE_DEVICES= to run on the CPU.'
+        )
+    return findings
+
+
+def _numbered(findings: list[str]) -> str:
+    return '\n'.join(f'{number}. {finding}' for number, finding in enumerate(findings, 1))
+
+
+def check_environment() -> None:
+    """Stop with a plain explanation when the environment cannot work; print warnings to stderr.
+
+    Raises:
+        SystemExit: With every finding and how to mend it.
+    """
+    conflicts = find_conflicts()
+    if conflicts:
+        raise SystemExit(f'mmspike cannot run in this environment ({sys.prefix}):\n{_numbered(conflicts)}')
+    for warning in find_warnings():
+        print(f'Warning: {warning}', file=sys.stderr)
+
+
+def collect_env() -> dict[str, str]:
+    """Versions of the machine, of Python and of every package that matters, as far as the environment lets them be read."""
+    versions = installed_versions()
+    info = {'Python': sys.version.replace('\n', '')}
+    revision = ''
+    if not find_unimportable(versions):
+        try:
+            from mmengine.utils import get_git_hash
+            from mmengine.utils.dl_utils import collect_env as collect_base_env
+        except ImportError as error:
+            info['mmengine'] = f'does not import: {error}'
+        else:
+            info = {name: str(value) for name, value in collect_base_env().items()}
+            with contextlib.chdir(Path(__file__).parent):
+                revision = f'+{get_git_hash(digits=7)}'
+    info['mmspike'] = __version__ + revision
+    for onedl, originals in ORIGINALS.items():
+        for name in (onedl, *originals):
+            if name in versions or name == onedl:
+                info[name] = versions.get(name, 'not installed')
+    info['spikingjelly'] = versions.get('spikingjelly', 'not installed')
+    return info
+
+
+def main() -> None:
+    for name, value in collect_env().items():
+        print(f'{name}: {value}')
+    conflicts = find_conflicts()
+    if conflicts:
+        raise SystemExit(f'\nDoes not fit:\n{_numbered(conflicts)}')
+    warnings = find_warnings()
+    print(f'\nWarnings:\n{_numbered(warnings)}' if warnings else '\nEverything fits.')
+
+
+if __name__ == '__main__':
+    main()

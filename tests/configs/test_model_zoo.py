@@ -1,0 +1,36 @@
+"""The model zoo: what it lists exists, and what it says of the configs is true."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .test_configs import CONFIGS, MODELS, NAMES, load
+
+ROOT = CONFIGS.parent
+METAFILES = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
+ENTRIES = [m for f in METAFILES for m in yaml.safe_load((ROOT / f).read_text())['Models']]
+
+
+def test_every_config_is_listed_once():
+    assert sorted(m['Config'] for m in ENTRIES) == [f'configs/{name}' for name in NAMES]
+    assert len({m['Name'] for m in ENTRIES}) == len(ENTRIES)
+    assert all(m['Name'] == Path(m['Config']).stem for m in ENTRIES)
+
+
+@pytest.mark.parametrize('metafile', METAFILES)
+def test_readme_of_a_family(metafile):
+    """Published and reproduced results stand in tables of their own, and links lead somewhere."""
+    content = yaml.safe_load((ROOT / metafile).read_text())
+    readme = ROOT / content['Collections'][0]['README']
+    text = readme.read_text()
+    assert '## Published' in text and '## Reproduced here' in text
+    for link in re.findall(r'\]\((?!http)([^)#]+)', text):
+        assert (readme.parent / link).exists(), link
+
+
+@pytest.mark.parametrize('entry', ENTRIES, ids=lambda m: m['Name'])
+def test_parameter_counts(entry):
+    model = MODELS.build(load(entry['Config'].removeprefix('configs/')).model)
+    assert sum(p.numel() for p in model.parameters()) == entry['Metadata']['Parameters']

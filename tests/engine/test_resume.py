@@ -1,0 +1,324 @@
+"""A run that is killed and resumed computes, bit for bit, what an uninterrupted one does."""
+
+import functools
+import multiprocessing
+import os
+import random
+import signal
+
+import matplotlib.backends.backend_agg  # noqa: F401 (with torchvision: imported once, not in every forked process)
+import mmengine.runner.loops
+import numpy as np
+import pytest
+import torch
+import torchvision  # noqa: F401
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, DefaultScope
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import Dataset
+
+from mmspike.engine import launch
+from mmspike.engine.hooks import latest_readable_checkpoint, safe_checkpoint_hook
+
+FORK = multiprocessing.get_context('fork')
+ITERATIONS = 12  # 3 epochs of 4 batches
+
+
+@DATASETS.register_module()
+class ResumeDataset(Dataset):
+    """Eight fixed samples, augmented by all three generators."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        noise = np.random.rand(4) + random.random() + torch.rand(4).numpy()
+        return dict(inputs=torch.from_numpy(noise + index).float())
+
+
+@MODELS.register_module()
+class ResumeModel(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 1))
+
+    def forward(self, inputs, mode='tensor', **kwargs):
+        out = self.layers(torch.stack(inputs))
+        if mode == 'loss':
+            return dict(loss=out.square().mean())
+        torch.rand(3)  # validation draws numbers, too
+        return list(out)
+
+
+@METRICS.register_module()
+class ResumeMetric(BaseMetric):
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return dict(count=len(results))
+
+
+@HOOKS.register_module()
+class LossRecorder(Hook):
+    """Appends iteration and exact loss to a file; kills its process at iteration ``kill_iteration``."""
+
+    def __init__(self, path, kill_iteration=None, kill_validation=None):
+        self.path = path
+        self.kill_iteration = kill_iteration
+        self.kill_validation = kill_validation
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.kill_iteration:
+            kill()
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        with open(self.path, 'a') as file:
+            file.write(f'{runner.iter} {float(outputs["loss"]).hex()}\n')
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.kill_validation:
+            kill()
+
+
+def kill(*args):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class HalfWritten:
+    """A file whose process is killed in the middle of a write."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.file.close()
+
+    def write(self, data):
+        self.file.write(data[: len(data) // 2])
+        self.file.flush()
+        kill()
+
+
+def config(work_dir, by_epoch, workers, persistent=False, sampler=None, hook=True, kill=None):
+    loader = dict(
+        batch_size=2,
+        num_workers=workers,
+        persistent_workers=persistent,
+        sampler=dict(type=sampler or ('DefaultSampler' if by_epoch else 'InfiniteSampler'), shuffle=True),
+        dataset=dict(type='ResumeDataset'),
+    )
+    recorder = dict(type='LossRecorder', path=f'{work_dir}/losses.txt', **(kill or {}))
+    loop = (
+        dict(type='EpochBasedTrainLoop', max_epochs=3, val_interval=1)
+        if by_epoch
+        else dict(type='IterBasedTrainLoop', max_iters=ITERATIONS, val_interval=3)
+    )
+    return Config(
+        dict(
+            model=dict(type='ResumeModel'),
+            work_dir=str(work_dir),
+            train_dataloader=loader,
+            val_dataloader=loader | dict(num_workers=0, persistent_workers=False, sampler=dict(type='DefaultSampler')),
+            train_cfg=loop,
+            val_cfg=dict(),
+            val_evaluator=dict(type='ResumeMetric'),
+            optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.01)),
+            param_scheduler=[
+                dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=6),
+                dict(type='CosineAnnealingLR', by_epoch=by_epoch, T_max=3 if by_epoch else ITERATIONS),
+            ],
+            default_hooks=dict(
+                checkpoint=dict(
+                    type='mmspike.SafeCheckpointHook',
+                    interval=1 if by_epoch else 3,
+                    by_epoch=by_epoch,
+                    max_keep_ckpts=1,
+                    save_best='count',
+                    rule='greater',
+                ),
+                logger=dict(type='LoggerHook', interval=100),
+            ),
+            custom_hooks=[dict(type='EMAHook'), recorder] + [dict(type='mmspike.IterationSeedHook')] * hook,
+            randomness=dict(seed=3),
+            log_level='ERROR',
+            experiment_name=str(work_dir).replace('/', '_'),
+        )
+    )
+
+
+def _train(cfg, resume, patch):
+    torch.set_num_threads(1)
+    # what costs most of the time of a tiny run: waiting between passes, and formatting the config in every checkpoint
+    mmengine.runner.loops.time.sleep = lambda seconds: None
+    Config.pretty_text = property(repr)
+    if patch is not None:
+        patch()
+    launch.set_resume(cfg, resume)
+    # a name of its own: the test's process must not see the state of an earlier run
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        Runner.from_cfg(cfg).train()
+
+
+def train(cfg, resume=None, patch=None):
+    """Train in a process of its own; returns its exit code."""
+    process = FORK.Process(target=_train, args=(cfg, resume, patch))
+    process.start()
+    process.join(60)
+    assert not process.is_alive()
+    return process.exitcode
+
+
+def losses(work_dir):
+    path = work_dir / 'losses.txt'
+    return [tuple(line.split()) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def final_state(work_dir):
+    path, meta = latest_readable_checkpoint(str(work_dir))
+    assert meta['iter'] == ITERATIONS
+    checkpoint = torch.load(path, weights_only=False)
+    return {key: checkpoint[key] for key in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')}
+
+
+def assert_same(a, b):
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif callable(a):  # a scheduler's reference to a function
+        pass
+    else:
+        assert a == b
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory):
+    """The work directory of an uninterrupted run with given options, each trained once."""
+
+    @functools.cache
+    def run(**options):
+        work_dir = tmp_path_factory.mktemp('uninterrupted')
+        assert train(config(work_dir, **options)) == 0
+        assert [int(iteration) for iteration, _ in losses(work_dir)] == list(range(ITERATIONS))
+        return work_dir
+
+    return run
+
+
+def interrupt(work_dir, kill=None, patch=None, **options):
+    """Train in ``work_dir`` until killed, then resume to the end."""
+    assert train(config(work_dir, kill=kill, **options), patch=patch) == -signal.SIGKILL
+    assert train(config(work_dir, **options), resume='auto') == 0
+
+
+def assert_bit_exact(whole, broken):
+    expected, found = losses(whole), losses(broken)
+    assert set(found) == set(expected)  # iterations after the last checkpoint are there twice, with the same loss
+    assert found[-1] == expected[-1]
+    assert_same(final_state(whole), final_state(broken))
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+@pytest.mark.parametrize('workers,persistent', [(0, False), (2, False), (2, True)])
+def test_killed_in_an_iteration(tmp_path, uninterrupted, by_epoch, workers, persistent):
+    options = dict(by_epoch=by_epoch, workers=workers, persistent=persistent)
+    interrupt(tmp_path, kill=dict(kill_iteration=7), **options)
+    # the number of workers changes nothing either
+    assert_bit_exact(uninterrupted(by_epoch=by_epoch, workers=0), tmp_path)
+
+
+def test_workers_of_an_uninterrupted_run(uninterrupted):
+    assert losses(uninterrupted(by_epoch=True, workers=0)) == losses(uninterrupted(by_epoch=True, workers=2))
+
+
+def test_sampler_that_cannot_skip(tmp_path, uninterrupted):
+    options = dict(by_epoch=False, workers=2, sampler='DefaultSampler')
+    interrupt(tmp_path, kill=dict(kill_iteration=7), **options)
+    assert_bit_exact(uninterrupted(**options), tmp_path)
+
+
+@pytest.mark.parametrize('iteration', [0, 4, 6])
+def test_killed_before_the_first_checkpoint_or_next_to_one(tmp_path, uninterrupted, iteration):
+    interrupt(tmp_path, kill=dict(kill_iteration=iteration), by_epoch=False, workers=0)
+    assert_bit_exact(uninterrupted(by_epoch=False, workers=0), tmp_path)
+
+
+def test_killed_in_validation(tmp_path, uninterrupted):
+    interrupt(tmp_path, kill=dict(kill_validation=8), by_epoch=True, workers=0)
+    assert_bit_exact(uninterrupted(by_epoch=True, workers=0), tmp_path)
+
+
+def _kill_while_writing(call):
+    calls = iter(range(100))
+    safe_checkpoint_hook.open = lambda *args: (  # shadows the builtin in that module
+        HalfWritten(open(*args)) if args[-1] == 'wb' and next(calls) == call else open(*args)
+    )
+
+
+def _kill_at(function, call):
+    calls = iter(range(100))
+    real = getattr(os, function)
+    setattr(safe_checkpoint_hook.os, function, lambda *args: kill() if next(calls) == call else real(*args))
+
+
+# Epoch 1 writes a checkpoint (0), the record of the last one (1), the best (2), and 0 and 1 again with the best score;
+# epoch 2 writes a checkpoint (5) and the record (6), then removes the checkpoint of epoch 1.
+WRITES = (0, 1, 2, 3, 5, 6)
+SAVING = {f'write{n}': functools.partial(_kill_while_writing, n) for n in WRITES}
+SAVING |= {f'rename{n}': functools.partial(_kill_at, 'replace', n) for n in WRITES}
+SAVING['remove'] = functools.partial(_kill_at, 'remove', 0)
+
+
+@pytest.mark.parametrize('moment', SAVING)
+def test_killed_while_saving(tmp_path, uninterrupted, moment):
+    interrupt(tmp_path, patch=SAVING[moment], by_epoch=True, workers=0)
+    assert_bit_exact(uninterrupted(by_epoch=True, workers=0), tmp_path)
+
+
+@pytest.mark.parametrize('by_epoch,workers', [(True, 2), (False, 0)])
+def test_without_the_hook_the_curves_differ(tmp_path, uninterrupted, by_epoch, workers):
+    options = dict(by_epoch=by_epoch, workers=workers, hook=False)
+    interrupt(tmp_path, kill=dict(kill_iteration=7), **options)
+    assert losses(tmp_path)[-1] != losses(uninterrupted(**options))[-1]
+
+
+def test_broken_checkpoint_falls_back_to_an_older_one(tmp_path):
+    for epoch in (1, 2):
+        torch.save(dict(meta=dict(epoch=epoch, seed=5), state_dict={}), tmp_path / f'epoch_{epoch}.pth')
+        os.utime(tmp_path / f'epoch_{epoch}.pth', (epoch, epoch))
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
+    assert latest_readable_checkpoint(str(tmp_path))[1]['epoch'] == 2
+    content = (tmp_path / 'epoch_2.pth').read_bytes()
+    (tmp_path / 'epoch_2.pth').write_bytes(content[: len(content) // 2])
+    assert latest_readable_checkpoint(str(tmp_path))[1]['epoch'] == 1
+    (tmp_path / 'last_checkpoint').write_text('')
+    assert latest_readable_checkpoint(str(tmp_path))[1]['epoch'] == 1
+    (tmp_path / 'epoch_1.pth').write_bytes(b'')
+    assert latest_readable_checkpoint(str(tmp_path)) is None
+
+
+def test_resumed_run_takes_over_the_seed(tmp_path):
+    torch.save(dict(meta=dict(epoch=1, seed=5), state_dict={}), tmp_path / 'epoch_1.pth')
+    cfg = Config(dict(work_dir=str(tmp_path), load_from='pretrained.pth'))
+    launch.set_resume(cfg, 'auto')
+    assert cfg.resume and cfg.load_from == str(tmp_path / 'epoch_1.pth') and cfg.randomness.seed == 5
+    cfg = Config(dict(work_dir=str(tmp_path), randomness=dict(seed=1)))
+    launch.set_resume(cfg, str(tmp_path / 'epoch_1.pth'))
+    assert cfg.resume and cfg.randomness.seed == 1
+    cfg = Config(dict(work_dir=str(tmp_path / 'new'), load_from='pretrained.pth'))
+    launch.set_resume(cfg, 'auto')
+    assert not cfg.get('resume') and cfg.load_from == 'pretrained.pth'

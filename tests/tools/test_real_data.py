@@ -1,0 +1,56 @@
+"""The shipped configs on real photos: COCO's own format with 80 classes, and data of one's own."""
+
+import json
+import re
+
+import pytest
+from test_train_and_test import fail, succeed
+
+QUICK = [
+    *(f'{s}_dataloader.{o}' for s in ('train', 'val', 'test') for o in ('num_workers=0', 'persistent_workers=False')),
+    'train_dataloader.batch_size=1',
+    'train_dataloader.dataset.indices=3',
+    'val_dataloader.dataset.indices=2',
+    'test_dataloader.dataset.indices=2',
+    'train_cfg.max_epochs=1',
+    'default_hooks.logger.interval=1',
+]
+SMALL_COCO = [  # as small as the attention still fires at
+    'model.test_cfg.rcnn.score_thr=0.0',  # hardly trained, nothing scores higher
+    'train_dataloader.dataset.pipeline.3.transforms.0.0.scales=[(224,320)]',
+    'train_dataloader.dataset.pipeline.3.transforms.1.0.scales=[(224,320)]',
+    'train_dataloader.dataset.pipeline.3.transforms.1.1.crop_size=(224,224)',
+    'train_dataloader.dataset.pipeline.3.transforms.1.2.scales=[(224,320)]',
+    'val_dataloader.dataset.pipeline.1.scale=(320,224)',
+    'test_dataloader.dataset.pipeline.1.scale=(320,224)',
+]
+CASES = dict(
+    mask_rcnn_metaspike_coco=('coco_mini', 80, SMALL_COCO),
+    mask_rcnn_metaspike_nuclei=('nuclei', 1, []),
+    mask_rcnn_espike_nuclei=('nuclei', 1, []),
+)
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_trains_and_tests(name, repo, shared, tmp_path):
+    folder, num_classes, options = CASES[name]
+    config, work = repo / 'configs' / f'{name}.py', tmp_path / 'work'
+    common = ['--data-root', shared / 'data' / folder, '--work-dir', work]
+    output = succeed(tmp_path, 'train.py', config, *common, '--cfg-options', *QUICK, *options)
+    losses = [float(x) for x in re.findall(r'Epoch\(train\).* loss: (\S+)', output)]
+    assert len(losses) == 3 and all(0 < x < 1e3 for x in losses)
+    assert 'coco/bbox_mAP' in output and 'coco/segm_mAP' in output
+    per_class = ['test_evaluator.classwise=True']
+    options = [*QUICK, *options, *per_class]
+    output = succeed(tmp_path, 'test.py', config, work / 'epoch_1.pth', *common, '--cfg-options', *options)
+    categories = json.loads(
+        (shared / 'data' / folder / 'annotations' / f'instances_val{"2017" * (folder == "coco_mini")}.json').read_text()
+    )
+    assert len(categories['categories']) == num_classes
+    assert categories['categories'][-1]['name'] in output
+
+
+def test_missing_coco(repo, tmp_path):
+    output = fail(tmp_path, 'train.py', repo / 'configs' / 'mask_rcnn_metaspike_coco.py')
+    assert 'data/coco/' in output and 'cocodataset.org' in output
+    assert 'make demo' in output and '--data-root' in output

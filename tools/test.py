@@ -1,0 +1,52 @@
+"""Test a checkpoint with a config of mmdet, mmseg or mmpretrain; the config's default_scope decides which."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from the repository, installed or not
+
+from mmspike.utils.collect_env import check_environment  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    from mmspike.engine.launch import add_common_options
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file or URL')
+    parser.add_argument(
+        '--out', help='keep the predictions: a .pkl file (mmdet, mmpretrain) or a directory of label images (mmseg)'
+    )
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--show-dir', help='directory for images with the predictions drawn')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds for which --show shows an image')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    add_common_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    check_environment()
+    from mmspike.engine import data, launch, testing
+
+    args = parse_args()
+    cfg = launch.load_config(args)
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    if args.show or args.show_dir:
+        testing.draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
+    if args.tta:
+        testing.enable_tta(cfg)
+    if args.out:
+        testing.set_out(cfg, args.out)
+    with data.data_faults_explained(cfg, ('test_dataloader',), ('test_evaluator',)):
+        runner = launch.build_runner(cfg)
+        launch.check_checkpoint_fits(runner.model, args.checkpoint)
+        if args.out:
+            testing.dump_predictions(runner, args.out)
+        runner.test()
+
+
+if __name__ == '__main__':
+    main()

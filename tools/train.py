@@ -1,0 +1,49 @@
+"""Train a model of mmdet, mmseg or mmpretrain; the config's default_scope decides which."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from the repository, installed or not
+
+from mmspike.utils.collect_env import check_environment  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    from mmspike.engine.launch import add_common_options
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue an interrupted training from CHECKPOINT; without one, or with auto, from the latest readable '
+        'checkpoint in the work directory, and from the beginning if there is none',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on the CPU')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help='scale the learning rate with the total batch size over auto_scale_lr'
+    )
+    add_common_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    check_environment()
+    from mmspike.engine import data, launch
+
+    args = parse_args()
+    cfg = launch.load_config(args)
+    if args.amp:
+        launch.enable_amp(cfg)
+    if args.auto_scale_lr:
+        launch.enable_lr_scaling(cfg)
+    launch.set_resume(cfg, args.resume)
+    with data.data_faults_explained(cfg, ('train_dataloader', 'val_dataloader'), ('val_evaluator',)):
+        launch.build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
