@@ -55,7 +55,7 @@ def relative_files(folder, *suffixes):
 
 
 def test_wheel_has_every_module(source, wheel):
-    assert {f'mmspike/{name}' for name in relative_files(source / 'mmspike', '.py')} <= set(wheel.namelist())
+    assert {f'mmspike/{name}' for name in relative_files(source / 'mmspike', '.py', '.c')} <= set(wheel.namelist())
 
 
 def test_wheel_carries_configs_and_tools(source, wheel):

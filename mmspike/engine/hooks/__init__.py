@@ -2,11 +2,14 @@ from .iteration_seed_hook import IterationSeedHook
 from .safe_checkpoint_hook import SafeCheckpointHook, latest_readable_checkpoint
 from .skipped_images_hook import SkippedImagesHook
 from .spike_reset_hook import SpikeResetHook
+from .stride_check_hook import StrideCheckHook, check_strides
 
 __all__ = [
     'IterationSeedHook',
     'SafeCheckpointHook',
     'SkippedImagesHook',
     'SpikeResetHook',
+    'StrideCheckHook',
+    'check_strides',
     'latest_readable_checkpoint',
 ]

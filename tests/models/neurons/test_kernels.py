@@ -1,0 +1,87 @@
+"""The fused neurons are the plain ones: no spike differs, gradients agree."""
+
+import pytest
+import torch
+
+from mmspike.models.neurons import IF, LIF, PLIF, SFA, SURROGATES
+from mmspike.models.neurons.kernels import cpu
+
+LAYOUTS = dict(
+    contiguous=lambda x: x,
+    channels_last=lambda x: x.transpose(2, -1).contiguous().transpose(2, -1),
+    time_inside=lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
+    every_second=lambda x: x.repeat_interleave(2, -1)[..., ::2],
+    repeated=lambda x: x[:1].expand(x.shape),
+)
+NEURONS = [
+    *(LIF(surrogate=s) for s in SURROGATES),
+    LIF(tau=1.7, v_threshold=0.6, v_reset=-0.1),
+    PLIF(tau=1.4),
+    IF(),
+    SFA(4),
+    SFA(8, norm=1),
+]
+
+
+def run(neuron, x, weight):
+    """Output, and gradients of the input and of the neuron's parameters."""
+    x = x.detach().requires_grad_()
+    neuron = neuron.to(x.dtype)
+    out = neuron(x)
+    return out.detach(), torch.autograd.grad((out * weight).sum(), [x, *neuron.parameters()])
+
+
+@pytest.fixture(autouse=True)
+def _compiler():
+    if not cpu.available():
+        pytest.skip('needs a C compiler')
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('neuron', NEURONS, ids=repr)
+def test_equals_plain(neuron, layout, dtype, monkeypatch):
+    # more elements than a block of the kernel, and no multiple of it
+    base = torch.randn(5, 3, 7, 11, 13, dtype=dtype) * 2 + 0.5
+    x, weight = LAYOUTS[layout](base), LAYOUTS[layout](torch.randn_like(base))
+    assert cpu.usable(x)
+    out, grads = run(neuron, x, weight)
+    monkeypatch.setattr(cpu, 'usable', lambda x: False)
+    expected, expected_grads = run(neuron, x, weight)
+    assert 0.05 < (expected > 0).double().mean() < 0.95
+    assert torch.equal(out, expected)
+    torch.testing.assert_close(grads, expected_grads)
+
+
+def test_other_dtypes_run_as_plain():
+    assert not cpu.usable(torch.zeros(2, dtype=torch.bfloat16))
+
+
+def test_gradients_do_not_depend_on_threads():
+    x, weight, threads = torch.randn(4, 60_000), torch.randn(4, 60_000), torch.get_num_threads()
+    results = []
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            results.append(run(PLIF(), x, weight)[1])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_without_compiler_plain_pytorch_is_announced_once(monkeypatch, tmp_path):
+    x, weight = torch.randn(3, 50), torch.randn(3, 50)
+    expected = run(LIF(), x, weight)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    monkeypatch.setenv('PATH', str(tmp_path))
+    monkeypatch.delenv('CC', raising=False)
+    cpu._library.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match='plain PyTorch.*no C compiler') as record:
+            results = [run(LIF(), x, weight) for _ in range(2)]
+        assert len(record) == 1
+    finally:
+        cpu._library.cache_clear()
+    for out, grads in results:
+        assert torch.equal(out, expected[0])
+        torch.testing.assert_close(grads, expected[1])
