@@ -1,4 +1,6 @@
 import argparse
+import itertools
+import json
 
 import pytest
 import torch
@@ -117,3 +119,43 @@ def test_file_that_is_no_checkpoint(convert, tmp_path):
     src.write_bytes(b'not a checkpoint')
     assert 'not a checkpoint' in convert(src, tmp_path / 'ours.pth').stderr
     assert 'no such file' in convert(tmp_path / 'absent.pth', tmp_path / 'ours.pth').stderr
+
+
+def efficient(shared, layout):
+    """An E-SpikeFormer checkpoint as the authors' code for a task writes it."""
+    manifest = json.loads((shared / 'reference' / 'espikeformer_5m_D4.json').read_text())['manifest']
+    weights = {k: torch.randn(s) if s else torch.zeros((), dtype=torch.int64) for k, s in manifest.items()}
+    if layout == 'classification':
+        return dict(model=weights, args=argparse.Namespace(lr=0.1))
+    backbone = {f'backbone.{k}': v for k, v in weights.items() if not k.startswith('head')}
+    if layout == 'segmentation':
+        for block, n in (('block3', 6), ('block4', 2)):
+            for i, j in itertools.product(range(n), (1, 2, 3)):
+                backbone[f'backbone.{block}.{i}.layer_scale{j}'] = torch.rand({'block3': 128, 'block4': 192}[block], 1, 1)
+    return dict(state_dict=backbone | {'neck.lateral_convs.0.conv.weight': torch.zeros(2, 2)}, meta=dict(epoch=12))
+
+
+@pytest.mark.parametrize('layout', ['classification', 'detection', 'segmentation'])
+def test_layouts_of_e_spikeformer(shared, convert, tmp_path, layout):
+    src, dst, again = (tmp_path / f'{n}.pth' for n in ('theirs', 'ours', 'again'))
+    torch.save(efficient(shared, layout), src)
+    result = convert(src, dst)
+    assert result.returncode == 0, result.stderr
+    assert ('dropped: neck.lateral_convs.0.conv.weight' in result.stdout) == (layout != 'classification')
+    assert "mmspike.ESpikeFormer(arch='espikeformer-s')" in result.stdout
+    ours = torch.load(dst, weights_only=True)['state_dict']
+    model = MODELS.get('ESpikeFormer')('s', layer_scale=1e-6 if layout == 'segmentation' else None)
+    model.load_state_dict({k.removeprefix('backbone.'): v for k, v in ours.items() if 'head' not in k}, strict=True)
+    if layout == 'segmentation':
+        assert model.stages[2][3].layer_scale2.scale.max() > 1e-3
+    assert convert(dst, again).returncode == 0
+    second = torch.load(again, weights_only=True)['state_dict']
+    assert list(second) == list(ours) and all(torch.equal(second[k], ours[k]) for k in ours)
+
+
+def test_distilled_v2(convert, tmp_path):
+    src, dst = tmp_path / 'theirs.pth', tmp_path / 'ours.pth'
+    theirs = official()
+    torch.save(dict(model=theirs | {f'head_kd.{k}': theirs[f'head.{k}'] for k in ('weight', 'bias')}), src)
+    assert convert(src, dst).returncode == 0
+    assert 'head.fc_kd.weight' in torch.load(dst, weights_only=True)['state_dict']

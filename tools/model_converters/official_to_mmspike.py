@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from torch import nn
 
-from mmspike.models.backbones.official import convert_official, explain_mismatch, infer_arch, nearest_preset
+from mmspike.models.backbones.official import convert_official, explain_mismatch, infer_backbone, nearest_preset
 from mmspike.registry import MODELS
 
 
@@ -40,12 +40,13 @@ def load_checkpoint(path: Path) -> dict[str, torch.Tensor]:
 
 def expected_model(state_dict: dict[str, torch.Tensor], arch: str | None) -> nn.ModuleDict:
     """A backbone and a classifier, on the meta device, as the converted ``state_dict`` should fit."""
-    inferred = infer_arch(state_dict)
+    inferred = infer_backbone(state_dict)
     if inferred is None:
         raise SystemExit(f'the checkpoint is of no network known here; nearest preset: {nearest_preset(state_dict)}')
-    name, dims = inferred
+    if arch is not None:
+        inferred['arch'] = arch
     with torch.device('meta'):
-        model = nn.ModuleDict(dict(backbone=MODELS.get(name)(arch=arch or dims)))
+        model = nn.ModuleDict(dict(backbone=MODELS.get(inferred.pop('type'))(**inferred)))
         if 'head.fc.weight' in state_dict:
             num_classes, channels = state_dict['head.fc.weight'].shape
             model['head'] = MODELS.get('SpikingLinearClsHead')(

@@ -55,6 +55,7 @@ for _theirs, _ours in [
     *((f'attn.{_x}_conv', f'attn.{_x}_conv') for _x in ('q', 'k', 'v', 'proj')),
 ]:
     _LAYERS |= {f'{_theirs}.0': f'{_ours}.conv', f'{_theirs}.1': f'{_ours}.norm'}
+_LAYERS |= {f'layer_scale{_i}': f'layer_scale{_i}' for _i in (1, 2, 3)}
 _HEADS = {'head': 'head.fc', 'head_kd': 'head.fc_kd'}
 
 
@@ -63,6 +64,8 @@ def official_key(key: str) -> str | None:
     name, _, leaf = key.removeprefix('module.').removeprefix('backbone.').rpartition('.')
     if name in _HEADS:
         return f'{_HEADS[name]}.{leaf}'
+    if leaf.startswith('layer_scale'):  # a parameter of the block itself, in the published segmentation code
+        name, leaf = f'{name}.{leaf}', 'scale'
     for pattern, place in _PLACES.items():
         if (match := re.match(pattern + r'\.', name)) and (layer := _LAYERS.get(name[match.end() :])):
             # a stage's downsampling is its item 0, so that the authors' block i is item i + 1
@@ -90,7 +93,11 @@ def convert_official(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor
         if new is None:
             dropped.append(key)
             continue
-        converted[new] = value.unsqueeze(-1) if '.mlp.' in new and value.dim() == 3 else value
+        if '.mlp.' in new and value.dim() == 3:
+            value = value.unsqueeze(-1)
+        elif '.layer_scale' in new:
+            value = value.flatten()
+        converted[new] = value
     return converted, dropped
 
 
@@ -98,8 +105,8 @@ def shapes_of(state_dict: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {k: tuple(v.shape) for k, v in state_dict.items()}
 
 
-def infer_arch(state_dict: Mapping[str, Tensor]) -> tuple[str, dict] | None:
-    """Backbone type and arch dict that a converted state dict was made from; None if it is of no known network."""
+def infer_backbone(state_dict: Mapping[str, Tensor]) -> dict | None:
+    """Config of the backbone that a converted state dict was made from, as its shapes tell; None if it is none of ours."""
     widths = [state_dict.get(f'backbone.{p}.0.conv.conv.weight') for p in ('stages.0', 'stages.1', 'stages.2', 'stages.3')]
     if any(w is None for w in widths):
         return None
@@ -109,7 +116,10 @@ def infer_arch(state_dict: Mapping[str, Tensor]) -> tuple[str, dict] | None:
     ]
     arch = dict(dims=tuple(len(w) for w in widths), depths=tuple(len(b) - 1 for b in blocks))
     # only V3 has a norm after the depthwise convolution
-    return ('ESpikeFormer' if 'backbone.stem.1.sepconv.dwconv.norm.weight' in state_dict else 'MetaSpikeFormer'), arch
+    if 'backbone.stem.1.sepconv.dwconv.norm.weight' not in state_dict:
+        return dict(type='MetaSpikeFormer', arch=arch)
+    scaled = any('.layer_scale' in k for k in state_dict)
+    return dict(type='ESpikeFormer', arch=arch, layer_scale=1.0 if scaled else None)
 
 
 def explain_mismatch(model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
