@@ -17,17 +17,12 @@ model = dict(
 )
 
 # 100 iterations an epoch. The high learning rate and the batch norm in the FPN make training from scratch work.
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=6, val_interval=2)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=4, val_interval=2)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
-    # Fully connected layers over 3136 inputs without norm: a full step would throw their outputs about.
-    paramwise_cfg=dict(custom_keys={'roi_head.bbox_head': dict(lr_mult=0.2)}),
-)
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
-    dict(type='MultiStepLR', by_epoch=False, milestones=[450], gamma=0.1),
+    dict(type='MultiStepLR', by_epoch=False, milestones=[300], gamma=0.1),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=4)
