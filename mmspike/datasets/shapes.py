@@ -1,8 +1,8 @@
 """An embedded data set of drawn shapes: one generator for detection, segmentation and classification.
 
 Every picture is a textured, noisy grey background with a few circles, rectangles, triangles and stars of various sizes that
-overlap. Each class has a colour of its own, give or take, so that a small network learns them in minutes. A picture is annotated
-in three formats::
+overlap. Each class has a colour of its own, give or take, so that a small network learns them in minutes. A picture is
+annotated in three formats::
 
     root/
       annotations/instances_{train,val}.json   COCO: boxes and RLE masks of what is visible

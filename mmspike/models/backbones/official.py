@@ -123,9 +123,12 @@ def infer_backbone(state_dict: Mapping[str, Tensor]) -> dict | None:
 
 
 def explain_mismatch(model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
-    """Every missing, unexpected and mis-shaped key of a converted ``state_dict`` against ``model``; empty if it fits."""
+    """Every missing, unexpected and mis-shaped key of a converted ``state_dict`` against ``model``; empty if it fits.
+
+    Layer scales may be missing: they then start at 1.
+    """
     want, got = shapes_of(model.state_dict()), shapes_of(state_dict)
-    lines = [f'missing: {k} {want[k]}' for k in want if k not in got]
+    lines = [f'missing: {k} {want[k]}' for k in want if k not in got and '.layer_scale' not in k]
     lines += [f'unexpected: {k} {got[k]}' for k in got if k not in want]
     lines += [
         f'shape: {k} is {got[k]} in the checkpoint and {want[k]} in the model' for k in want if k in got and got[k] != want[k]
@@ -137,7 +140,7 @@ def explain_mismatch(model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
 
 def nearest_preset(state_dict: Mapping[str, Tensor]) -> str:
     """The preset of a registered backbone that shares the most shapes with a converted state dict, and how many."""
-    got = {(k.removeprefix('backbone.'), s) for k, s in shapes_of(state_dict).items() if k.startswith('backbone.')}
+    got = {(k.removeprefix('backbone.'), s) for k, s in shapes_of(state_dict).items() if not k.startswith('head.')}
     candidates = []
     for name, cls in MODELS.module_dict.items():
         for arch in getattr(cls, 'arch_settings', {}):

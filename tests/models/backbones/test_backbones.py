@@ -193,3 +193,30 @@ def test_bad_arguments(name, kwargs, message):
 def test_bad_input(name, shape, message):
     with pytest.raises(ValueError, match=message):
         small(name)(torch.randn(shape))
+
+
+@pytest.mark.parametrize('prefix', ['backbone.', None])
+def test_pretrained_weights(name, tmp_path, prefix):
+    model = small(name)
+    path = str(tmp_path / 'checkpoint.pth')
+    torch.save(
+        dict(state_dict={f'backbone.{k}': v for k, v in model.state_dict().items()} | {'head.fc.bias': torch.zeros(3)}), path
+    )
+    init_cfg = dict(type='Pretrained', checkpoint=path) | (dict(prefix=prefix) if prefix else {})
+    other = MODELS.get(name)(**SMALL[name], init_cfg=init_cfg)
+    other.init_weights()
+    for (k, a), b in zip(model.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b), k
+
+
+def test_pretrained_weights_that_do_not_fit(name, tmp_path):
+    weights = small(name).state_dict()
+    weights.pop('stages.3.1.mlp.fc1.conv.bias')
+    weights['stages.0.0.conv.conv.weight'] = torch.zeros(3, 3, 3, 3)
+    path = str(tmp_path / 'checkpoint.pth')
+    torch.save(weights, path)
+    with pytest.raises(ValueError, match='does not fit') as error:
+        small(name, init_cfg=dict(type='Pretrained', checkpoint=path)).init_weights()
+    assert 'missing: stages.3.1.mlp.fc1.conv.bias' in str(error.value)
+    assert 'shape: stages.0.0.conv.conv.weight is (3, 3, 3, 3) in the checkpoint' in str(error.value)
+    assert 'nearest preset: mmspike.' in str(error.value)
