@@ -17,3 +17,4 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
     dict(type='MultiStepLR', by_epoch=True, milestones=[18], gamma=0.1),
 ]
+randomness = dict(seed=449175863)

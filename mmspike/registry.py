@@ -5,7 +5,6 @@ looked up in the host's own registry and is not found.
 """
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
@@ -15,4 +14,3 @@ MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmspike', locations=['
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mmspike', locations=['mmspike.datasets'])
 TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope='mmspike', locations=['mmspike.datasets'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmspike', locations=['mmspike.engine'])
-FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS, scope='mmspike', locations=['mmspike.engine'])

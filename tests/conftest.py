@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / 'shared'
@@ -56,3 +57,10 @@ def run_tool(monkeypatch, capsys) -> Callable[..., SimpleNamespace]:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _default_scope():
+    """The default scope is global: no test hands its own on to the next."""
+    yield
+    DefaultScope._instance_dict.clear()

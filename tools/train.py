@@ -42,7 +42,11 @@ def main() -> None:
         launch.enable_lr_scaling(cfg)
     launch.set_resume(cfg, args.resume)
     with data.data_faults_explained(cfg, ('train_dataloader', 'val_dataloader'), ('val_evaluator',)):
-        launch.build_runner(cfg).train()
+        runner = launch.build_runner(cfg)
+        if cfg.get('load_from'):
+            # heads may differ where a training starts from other weights, nothing where it goes on
+            launch.check_checkpoint_fits(runner.model, cfg.load_from, '' if cfg.resume else 'backbone.')
+        runner.train()
 
 
 if __name__ == '__main__':

@@ -1,5 +1,5 @@
 # Four time steps from the weights of one: --cfg-options load_from=CHECKPOINT of metaspike_imagenet.py. Hard distillation
-# from CAFormer-B36 (timm; its weights are downloaded by timm).
+# from CAFormer-B36 (pip install timm, which downloads the weights).
 _base_ = '../metaspike_imagenet.py'
 
 model = dict(

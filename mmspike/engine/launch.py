@@ -141,11 +141,14 @@ def build_runner(cfg: Config) -> Runner:
     return runner
 
 
-def check_checkpoint_fits(model: torch.nn.Module, path: str) -> None:
+def check_checkpoint_fits(model: torch.nn.Module, path: str, part: str = '') -> None:
     """Leave with a message if the checkpoint ``path`` does not fill every parameter and buffer of ``model``.
 
-    mmengine would warn and test the rest with random weights. What the checkpoint has beyond that (auxiliary heads, a
-    teacher) is no fault.
+    mmengine would warn and go on with random weights for the rest. What the checkpoint has beyond that (auxiliary heads, a
+    teacher) is no fault, and layer scales that it lacks start at 1.
+
+    Args:
+        part: Look at entries that begin with this only, for example 'backbone.'.
 
     Raises:
         SystemExit: Parameters are missing or have another shape.
@@ -156,15 +159,16 @@ def check_checkpoint_fits(model: torch.nn.Module, path: str) -> None:
     given = {key.removeprefix('module.'): value for key, value in checkpoint.get('state_dict', checkpoint).items()}
     faults = []
     for key, value in model.state_dict().items():
+        if not key.startswith(part) or ('.layer_scale' in key and key not in given):
+            continue
         if key not in given:
             faults.append(f'{key}: missing')
         elif given[key].shape != value.shape:
             faults.append(f'{key}: {tuple(given[key].shape)} in the checkpoint, {tuple(value.shape)} in the model')
     if faults:
-        more = f'\n  … and {len(faults) - 10} more' if len(faults) > 10 else ''
         raise SystemExit(
             f'The checkpoint {path} is of another architecture than the config: {len(faults)} of '
-            f'{len(model.state_dict())} entries do not fit.\n  ' + '\n  '.join(faults[:10]) + more + '\n'
-            "  Test it with the config it was trained with (in its work_dir), or convert the authors' weights with "
+            f'{len(model.state_dict())} entries do not fit.\n  ' + '\n  '.join(faults) + '\n'
+            "  Use it with the config it was trained with (in its work_dir), or convert the authors' weights with "
             'tools/model_converters/official_to_mmspike.py'
         )

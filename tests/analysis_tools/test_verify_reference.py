@@ -79,6 +79,26 @@ def test_other_dims_size_and_distilled(tool, shared, tmp_path, verify, family):
     assert 'off in loss, gradients' in result.stdout
 
 
+def test_case_that_does_not_fit_hides_no_other(tool, shared, tmp_path, verify):
+    config = dict(family='ESpikeFormer', D=4, dims=[16, 24, 32, 48], num_heads=2, num_classes=7, distilled=False)
+    case = write_case(tool, shared, tmp_path, config)
+    del case['manifest']['head.bias']
+    (tmp_path / 'a_broken.json').write_text(json.dumps(case))
+    (tmp_path / 'a_broken.npz').write_bytes((tmp_path / 'case.npz').read_bytes())
+    (tmp_path / 'b_no_arrays.json').write_text(json.dumps(case))
+    result = verify(tmp_path)
+    assert result.returncode == 1
+    assert 'a_broken: off, ValueError' in result.stdout and 'missing: head.fc.bias' in result.stdout
+    assert 'b_no_arrays: off, FileNotFoundError' in result.stdout
+    assert 'case: same' in result.stdout
+
+
+def test_nothing_supported(tmp_path, verify):
+    (tmp_path / 'case.json').write_text(json.dumps(dict(config=dict(family='SomethingElse'))))
+    result = verify(tmp_path)
+    assert result.returncode == 1 and 'no case is of a network that is supported' in result.stderr
+
+
 def test_no_case(verify, tmp_path):
     result = verify(tmp_path)
     assert result.returncode == 1

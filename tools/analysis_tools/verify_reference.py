@@ -108,20 +108,28 @@ def main() -> None:
     cases = sorted(args.folder.glob('*.json'))
     if not cases:
         raise SystemExit(f'{args.folder}: found no case (NAME.json with NAME.npz)')
-    failed = 0
+    failed = compared = 0
     for path in cases:
-        case = json.loads(path.read_text())
-        model = build_network(case['config'])
-        if model is None:
-            print(f'{path.stem}: unsupported, there is no {case["config"]["family"]} here')
+        try:
+            case = json.loads(path.read_text())
+            model = build_network(case['config'])
+            if model is None:
+                print(f'{path.stem}: unsupported, there is no {case["config"]["family"]} here')
+                continue
+            with np.load(path.with_suffix('.npz')) as arrays:
+                diffs = compare(case, dict(arrays), model)
+        except (OSError, ValueError, KeyError) as error:
+            print(f'{path.stem}: off, {type(error).__name__}: {error}')
+            failed += 1
             continue
-        with np.load(path.with_suffix('.npz')) as arrays:
-            diffs = compare(case, dict(arrays), model)
+        compared += 1
         # written so that NaN is off, too
         off = [k for k, limit in LIMITS.items() if not diffs[k] <= limit]
         failed += bool(off)
         text = '  '.join(f'{k} {diffs[k]:.1e}' for k in LIMITS)
         print(f'{path.stem}: {"off in " + ", ".join(off) if off else "same"}  {text}', flush=True)
+    if not compared and not failed:
+        raise SystemExit(f'{args.folder}: no case is of a network that is supported here')
     sys.exit(1 if failed else 0)
 
 

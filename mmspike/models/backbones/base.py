@@ -1,7 +1,7 @@
 """What every spiking backbone offers: checked input, features as data, freezing and checkpointing."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from itertools import accumulate
 from operator import mul
 
@@ -27,12 +27,14 @@ def resolve_arch(arch: str | dict, settings: dict[str, dict], name: str) -> dict
             raise ValueError(f"{name} has no arch '{arch}': choose one of {list(settings)}, or give a dict of dims")
         return dict(next(iter(matches.values())))
     default = next(iter(settings.values()))
+    if not isinstance(arch, dict):
+        raise ValueError(f'{name}: arch must be a name, one of {list(settings)}, or a dict of dims, got {arch!r}')
     unknown = set(arch) - set(default)
     if unknown or 'dims' not in arch:
         raise ValueError(f"{name}: an arch dict needs 'dims' and may have {sorted(default)}, got {dict(arch)}")
     arch = default | dict(arch)
     for key, value in default.items():
-        if isinstance(value, tuple) and len(arch[key]) != len(value):
+        if isinstance(value, tuple) and (not isinstance(arch[key], Sequence) or len(arch[key]) != len(value)):
             raise ValueError(f"{name}: arch['{key}'] needs {len(value)} entries, as {value}, got {arch[key]}")
     if any(not isinstance(d, int) or d < 1 for d in arch['dims']):
         raise ValueError(f"{name}: arch['dims'] must be positive integers, got {arch['dims']}")
@@ -129,6 +131,7 @@ class SpikingBackbone(BaseModule):
         self._positions = tuple(indices)
         self.out_channels = tuple(channels[i] for i in indices)
         self.out_strides = tuple(strides[i] for i in indices)
+        self._freeze()  # at once, not in train(): DistributedDataParallel looks when it wraps the model
         if self.with_cp and any(isinstance(m, BaseNeuron) and m.stateful for m in self.modules()):
             raise ValueError(
                 'with_cp=True runs blocks twice and cannot be used with stateful neurons: set one of them to False'
@@ -196,7 +199,7 @@ class SpikingBackbone(BaseModule):
     def _run(self, block: nn.Module, x: Tensor) -> Tensor:
         if not (self.with_cp and self.training and x.requires_grad):
             return block(x)
-        return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_statistics(block)))
+        return checkpoint(block, x, use_reentrant=False, context_fn=lambda: statistics_kept(block))
 
     def _freeze(self) -> None:
         if self.frozen_stages < 0:
@@ -217,15 +220,30 @@ class SpikingBackbone(BaseModule):
         return self
 
 
-@contextmanager
-def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Batch norms of ``module`` normalise as in training but leave their running statistics alone."""
+def statistics_kept(module: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    """Contexts for the first pass of a checkpointed module and for its recomputation.
+
+    The recomputation sees the running statistics that the first pass left, which RepConv reads, whatever came in between,
+    and updates none.
+    """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
-    saved = [(m.momentum, m.num_batches_tracked) for m in norms]
-    for m in norms:
-        m.momentum, m.num_batches_tracked = 0.0, m.num_batches_tracked.clone()
-    try:
+    left: list[tuple[Tensor, Tensor]] = []
+
+    @contextmanager
+    def first() -> Iterator[None]:
         yield
-    finally:
-        for m, (momentum, count) in zip(norms, saved, strict=True):
-            m.momentum, m.num_batches_tracked = momentum, count
+        left.extend((m.running_mean.clone(), m.running_var.clone()) for m in norms)
+
+    @contextmanager
+    def again() -> Iterator[None]:
+        now = [(m.momentum, m.running_mean, m.running_var, m.num_batches_tracked) for m in norms]
+        for m, (mean, var) in zip(norms, left, strict=True):
+            m.momentum, m.running_mean, m.running_var = 0.0, mean, var
+            m.num_batches_tracked = m.num_batches_tracked.clone()
+        try:
+            yield
+        finally:
+            for m, values in zip(norms, now, strict=True):
+                m.momentum, m.running_mean, m.running_var, m.num_batches_tracked = values
+
+    return first(), again()

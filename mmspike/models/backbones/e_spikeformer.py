@@ -70,10 +70,10 @@ class EfficientSpikeSelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         T, B, C, H, W = x.shape
         s = self.neuron(x)
-        heads = (T, B, self.num_heads, -1, H * W)
-        q = self.q_neuron(self.q_conv(s)).reshape(heads)
-        k = self.k_neuron(self.k_conv(s)).reshape(heads)
-        v = self.v_neuron(self.v_conv(s)).reshape(heads)
+        d = C // self.num_heads
+        q = self.q_neuron(self.q_conv(s)).reshape(T, B, self.num_heads, d, H * W)
+        k = self.k_neuron(self.k_conv(s)).reshape(T, B, self.num_heads, d, H * W)
+        v = self.v_neuron(self.v_conv(s)).reshape(T, B, self.num_heads, 4 * d, H * W)
         # heads are [d, N] here: q (k^T v) is the transpose of (v k^T) q
         y = (v @ k.transpose(-2, -1)) @ q
         return self.proj_conv(self.attn_neuron(y * self.scale).reshape(T, B, 4 * C, H, W))

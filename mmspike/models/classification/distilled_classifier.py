@@ -1,7 +1,7 @@
 """Hard distillation from any mmpretrain or timm classifier."""
 
 import torch
-from mmpretrain.models.classifiers import ImageClassifier
+from mmpretrain.models.classifiers import ImageClassifier, TimmClassifier
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor
@@ -28,7 +28,8 @@ class DistilledImageClassifier(ImageClassifier):
         if getattr(self.head, 'fc_kd', None) is None:
             raise ValueError(f'the head {type(self.head).__name__} has no distillation output: set distilled=True')
         teacher = MMPRETRAIN_MODELS.build(teacher)
-        teacher.init_weights()
+        if not isinstance(teacher, TimmClassifier):  # timm has loaded its weights, and would draw new ones
+            teacher.init_weights()
         # in a list, so that it is neither trained nor saved nor averaged with the student
         self._teacher = [teacher.eval().requires_grad_(False)]
 

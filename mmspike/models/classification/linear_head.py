@@ -63,7 +63,8 @@ class SpikingLinearClsHead(ClsHead):
         """
         if self.fc_kd is None:
             return super().loss(feats, data_samples, **kwargs)
-        logits, logits_kd = self(feats)
+        spikes = self.pre_logits(feats)
+        logits, logits_kd = self.fc(spikes).mean(0), self.fc_kd(spikes).mean(0)
         losses = self._get_loss(logits, data_samples, **kwargs)
         losses['loss'] = 0.5 * losses['loss']
         if teacher_labels is None:

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .temporal import fold, unfold
 
@@ -59,6 +60,8 @@ class RepConv(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm1 = build_norm(norm_cfg, channels)
+        if not isinstance(self.norm1, _BatchNorm):
+            raise ValueError(f'RepConv needs a batch norm (BN, SyncBN), which merges into its convolutions, got {norm_cfg}')
         self.dwconv = nn.Conv2d(channels, channels, 3, groups=channels, bias=False)
         self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm2 = build_norm(norm_cfg, channels)

@@ -118,7 +118,7 @@ def integrate_and_fire(
 def _fire(x, v, decay, tau, v_threshold, v_reset, surrogate, alpha):
     alpha = check_surrogate(surrogate, alpha)
     dtype = membrane_dtype(x)
-    v = x.new_full(x.shape[1:], v_reset, dtype=dtype) if v is None else v.to(dtype)
+    v = x.new_full(x.shape[1:], v_reset, dtype=dtype) if v is None else v.to(dtype).expand(x.shape[1:])
     if decay is not None:
         decay = decay.to(dtype)
     return _FireFunction.apply(x, v, decay, tau, v_threshold, v_reset, surrogate, alpha)

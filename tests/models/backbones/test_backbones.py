@@ -125,8 +125,28 @@ def test_checkpointing_changes_nothing(name):
         torch.testing.assert_close(a, b, msg=lambda m, k=k: f'{k}: {m}')
 
 
+def test_checkpointing_with_two_forwards_before_the_backward(name):
+    plain, recomputed = small(name), small(name, with_cp=True)
+    a, b = images(), images() * 3 + 1
+    for model in (plain, recomputed):
+        sum(f.square().sum() for x in (a, b) for f in model(x)).backward()
+    for (k, p), q in zip(plain.named_parameters(), recomputed.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, msg=lambda m, k=k: f'{k}: {m}')
+    for (k, u), v in zip(plain.state_dict().items(), recomputed.state_dict().values(), strict=True):
+        torch.testing.assert_close(u, v, msg=lambda m, k=k: f'{k}: {m}')
+
+
+def test_empty_batch(name):
+    with torch.no_grad():
+        feats = small(name).eval()(images(batch=0))
+    assert [f.shape[0] for f in feats] == [0] * 4
+
+
 def test_frozen_stages_and_norm_eval(name):
-    model = small(name, frozen_stages=2).train()
+    model = small(name, frozen_stages=2)
+    # before train() is called, since DistributedDataParallel wraps the model first
+    assert {k.split('.')[1] for k, p in model.named_parameters() if k.startswith('stages') and p.requires_grad} == {'2', '3'}
+    model.train()
     before = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
     sum(f.square().sum() for f in model(images())).backward()
@@ -164,6 +184,8 @@ def test_presets_build(name):
     [
         (dict(arch='huge'), "no arch 'huge': choose one of"),
         (dict(arch=dict(dims=(16, 32, 48))), 'needs 4 entries'),
+        (dict(arch=dict(dims=16)), 'needs 4 entries'),
+        (dict(arch=[16, 32, 48, 64]), r'a dict of dims, got \[16, 32, 48, 64\]'),
         (dict(arch=dict(dims=(16, 32, 48, 0))), 'positive integers'),
         (dict(arch=dict(dim=(16, 32, 48, 64))), "needs 'dims'.*dim"),
         (dict(T=0), 'T must be a positive integer.*0'),

@@ -59,3 +59,10 @@ def test_classifier_reads_spikes():
 def test_averaged_features_are_refused():
     with pytest.raises(ValueError, match='temporal_output="keep"'):
         classifier().head((torch.randn(3, 48, 2, 2),))
+
+
+def test_loss_of_a_distilled_head_in_evaluation():
+    head = classifier(True).head.eval()
+    feats = (torch.randn(2, 3, 48, 2, 2) * 3,)
+    samples = [DataSample().set_gt_label(i) for i in range(3)]
+    assert set(head.loss(feats, samples)) == {'loss', 'loss_kd'}

@@ -64,3 +64,8 @@ def test_drop_path_drops_whole_samples():
     assert torch.equal(drop.eval()(x), x)
     with pytest.raises(ValueError, match='1.0'):
         DropPath(1.0)
+
+
+def test_repconv_needs_batch_norm():
+    with pytest.raises(ValueError, match="batch norm.*'GN'"):
+        RepConv(8, dict(type='GN', num_groups=2))

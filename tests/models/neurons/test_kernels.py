@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmspike.models.neurons import IF, LIF, PLIF, SFA, SURROGATES
+from mmspike.models.neurons import IF, LIF, PLIF, SFA, SURROGATES, lif
 from mmspike.models.neurons.kernels import cpu
 
 LAYOUTS = dict(
@@ -51,6 +51,14 @@ def test_equals_plain(neuron, layout, dtype, monkeypatch):
     assert 0.05 < (expected > 0).double().mean() < 0.95
     assert torch.equal(out, expected)
     torch.testing.assert_close(grads, expected_grads)
+
+
+def test_starting_membrane_is_broadcast(monkeypatch):
+    x, weight = torch.randn(3, 64, 50, requires_grad=True), torch.randn(3, 64, 50)
+    v = torch.rand(1, 50, requires_grad=True)
+    ours = torch.autograd.grad((lif(x, v)[0] * weight).sum(), (x, v))
+    monkeypatch.setattr(cpu, 'usable', lambda x: False)
+    torch.testing.assert_close(ours, torch.autograd.grad((lif(x, v)[0] * weight).sum(), (x, v)))
 
 
 def test_other_dtypes_run_as_plain():

@@ -94,7 +94,7 @@ def _dense(x: Tensor) -> Tensor:
 
 def _as(x: Tensor, like: Tensor) -> Tensor:
     """``x`` in the memory layout of ``like``."""
-    return x if x.stride() == like.stride() else torch.empty_like(like).copy_(x)
+    return x if x.shape == like.shape and x.stride() == like.stride() else torch.empty_like(like).copy_(x)
 
 
 def _pointers(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
