@@ -1,9 +1,45 @@
+"""Mixed precision on a machine without accelerator."""
+
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner.amp import autocast
+from torch import Tensor
+from torch.autograd import Function
+
+
+def _cast(values, source: torch.dtype, target: torch.dtype):
+    """Tensors of ``source`` among ``values`` (one or a tuple) cast to ``target``; all else as it is."""
+    if isinstance(values, tuple):
+        return tuple(_cast(v, source, target) for v in values)
+    return values.to(target) if isinstance(values, Tensor) and values.dtype == source else values
+
+
+def _in_float32(function: Callable) -> Callable:
+    """A forward or backward of an operator that computes bfloat16 in float32; the result has the first tensor's dtype."""
+
+    @functools.wraps(function)
+    def wrapped(ctx, *args):
+        out = function(ctx, *_cast(args, torch.bfloat16, torch.float32))
+        first = next((a for a in args if isinstance(a, Tensor) and a.is_floating_point()), None)
+        return _cast(out, torch.float32, torch.bfloat16) if first is not None and first.dtype == torch.bfloat16 else out
+
+    return staticmethod(wrapped)
+
+
+@functools.cache
+def run_mmcv_operators_in_float32() -> None:
+    """Let mmcv's compiled operators (NMS, RoIAlign, …) accept bfloat16 on the CPU, which they do not know."""
+    import mmcv.ops  # noqa: F401  (defines the operators)
+
+    for operator in Function.__subclasses__():
+        if operator.__module__.startswith('mmcv.ops.'):
+            operator.forward = _in_float32(operator.forward)
+            operator.backward = _in_float32(operator.backward)
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -14,7 +50,11 @@ class CPUAmpOptimWrapper(OptimWrapper):
     Takes the arguments of ``OptimWrapper``. It is registered with mmengine, so the type has no prefix.
     """
 
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        run_mmcv_operators_in_float32()
+
     @contextmanager
-    def optim_context(self, model):
+    def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
         with super().optim_context(model), autocast(dtype=torch.bfloat16):
             yield

@@ -54,3 +54,14 @@ def test_missing_coco(repo, tmp_path):
     output = fail(tmp_path, 'train.py', repo / 'configs' / 'mask_rcnn_metaspike_coco.py')
     assert 'data/coco/' in output and 'cocodataset.org' in output
     assert 'make demo' in output and '--data-root' in output
+
+
+def test_mixed_precision(repo, shared, tmp_path):
+    """Mask R-CNN in bfloat16 on the CPU: the loss of the first iteration is that of float32, about."""
+    config, losses = repo / 'configs' / 'mask_rcnn_metaspike_nuclei.py', []
+    common = ['--data-root', shared / 'data' / 'nuclei', '--work-dir', tmp_path / 'work']
+    for amp in ([], ['--amp']):
+        quick = [*QUICK, 'train_dataloader.dataset.indices=1', 'train_cfg.val_interval=2']
+        output = succeed(tmp_path, 'train.py', config, *common, *amp, '--cfg-options', *quick)
+        losses += [float(x) for x in re.findall(r'Epoch\(train\).* loss: (\S+)', output)]
+    assert len(losses) == 2 and losses[1] == pytest.approx(losses[0], rel=0.1)
