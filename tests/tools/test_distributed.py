@@ -22,18 +22,24 @@ from torch import nn
 
 @MODELS.register_module()
 class Network(BaseModel):
+    # frozen norms and stem; in float64, in which rounding flips no spike
+
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(72, 1))
-
-    def train(self, mode=True):
-        super().train(mode)
-        self.layers[1].eval()  # frozen statistics
-        return self
+        self.backbone = MODELS.get('mmspike.MetaSpikeFormer')(
+            arch=dict(dims=(16, 16, 32, 32), depths=(1, 1, 1, 1, 1), num_heads=2),
+            T=2,
+            neuron=dict(type='LIF', v_threshold=0.2),
+            out_indices=(3,),
+            norm_eval=True,
+            frozen_stages=0,
+        )
+        self.head = nn.Linear(32, 1)
+        self.double()
 
     def forward(self, inputs, mode='tensor', **kwargs):
-        out = self.layers(torch.stack(inputs))
+        out = self.head(self.backbone(torch.stack(inputs).double())[0].mean((2, 3)))
         return dict(loss=(out - 1).square().mean()) if mode == 'loss' else list(out)
 
 @DATASETS.register_module()
@@ -42,7 +48,7 @@ class Images(torch.utils.data.Dataset):
         return 8
 
     def __getitem__(self, index):
-        return dict(inputs=torch.randn(3, 5, 5, generator=torch.Generator().manual_seed(index)))
+        return dict(inputs=torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(index)))
 
 @METRICS.register_module()
 class Mean(BaseMetric):
@@ -113,8 +119,11 @@ def test_two_processes_equal_one_with_the_doubled_batch(tmp_path, run):
     torch.testing.assert_close(sum(ranks) / 2, one, rtol=1e-5, atol=1e-6)
     weights = [torch.load(tmp_path / name / 'epoch_3.pth', weights_only=False)['state_dict'] for name in ('one', 'two')]
     torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
-
     module = runpy.run_path(str(tmp_path / 'network.py'))
+    start = module['Network']().state_dict()
+    learned = {k for k, v in weights[0].items() if not torch.equal(v, start[k])}
+    assert any(k.startswith('backbone.stages.0') for k in learned) and not any('.stem.' in k or 'running' in k for k in learned)
+
     network, images = module['Network']().eval(), module['Images']()
     network.load_state_dict(weights[0])
     with torch.no_grad():
