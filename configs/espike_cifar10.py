@@ -23,13 +23,18 @@ model = dict(
 )
 
 # 79 iterations an epoch
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=30, val_interval=5)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=25, val_interval=5)
 val_cfg = dict()
 test_cfg = dict()
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05))
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    clip_grad=dict(max_norm=5.0),
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=0, end=30, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=0, end=25, convert_to_iter_based=True),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=64)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=2))

@@ -1,5 +1,12 @@
-# E-SpikeFormer-t (D = 4) with mmdet's own neck and heads, learned from scratch on 100 images on a CPU.
-_base_ = './mask_rcnn_metaspike_nuclei.py'
+# E-SpikeFormer-t (D = 4) with spiking neck and heads, learned from scratch on 100 images on a CPU.
+_base_ = [
+    './_base_/models/mask_rcnn_spiking_small_fpn.py',
+    './_base_/datasets/nuclei_instance.py',
+    './_base_/schedules/nuclei_adamw_24e.py',
+    './_base_/runtime_mmdet.py',
+]
+
+custom_imports = dict(imports=['mmspike'], allow_failed_imports=False)
 
 model = dict(
     backbone=dict(
@@ -8,13 +15,8 @@ model = dict(
         arch='espikeformer-t',
         neuron=dict(type='SFA', levels=4),
         out_indices=(0, 1, 3),
-        temporal_output='mean',
+        temporal_output='keep',
     ),
 )
 
-train_cfg = dict(max_epochs=24)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
-    dict(type='MultiStepLR', by_epoch=True, milestones=[18], gamma=0.1),
-]
-randomness = dict(seed=449175863)
+default_hooks = dict(logger=dict(interval=25), checkpoint=dict(max_keep_ckpts=3))

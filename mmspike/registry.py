@@ -7,6 +7,7 @@ looked up in the host's own registry and is not found.
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -14,3 +15,9 @@ MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmspike', locations=['
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mmspike', locations=['mmspike.datasets'])
 TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope='mmspike', locations=['mmspike.datasets'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmspike', locations=['mmspike.engine'])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope='mmspike',
+    locations=['mmspike.engine'],
+)

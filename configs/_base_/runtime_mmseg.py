@@ -15,6 +15,8 @@ custom_hooks = [
     dict(type='mmspike.IterationSeedHook'),
     # separates samples for neurons with stateful=True
     dict(type='mmspike.SpikeResetHook'),
+    # decode heads that take features for those of other strides are an error
+    dict(type='mmspike.StrideCheckHook'),
     # reports what mmspike.LoadImageFromFile(on_error='skip') has skipped
     dict(type='mmspike.SkippedImagesHook'),
 ]

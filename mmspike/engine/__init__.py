@@ -1,11 +1,13 @@
-"""What our runs add to mmengine's Runner: hooks, an optimizer wrapper for bfloat16 on the CPU, and what the tools share."""
+"""What our runs add to mmengine's Runner: hooks, what optimizers need, and what the tools share."""
 
-from .hooks import IterationSeedHook, SafeCheckpointHook, SkippedImagesHook, SpikeResetHook, StrideCheckHook
-from .optim import CPUAmpOptimWrapper
+from .hooks import FiringRateHook, IterationSeedHook, SafeCheckpointHook, SkippedImagesHook, SpikeResetHook, StrideCheckHook
+from .optim import CPUAmpOptimWrapper, OptimWrapperConstructor
 
 __all__ = [
     'CPUAmpOptimWrapper',
+    'FiringRateHook',
     'IterationSeedHook',
+    'OptimWrapperConstructor',
     'SafeCheckpointHook',
     'SkippedImagesHook',
     'SpikeResetHook',

@@ -1,15 +1,21 @@
-"""Mixed precision on a machine without accelerator."""
+"""Mixed precision on a machine without accelerator, and weight decay that spares norms and biases everywhere."""
 
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from mmengine.optim import OptimWrapper
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner.amp import autocast
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from mmspike.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def _cast(values, source: torch.dtype, target: torch.dtype):
@@ -58,3 +64,29 @@ class CPUAmpOptimWrapper(OptimWrapper):
     def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
         with super().optim_context(model), autocast(dtype=torch.bfloat16):
             yield
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class OptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """mmengine's constructor, whose ``norm_decay_mult`` and ``bias_decay_mult`` hold under custom keys, too.
+
+    mmengine drops them for every parameter that one of ``custom_keys`` matches, so that ``'head': dict(lr_mult=2.0)`` lets
+    weight decay at the norms and biases of the head. A key with a ``decay_mult`` of its own still decides alone. In a config:
+    ``optim_wrapper = dict(constructor='mmspike.OptimWrapperConstructor', …)``.
+    """
+
+    def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', is_dcn_module: bool | None = None) -> None:
+        """Append the parameter groups of ``module`` to ``params``, as mmengine does."""
+        super().add_params(params, module, prefix, is_dcn_module)
+        if prefix or self.base_wd is None:  # mmengine comes here again for every child, the whole model is last
+            return
+        mults = {}
+        for child in module.modules():
+            is_norm = isinstance(child, NORMS)
+            for name, parameter in child.named_parameters(recurse=False):
+                if is_norm or name == 'bias':
+                    mults[parameter] = self.paramwise_cfg.get('norm_decay_mult' if is_norm else 'bias_decay_mult')
+        for group in params:
+            mult = mults.get(group['params'][0])
+            if mult is not None and 'decay_mult' not in group:
+                group['weight_decay'] = self.base_wd * mult

@@ -1,28 +1,69 @@
 """Spiking models. What needs a missing host library is a placeholder that raises and names the package."""
 
+from importlib import import_module
+
 from mmspike.registry import MODELS
 from mmspike.utils.optional import is_installed, register_placeholder
 
-from .backbones import ESpikeFormer, MetaSpikeFormer, SpikingBackbone
-from .neurons import IF, ILIF, LIF, NILIF, PLIF, SFA, build_neuron
+from .backbones import (
+    ESpikeFormer,
+    ExtraStages,
+    MetaSpikeFormer,
+    SAFormer,
+    SpikeDrivenTransformer,
+    Spikeformer,
+    Spikformer,
+    SpikingBackbone,
+    SpikingResformer,
+)
+from .necks import SpikingFPN, TemporalMean
+from .neurons import IF, ILIF, LIF, NILIF, PLIAF, PLIF, SFA, build_neuron
 
-if is_installed('mmpretrain'):
-    from .classification import DistilledImageClassifier, SpikingLinearClsHead
-else:
-    DistilledImageClassifier = register_placeholder(MODELS, 'DistilledImageClassifier', 'mmpretrain')
-    SpikingLinearClsHead = register_placeholder(MODELS, 'SpikingLinearClsHead', 'mmpretrain')
+# task package -> its host library, and the models that need it
+TASKS = dict(
+    detection=(
+        'mmdet',
+        (
+            'SpikingCascadeRoIHead',
+            'SpikingConvFCBBoxHead',
+            'SpikingFCNMaskHead',
+            'SpikingRPNHead',
+            'SpikingRetinaHead',
+            'SpikingRoIExtractor',
+            'SpikingShared2FCBBoxHead',
+            'SpikingShared4Conv1FCBBoxHead',
+            'SpikingStandardRoIHead',
+        ),
+    ),
+    segmentation=('mmseg', ('SpikingDeepLabHead', 'SpikingFCNHead', 'SpikingFPNHead')),
+    classification=('mmpretrain', ('AttentionPoolClsHead', 'DistilledImageClassifier', 'SpikingLinearClsHead')),
+)
+
+for _task, (_host, _names) in TASKS.items():
+    if is_installed(_host):
+        import_module(f'mmspike.models.{_task}')
+    else:
+        for _name in _names:
+            register_placeholder(MODELS, _name, _host)
 
 __all__ = [
     'IF',
     'ILIF',
     'LIF',
     'NILIF',
+    'PLIAF',
     'PLIF',
     'SFA',
-    'DistilledImageClassifier',
     'ESpikeFormer',
+    'ExtraStages',
     'MetaSpikeFormer',
+    'SAFormer',
+    'SpikeDrivenTransformer',
+    'Spikeformer',
+    'Spikformer',
     'SpikingBackbone',
-    'SpikingLinearClsHead',
+    'SpikingFPN',
+    'SpikingResformer',
+    'TemporalMean',
     'build_neuron',
 ]

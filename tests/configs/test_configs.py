@@ -17,7 +17,7 @@ NAMES = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob('*.py') if '_b
 def detection_inputs(cfg):
     from mmdet.testing import demo_mm_inputs
 
-    inputs = demo_mm_inputs(2, [[3, 96, 96]] * 2, num_items=[3, 2], num_classes=2, with_mask=True)
+    inputs = demo_mm_inputs(2, [[3, 64, 64]] * 2, num_items=[3, 2], num_classes=2, with_mask=True)
     for sample in inputs['data_samples']:
         sample.gt_instances.labels.zero_()  # every data set has a class 0
     return inputs
@@ -31,7 +31,16 @@ def classification_inputs(cfg):
     return dict(inputs=torch.stack(images), data_samples=[DataSample().set_gt_label(i) for i in range(2)])
 
 
-INPUTS = dict(mmdet=detection_inputs, mmpretrain=classification_inputs)
+def segmentation_inputs(cfg):
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    labels = torch.randint(0, 2, (2, 1, 64, 64))  # every data set has classes 0 and 1
+    images = [torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8) for _ in range(2)]
+    return dict(inputs=images, data_samples=[SegDataSample(gt_sem_seg=PixelData(data=x)) for x in labels])
+
+
+INPUTS = dict(mmdet=detection_inputs, mmpretrain=classification_inputs, mmseg=segmentation_inputs)
 
 
 def load(name):
@@ -46,6 +55,13 @@ def load(name):
         )
     if 'data_preprocessor' in cfg and 'data_preprocessor' not in cfg.model:  # as mmpretrain's runner does
         cfg.model.data_preprocessor = cfg.data_preprocessor
+    if 'rpn_proposal' in (cfg.model.get('train_cfg') or {}):  # few boxes: time
+        cfg.model.train_cfg.rpn_proposal.max_per_img = 20
+        rcnn = cfg.model.train_cfg.rcnn
+        for stage in rcnn if isinstance(rcnn, list) else [rcnn]:
+            stage.sampler.num = 8
+    if cfg.default_scope == 'mmseg':  # crops are padded to this size
+        cfg.model.data_preprocessor.size = (64, 64)
     return cfg
 
 
@@ -66,6 +82,14 @@ def test_strides_of_anchors_and_rois_are_those_of_the_features(name):
     check_strides(model)
     assert [s[0] for s in model.rpn_head.prior_generator.strides] == [4, 8, 16, 32, 64]
     assert list(model.roi_head.bbox_roi_extractor.featmap_strides) == [4, 8, 16, 32]
+
+
+@pytest.mark.parametrize('name', [n for n in NAMES if n.startswith('fpn_') or '_fpn_' in n and 'ade20k' in n])
+def test_strides_of_the_semantic_fpn_are_those_of_the_features(name):
+    model = MODELS.build(load(name).model)
+    check_strides(model)
+    assert model.decode_head.feature_strides == (2, 4, 8, 16)
+    assert model.backbone.out_strides == (2, 4, 8, 16)
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -36,3 +36,24 @@ def test_nms_in_bfloat16():
 def test_float32_is_left_as_it_is():
     x = torch.randn(2, 3, 8, 8)
     assert align(x).dtype == torch.float32
+
+
+def test_custom_keys_keep_norms_and_biases_free_of_weight_decay():
+    from mmengine.optim import build_optim_wrapper
+    from torch import nn
+
+    model = nn.ModuleDict(dict(body=nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), head=nn.Linear(4, 2)))
+
+    def decays(**custom_keys):
+        paramwise = dict(norm_decay_mult=0.0, bias_decay_mult=0.1, custom_keys=custom_keys)
+        cfg = dict(
+            constructor='mmspike.OptimWrapperConstructor',
+            optimizer=dict(type='SGD', lr=1.0, weight_decay=2.0),
+            paramwise_cfg=paramwise,
+        )
+        groups = build_optim_wrapper(model, cfg).optimizer.param_groups
+        return [(g['lr'], g['weight_decay']) for g in groups]
+
+    # convolution, its bias, norm, its bias, head, its bias
+    assert decays(head=dict(lr_mult=3)) == [(1, 2), (1, 0.2), (1, 0), (1, 0), (3, 2), (3, 0.2)]
+    assert decays(body=dict(decay_mult=0.5)) == [(1, 1), (1, 1), (1, 1), (1, 1), (1, 2), (1, 0.2)]

@@ -10,11 +10,12 @@ data_preprocessor = dict(
 
 train_pipeline = [
     dict(type='mmspike.LoadImageFromFile'),
-    dict(type='RandomCrop', crop_size=32, padding=4),
+    dict(type='RandomCrop', crop_size=32, padding=4, padding_mode='reflect'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),
 ]
-test_pipeline = [dict(type='mmspike.LoadImageFromFile'), dict(type='PackInputs')]
+# without prefix: the host's inferencer looks for this name
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 
 train_dataloader = dict(
     batch_size=64,

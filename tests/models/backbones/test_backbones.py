@@ -1,6 +1,7 @@
 """What every registered backbone must do."""
 
 import copy
+from inspect import signature
 
 import pytest
 import torch
@@ -10,9 +11,15 @@ from mmspike.registry import MODELS
 
 # name -> a small instance of it, with a threshold at which all of it fires, and not always: a layer whose input is
 # constant has batch norms without variance, and gradients that explode through them
+LIF = dict(type='LIF', v_threshold=0.45)
 SMALL = dict(
     ESpikeFormer=dict(arch=dict(dims=(16, 16, 32, 48), num_heads=2)),
-    MetaSpikeFormer=dict(arch=dict(dims=(16, 16, 32, 48), num_heads=2), T=2, neuron=dict(type='LIF', v_threshold=0.45)),
+    MetaSpikeFormer=dict(arch=dict(dims=(16, 16, 32, 48), num_heads=2), T=2, neuron=LIF),
+    SAFormer=dict(arch=dict(dims=(8, 8, 16, 32), depth=2, num_heads=2), T=2, neuron=LIF),
+    SpikeDrivenTransformer=dict(arch=dict(dims=(8, 8, 16, 32), depth=2), T=2, neuron=LIF),
+    Spikeformer=dict(arch=dict(dims=(8, 8, 16, 32), depth=2, num_heads=2), T=2, neuron=dict(type='PLIF', v_threshold=0.45)),
+    Spikformer=dict(arch=dict(dims=(8, 8, 16, 32), depth=2, num_heads=2), T=2, neuron=LIF),
+    SpikingResformer=dict(arch=dict(dims=(16, 32, 48), num_heads=(1, 2, 2), group_size=16), T=2, neuron=LIF),
 )
 
 
@@ -45,7 +52,7 @@ def test_shapes_and_strides_as_declared(name, size, temporal_output):
     model = small(name, temporal_output=temporal_output).eval()
     with torch.no_grad():
         feats = model(images(size))
-    assert len(feats) == len(model.out_channels) == len(model.out_strides) == 4
+    assert len(feats) == len(model.out_channels) == len(model.out_strides) == len(model.stages)
     for feat, channels, stride in zip(feats, model.out_channels, model.out_strides, strict=True):
         shape = (2, channels, -(-size[0] // stride), -(-size[1] // stride))
         assert feat.shape == (shape if temporal_output == 'mean' else (model.T, *shape))
@@ -62,6 +69,9 @@ def test_mean_is_the_mean_of_keep(name):
 
 def test_every_parameter_gets_a_gradient(name):
     model = small(name)
+    for m in model.modules():  # a layer that starts at 0 passes no gradient on
+        if isinstance(m, torch.nn.Linear) and not m.weight.any():
+            torch.nn.init.normal_(m.weight, std=0.1)
     loss = sum((f * torch.randn_like(f)).sum() for f in model(images((96, 96))))
     loss.backward()
     without = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
@@ -102,13 +112,14 @@ def test_event_frames_with_two_channels(name):
 
 def test_out_indices(name):
     x = images()
-    every = small(name, out_indices=('stem', 0, 1, 2, 3)).eval()
+    stages = len(small(name).stages)
+    every = small(name, out_indices=('stem', *range(stages))).eval()
     some = small(name, out_indices=(1, -1)).eval()
     some.load_state_dict(every.state_dict(), strict=True)
-    assert (every.out_strides[2], every.out_strides[4]) == some.out_strides
-    assert (every.out_channels[2], every.out_channels[4]) == some.out_channels
+    assert (every.out_strides[2], every.out_strides[-1]) == some.out_strides
+    assert (every.out_channels[2], every.out_channels[-1]) == some.out_channels
     with torch.no_grad():
-        for a, b in zip(some(x), [every(x)[i] for i in (2, 4)], strict=True):
+        for a, b in zip(some(x), [every(x)[i] for i in (2, -1)], strict=True):
             assert torch.equal(a, b)
 
 
@@ -139,13 +150,14 @@ def test_checkpointing_with_two_forwards_before_the_backward(name):
 def test_empty_batch(name):
     with torch.no_grad():
         feats = small(name).eval()(images(batch=0))
-    assert [f.shape[0] for f in feats] == [0] * 4
+    assert {f.shape[0] for f in feats} == {0}
 
 
 def test_frozen_stages_and_norm_eval(name):
     model = small(name, frozen_stages=2)
     # before train() is called, since DistributedDataParallel wraps the model first
-    assert {k.split('.')[1] for k, p in model.named_parameters() if k.startswith('stages') and p.requires_grad} == {'2', '3'}
+    trained = {k.split('.')[1] for k, p in model.named_parameters() if k.startswith('stages') and p.requires_grad}
+    assert trained == {str(i) for i in range(2, len(model.stages))}
     model.train()
     before = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
@@ -176,31 +188,41 @@ def test_presets_build(name):
     for arch in cls.arch_settings:
         with torch.device('meta'):
             model = cls(arch=arch)
-        assert len(model.out_channels) == 4
+        assert len(model.out_channels) == len(model.stages)
 
 
 @pytest.mark.parametrize(
     ('kwargs', 'message'),
     [
         (dict(arch='huge'), "no arch 'huge': choose one of"),
-        (dict(arch=dict(dims=(16, 32, 48))), 'needs 4 entries'),
-        (dict(arch=dict(dims=16)), 'needs 4 entries'),
+        (dict(arch=dict(dims=(16, 32))), 'needs .* entries'),
+        (dict(arch=dict(dims=16)), 'needs .* entries'),
         (dict(arch=[16, 32, 48, 64]), r'a dict of dims, got \[16, 32, 48, 64\]'),
-        (dict(arch=dict(dims=(16, 32, 48, 0))), 'positive integers'),
         (dict(arch=dict(dim=(16, 32, 48, 64))), "needs 'dims'.*dim"),
         (dict(T=0), 'T must be a positive integer.*0'),
         (dict(T=1.5), 'T must be a positive integer.*1.5'),
         (dict(temporal_output='sum'), "'mean' or 'keep'.*'sum'"),
         (dict(out_indices=(0, 4)), 'got 4'),
         (dict(out_indices=(2, 1)), 'ascend'),
-        (dict(frozen_stages=5), r'\[-1, 4\], got 5'),
-        (dict(strides=(2, 2)), 'strides needs 5'),
+        (dict(frozen_stages=5), r'\[-1, [34]\], got 5'),
         (dict(with_cp=True, neuron=dict(type='LIF', stateful=True)), 'stateful'),
     ],
 )
 def test_bad_arguments(name, kwargs, message):
     with pytest.raises(ValueError, match=message):
         small(name, **kwargs)
+
+
+def test_widths_are_positive(name):
+    dims = (*SMALL[name]['arch']['dims'][:-1], 0)
+    with pytest.raises(ValueError, match='positive integers'):
+        small(name, arch=SMALL[name]['arch'] | dict(dims=dims))
+
+
+@pytest.mark.parametrize('name', [n for n in SMALL if 'strides' in signature(MODELS.get(n).__init__).parameters])
+def test_number_of_strides(name):
+    with pytest.raises(ValueError, match='strides needs [45] entries'):
+        small(name, strides=(2, 2))
 
 
 @pytest.mark.parametrize(
@@ -233,12 +255,15 @@ def test_pretrained_weights(name, tmp_path, prefix):
 
 def test_pretrained_weights_that_do_not_fit(name, tmp_path):
     weights = small(name).state_dict()
-    weights.pop('stages.3.1.mlp.fc1.conv.bias')
-    weights['stages.0.0.conv.conv.weight'] = torch.zeros(3, 3, 3, 3)
+    missing = [k for k in weights if k.endswith('bias')][-1]
+    weights.pop(missing)
+    changed = next(k for k in weights if k.startswith('stages.0.') and weights[k].dim() == 4)
+    shape = tuple(weights[changed].shape)
+    weights[changed] = torch.zeros(3, 3, 3, 3)
     path = str(tmp_path / 'checkpoint.pth')
     torch.save(weights, path)
     with pytest.raises(ValueError, match='does not fit') as error:
         small(name, init_cfg=dict(type='Pretrained', checkpoint=path)).init_weights()
-    assert 'missing: stages.3.1.mlp.fc1.conv.bias' in str(error.value)
-    assert 'shape: stages.0.0.conv.conv.weight is (3, 3, 3, 3) in the checkpoint' in str(error.value)
+    assert f'missing: {missing}' in str(error.value)
+    assert f'shape: {changed} is (3, 3, 3, 3) in the checkpoint and {shape} in the model' in str(error.value)
     assert 'nearest preset: mmspike.' in str(error.value)

@@ -1,0 +1,14 @@
+# Semantic FPN with Meta-SpikeFormer 15M (LIF, T = 4) on ADE20K, spiking from end to end, the published recipe: 4 GPUs x 4. To
+# start from converted ImageNet weights:
+#   --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=FILE \
+#                 model.backbone.init_cfg.prefix=backbone.
+_base_ = [
+    './_base_/models/fpn_metaspike.py',
+    './_base_/datasets/ade20k.py',
+    './_base_/schedules/ade20k_adamw_160k.py',
+    './_base_/runtime_mmseg.py',
+]
+
+custom_imports = dict(imports=['mmspike'], allow_failed_imports=False)
+
+default_hooks = dict(checkpoint=dict(interval=16000))

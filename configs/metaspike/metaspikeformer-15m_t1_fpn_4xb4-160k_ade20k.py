@@ -1,0 +1,3 @@
+_base_ = '../fpn_metaspike_ade20k.py'
+
+model = dict(backbone=dict(T=1))

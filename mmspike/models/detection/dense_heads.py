@@ -1,0 +1,97 @@
+"""Spiking anchor heads: region proposals and RetinaNet."""
+
+from mmdet.models.dense_heads import RetinaHead, RPNHead
+from torch import Tensor, nn
+
+from mmspike.models.layers import SpikingConv
+from mmspike.registry import MODELS
+
+
+@MODELS.register_module()
+class SpikingRPNHead(RPNHead):
+    """mmdet's ``RPNHead`` in which every weight reads spikes: num_convs x (N - 3x3 (- norm)), then N - 1x1 for scores and
+    for boxes.
+
+    Args:
+        neuron: Neuron config.
+        norm_cfg: Norm after each 3x3, or None. LIF neurons learn from scratch with one only: without it few of them fire.
+        **kwargs: The host's. Hidden layers start Kaiming normal, without which few neurons would fire.
+
+    Shape:
+        Levels [T, B, C, H_i, W_i], membranes -> scores [B, A, H_i, W_i] and deltas [B, 4 A, H_i, W_i], averaged over T.
+    """
+
+    def __init__(
+        self,
+        *args,
+        neuron: dict | None = None,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+        **kwargs,
+    ) -> None:
+        # set before the host's __init__, which makes the layers
+        self.neuron_cfg = neuron or dict(type='SFA', levels=4, norm=1)
+        self.norm_cfg = norm_cfg
+        init_cfg = init_cfg or [
+            dict(type='Kaiming', layer='Conv2d'),
+            dict(type='Normal', std=0.01, override=[dict(name='rpn_cls'), dict(name='rpn_reg')]),
+        ]
+        super().__init__(*args, init_cfg=init_cfg, **kwargs)
+
+    def _init_layers(self) -> None:
+        kwargs = dict(neuron=self.neuron_cfg)
+        widths = [self.in_channels, *[self.feat_channels] * self.num_convs]
+        self.rpn_conv = nn.Sequential(
+            *[SpikingConv(i, o, 3, norm_cfg=self.norm_cfg, **kwargs) for i, o in zip(widths[:-1], widths[1:], strict=True)]
+        )
+        self.rpn_cls = SpikingConv(self.feat_channels, self.num_base_priors * self.cls_out_channels, **kwargs)
+        self.rpn_reg = SpikingConv(self.feat_channels, self.num_base_priors * self.bbox_coder.encode_size, **kwargs)
+
+    def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """One level [T, B, C, H, W] -> scores and deltas [B, …, H, W]."""
+        x = self.rpn_conv(x)
+        return self.rpn_cls(x).mean(0), self.rpn_reg(x).mean(0)
+
+
+@MODELS.register_module()
+class SpikingRetinaHead(RetinaHead):
+    """mmdet's ``RetinaHead`` in which every weight reads spikes: towers of N - 3x3 (- norm), then N - 3x3 for each output.
+
+    Args:
+        neuron: Neuron config.
+        **kwargs: The host's. Towers start Kaiming normal, without which few neurons would fire.
+
+    Shape:
+        Levels [T, B, C, H_i, W_i], membranes -> scores [B, A classes, H_i, W_i] and deltas [B, 4 A, H_i, W_i], averaged
+        over T.
+    """
+
+    def __init__(self, *args, neuron: dict | None = None, init_cfg: dict | list[dict] | None = None, **kwargs) -> None:
+        self.neuron_cfg = neuron or dict(type='SFA', levels=4, norm=1)  # the host's __init__ makes the layers
+        init_cfg = init_cfg or [
+            dict(type='Kaiming', layer='Conv2d'),
+            dict(type='Normal', std=0.01, override=dict(name='retina_reg')),
+            dict(type='Normal', std=0.01, bias_prob=0.01, override=dict(name='retina_cls')),
+        ]
+        super().__init__(*args, init_cfg=init_cfg, **kwargs)
+        if self.conv_cfg:
+            raise ValueError(f'SpikingRetinaHead has ordinary convolutions only, got conv_cfg={self.conv_cfg}')
+
+    def _init_layers(self) -> None:
+        widths = [self.in_channels, *[self.feat_channels] * self.stacked_convs]
+        kwargs = dict(neuron=self.neuron_cfg)
+        self.cls_convs, self.reg_convs = (
+            nn.ModuleList(
+                SpikingConv(i, o, 3, norm_cfg=self.norm_cfg, **kwargs) for i, o in zip(widths[:-1], widths[1:], strict=True)
+            )
+            for _ in range(2)
+        )
+        self.retina_cls = SpikingConv(widths[-1], self.num_base_priors * self.cls_out_channels, 3, **kwargs)
+        self.retina_reg = SpikingConv(widths[-1], self.num_base_priors * self.bbox_coder.encode_size, 3, **kwargs)
+
+    def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """One level [T, B, C, H, W] -> scores and deltas [B, …, H, W]."""
+        scores, deltas = x, x
+        for cls_conv, reg_conv in zip(self.cls_convs, self.reg_convs, strict=True):
+            scores, deltas = cls_conv(scores), reg_conv(deltas)
+        return self.retina_cls(scores).mean(0), self.retina_reg(deltas).mean(0)

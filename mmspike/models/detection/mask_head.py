@@ -1,0 +1,63 @@
+"""Spiking mask head."""
+
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from torch import Tensor, nn
+
+from mmspike.models.layers import SpikingConv, SpikingConvTranspose, fold, unfold
+from mmspike.models.neurons import build_neuron
+from mmspike.registry import MODELS
+
+
+@MODELS.register_module()
+class SpikingFCNMaskHead(FCNMaskHead):
+    """mmdet's ``FCNMaskHead`` in which every weight reads spikes: num_convs x (N - 3x3 (- norm)), N - deconv (- norm),
+    N - 1x1.
+
+    Args:
+        neuron: Neuron config.
+        *args, **kwargs: The host's. ``upsample_cfg`` may be 'deconv', or 'nearest', 'bilinear' (of the membrane) or None.
+
+    Shape:
+        RoI features [T, N, C, h, w], membranes -> mask logits [N, classes, 2h, 2w], averaged over T.
+    """
+
+    def __init__(self, *args, neuron: dict | None = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if self.upsample_method == 'carafe' or self.conv_cfg:
+            raise ValueError(
+                'SpikingFCNMaskHead takes no carafe upsampling and no conv_cfg, got '
+                f'upsample {self.upsample_method!r} and conv_cfg={self.conv_cfg}'
+            )
+        neuron = neuron or dict(type='SFA', levels=4, norm=1)
+        del self.relu
+        dim, convs = self.in_channels, []
+        for _ in range(self.num_convs):
+            convs.append(SpikingConv(dim, self.conv_out_channels, self.conv_kernel_size, norm_cfg=self.norm_cfg, neuron=neuron))
+            dim = self.conv_out_channels
+        self.convs = nn.ModuleList(convs)
+        if self.upsample_method == 'deconv':
+            scale = self.scale_factor
+            self.upsample = SpikingConvTranspose(
+                dim, self.conv_out_channels, scale, scale, norm_cfg=self.norm_cfg, neuron=neuron
+            )
+        self.neuron_logits = build_neuron(neuron)
+
+    def init_weights(self) -> None:
+        """As the host's: Kaiming normal."""
+        super().init_weights()
+        for m in self.modules():
+            if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d)) and m is not self.conv_logits:
+                nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
+                if m.bias is not None:
+                    nn.init.zeros_(m.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mask logits, see the class."""
+        T = x.shape[0]
+        for conv in self.convs:
+            x = conv(x)
+        if self.upsample_method == 'deconv':
+            x = self.upsample(x)
+        elif self.upsample is not None:
+            x = unfold(self.upsample(fold(x)), T)
+        return unfold(self.conv_logits(fold(self.neuron_logits(x))), T).mean(0)

@@ -1,0 +1,86 @@
+"""Spiking feature pyramid network."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmspike.models.layers import SpikingConv, fold, unfold
+from mmspike.registry import MODELS
+
+
+@MODELS.register_module()
+class SpikingFPN(BaseModule):
+    """Feature pyramid (arXiv 1612.03144) in which every convolution reads spikes and the top-down sum is one of membranes.
+
+    Per level N - 1x1 lateral, nearest upsampling of the coarser membrane added to it, then N - 3x3 output. Levels beyond the
+    inputs are added on top, each of twice the stride of the one below.
+
+    Args:
+        in_channels: Channels of the input levels, finest first.
+        out_channels: Channels of every output level.
+        num_outs: Number of output levels, at least that of the inputs from ``start_level`` on.
+        start_level: First input level that is used.
+        extra_levels: 'conv' makes a further level by N - 3x3 of stride 2 on the one below, 'pool' takes every second pixel
+            of the one below (no weights).
+        norm_cfg: Norm after each convolution (``dict(type='BN')``; segmentation, and detection from scratch), or None: bias
+            instead (the published detectors).
+        neuron: Neuron config.
+
+    Shape:
+        A tuple of [T, B, C_i, H_i, W_i], membranes -> a tuple of ``num_outs`` membranes [T, B, C, H_i, W_i].
+
+    Raises:
+        ValueError: The inputs are not as many as ``in_channels``, or not [T, B, C, H, W].
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        num_outs: int,
+        start_level: int = 0,
+        extra_levels: str = 'conv',
+        norm_cfg: dict | None = None,
+        neuron: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg or dict(type='Xavier', layer='Conv2d', distribution='uniform'))
+        in_channels = list(in_channels)
+        if not 0 <= start_level < len(in_channels):
+            raise ValueError(f'start_level must be in [0, {len(in_channels) - 1}], got {start_level}')
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.num_outs = num_outs
+        self.start_level = start_level
+        n_extra = num_outs - (len(in_channels) - start_level)
+        if n_extra < 0:
+            raise ValueError(f'num_outs={num_outs} is less than the {len(in_channels) - start_level} levels that are given')
+        if extra_levels not in ('conv', 'pool'):
+            raise ValueError(f"extra_levels must be 'conv' or 'pool', got {extra_levels!r}")
+        kwargs = dict(neuron=neuron or dict(type='SFA', levels=4, norm=1), norm_cfg=norm_cfg)
+        used = in_channels[start_level:]
+        self.lateral_convs = nn.ModuleList(SpikingConv(c, out_channels, **kwargs) for c in used)
+        self.fpn_convs = nn.ModuleList(SpikingConv(out_channels, out_channels, 3, **kwargs) for _ in used)
+        self.extra_convs = nn.ModuleList()
+        if extra_levels == 'conv':
+            self.extra_convs.extend(SpikingConv(out_channels, out_channels, 3, 2, **kwargs) for _ in range(n_extra))
+
+    def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Levels of the pyramid, see the class."""
+        if len(feats) != len(self.in_channels):
+            raise ValueError(f'expected {len(self.in_channels)} levels of {self.in_channels} channels, got {len(feats)}')
+        for x in feats:
+            if x.dim() != 5:
+                raise ValueError(
+                    f'expected features [T, B, C, H, W], got shape {tuple(x.shape)}: set temporal_output="keep" in the backbone'
+                )
+        levels = [conv(x) for conv, x in zip(self.lateral_convs, feats[self.start_level :], strict=True)]
+        for i in range(len(levels) - 1, 0, -1):
+            above = F.interpolate(fold(levels[i]), size=levels[i - 1].shape[-2:], mode='nearest')
+            levels[i - 1] = levels[i - 1] + unfold(above, levels[i].shape[0])
+        outs = [conv(x) for conv, x in zip(self.fpn_convs, levels, strict=True)]
+        for i in range(self.num_outs - len(outs)):
+            outs.append(self.extra_convs[i](outs[-1]) if self.extra_convs else outs[-1][..., ::2, ::2])
+        return tuple(outs)

@@ -1,0 +1,21 @@
+"""From spiking features to ordinary ones."""
+
+from collections.abc import Sequence
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmspike.registry import MODELS
+
+
+@MODELS.register_module()
+class TemporalMean(BaseModule):
+    """Mean over T of every level, behind a spiking neck and before ordinary heads: ``neck=[dict(…), dict(type=…)]``.
+
+    Shape:
+        A tuple of [T, B, C, H_i, W_i] -> a tuple of [B, C, H_i, W_i].
+    """
+
+    def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Averaged levels."""
+        return tuple(x.mean(0) for x in feats)

@@ -1,0 +1,50 @@
+"""What the spiking decode heads share."""
+
+from collections.abc import Sequence
+
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from torch import Tensor
+
+from mmspike.models.layers import fold, unfold
+from mmspike.models.neurons import build_neuron
+
+
+class SpikingDecodeHead(BaseDecodeHead):
+    """mmseg's decode head on membranes [T, B, C, H, W]: the classifier reads spikes, and the logits are averaged over T.
+
+    Losses, samplers, thresholds and prediction are mmseg's, which see logits [B, classes, H, W]. The output is a membrane
+    that never fires (arXiv 2110.07742): the sum over T steps of what the classifier adds to it, divided by T.
+
+    Args:
+        in_channels, channels: As mmseg's ``BaseDecodeHead``; ``channels`` is the width before the classifier.
+        neuron: Neuron config; the default is SFA with D = 4 and Norm = 1.
+        The others are ``BaseDecodeHead``'s, without ``conv_cfg`` and ``act_cfg``: neurons are the activations.
+            ``dropout_ratio`` drops channels of the spikes before the classifier, at all T steps alike.
+    """
+
+    def __init__(self, in_channels: int | Sequence[int], channels: int, *, neuron: dict | None = None, **kwargs) -> None:
+        super().__init__(in_channels, channels, conv_cfg=None, act_cfg=None, **kwargs)
+        self.neuron_cfg = neuron or dict(type='SFA', levels=4, norm=1)
+        self.neuron_seg = build_neuron(self.neuron_cfg)
+
+    def _transform_inputs(self, inputs: Sequence[Tensor]) -> Tensor | list[Tensor]:
+        """The features that ``in_index`` and ``input_transform`` ask for, [T, B, C, H, W]."""
+        for x in inputs:
+            if x.dim() != 5:
+                raise ValueError(
+                    f'expected features [T, B, C, H, W], got shape {tuple(x.shape)}: set temporal_output="keep" in the backbone'
+                )
+        T = inputs[0].shape[0]
+        x = super()._transform_inputs([fold(x) for x in inputs])
+        return [unfold(level, T) for level in x] if isinstance(x, list) else unfold(x, T)
+
+    def classify(self, feat: Tensor) -> Tensor:
+        """What the classifier adds to the output membrane at each step, [T, B, classes, H, W], for [T, B, C, H, W]."""
+        spikes = self.neuron_seg(feat)
+        if self.dropout is not None and self.dropout.training:
+            spikes = spikes * self.dropout(spikes.new_ones(*spikes.shape[1:3], 1, 1))
+        return unfold(self.conv_seg(fold(spikes)), feat.shape[0])
+
+    def cls_seg(self, feat: Tensor) -> Tensor:
+        """Logits [B, classes, H, W] of membranes [T, B, C, H, W]."""
+        return self.classify(feat).mean(0)

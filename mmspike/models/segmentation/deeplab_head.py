@@ -1,0 +1,36 @@
+"""Spiking DeepLab head."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from mmspike.models.layers import SpikingConv
+from mmspike.registry import MODELS
+
+from .decode_head import SpikingDecodeHead
+
+
+@MODELS.register_module()
+class SpikingDeepLabHead(SpikingDecodeHead):
+    """Spiking-DeepLab head (arXiv 2110.07742): N - 3x3 dilated - norm, N - 1x1 to the classes; mmseg enlarges bilinearly.
+
+    Args:
+        in_channels: Channels of the feature that ``in_index`` names.
+        channels: Channels of the dilated convolution.
+        dilation: Its dilation.
+        norm_cfg: Norm after it (``dict(type='BN')``), or None: bias instead.
+        The others are :class:`SpikingDecodeHead`'s.
+
+    Shape:
+        [T, B, C, H, W] -> logits [B, classes, H, W].
+    """
+
+    def __init__(self, in_channels: int | Sequence[int], channels: int = 1024, dilation: int = 12, **kwargs) -> None:
+        super().__init__(in_channels, channels, **kwargs)
+        self.conv = SpikingConv(
+            self.in_channels, channels, 3, dilation=dilation, neuron=self.neuron_cfg, norm_cfg=self.norm_cfg
+        )
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Logits, see the class."""
+        return self.cls_seg(self.conv(self._transform_inputs(inputs)))
