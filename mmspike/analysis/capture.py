@@ -1,0 +1,99 @@
+"""Spikes, membranes and attention of one image, as small maps."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmspike.engine.hooks.spike_reset_hook import reset_spikes
+from mmspike.engine.neurons import has_time, is_neuron, spike_unit, stage_of
+
+
+@contextmanager
+def _hooked(modules: dict[str, nn.Module], hook: Callable[[str, nn.Module, Tensor, Tensor], None]) -> Iterator[None]:
+    handles = [
+        module.register_forward_hook(lambda m, args, out, name=name: hook(name, m, args[0], out))
+        for name, module in modules.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _run(model: nn.Module, batch: dict) -> None:
+    training = model.training
+    model.eval()
+    reset_spikes(model)
+    try:
+        with torch.no_grad():
+            model.test_step(batch)
+    finally:
+        model.train(training)
+
+
+def neuron_maps(model: nn.Module, batch: dict) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """What each neuron layer took in and sent of the first image of a batch.
+
+    Layers without a map (vectors of regions or classes) are left out, and of several calls (pyramid levels) the first counts.
+
+    Returns:
+        Name -> (membrane input, spike counts), each float32 [H, W], means over steps and channels.
+    """
+    maps: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def keep(name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
+        shape = out.shape[1 if has_time(module) else 0 :]
+        if name in maps or len(shape) != 4 or min(shape[-2:]) < 2 or out.numel() == 0:
+            return
+        pair = [y.reshape(-1, *shape)[:, 0].float().mean((0, 1)) for y in (x, out / spike_unit(module))]
+        maps[name] = tuple(y.cpu().numpy() for y in pair)
+
+    with _hooked({n: m for n, m in model.named_modules() if is_neuron(m)}, keep):
+        _run(model, batch)
+    return maps
+
+
+def last_of_each_stage(maps: dict) -> dict:
+    """Of maps by layer, in order of execution, the last of every stage."""
+    stages = {stage_of(name): name for name in maps}
+    return {name: maps[name] for name in stages.values()}
+
+
+def attention_maps(model: nn.Module, batch: dict) -> dict[str, np.ndarray]:
+    """How much each position is attended to in every attention of spikes (modules with ``q_neuron`` and ``k_neuron``).
+
+    Attention without softmax weights position j for query i with q_i . k_j, a count of coincident spikes. Shown is the mean
+    over all queries, heads and steps of the first image.
+
+    Returns:
+        Name of the attention -> float32 [H, W].
+
+    Raises:
+        ValueError: The model has no such module.
+    """
+    attentions = {n: m for n, m in model.named_modules() if hasattr(m, 'q_neuron') and hasattr(m, 'k_neuron')}
+    if not attentions:
+        raise ValueError(
+            f'{type(model).__name__} has no attention of spikes: no module has a q_neuron and a k_neuron, as in '
+            'MetaSpikeFormer and ESpikeFormer'
+        )
+    neurons = {f'{n}.{part}': getattr(m, part) for n, m in attentions.items() for part in ('q_neuron', 'k_neuron')}
+    spikes: dict[str, Tensor] = {}
+
+    def keep(name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
+        if name not in spikes:
+            spikes[name] = (out[:, 0] / spike_unit(module)).cpu()  # [T, C, H, W]
+
+    with _hooked(neurons, keep):
+        _run(model, batch)
+    maps = {}
+    for name, module in attentions.items():
+        q, k = spikes[f'{name}.q_neuron'].float(), spikes[f'{name}.k_neuron'].float()
+        # a head is a block of channels, so heads and steps need not be taken apart for the mean
+        weights = (q.mean((-2, -1), keepdim=True) * k).sum(1).mean(0) / getattr(module, 'num_heads', 1)
+        maps[name] = weights.numpy()
+    return maps

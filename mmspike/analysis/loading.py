@@ -1,0 +1,81 @@
+"""A model and its test images from a config, without a Runner: nothing is written, images come one at a time."""
+
+import logging
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner, load_checkpoint
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from mmspike.engine.launch import check_checkpoint_fits
+
+
+def build_model(cfg: Config, checkpoint: str | None, device: str | None = None) -> nn.Module:
+    """The config's model in evaluation mode, with a checkpoint that must fit entirely, or freshly initialised weights.
+
+    Args:
+        device: Default: the accelerator if there is one.
+
+    Raises:
+        SystemExit: The checkpoint does not fit, see :func:`mmspike.engine.launch.check_checkpoint_fits`.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    if cfg.get('data_preprocessor') is not None and 'data_preprocessor' not in cfg.model:
+        cfg.model.data_preprocessor = cfg.data_preprocessor
+    model = MODELS.build(cfg.model)
+    if checkpoint is None:
+        logging.disable(logging.INFO)  # it would list every parameter
+        try:
+            model.init_weights()
+        finally:
+            logging.disable(logging.NOTSET)
+    else:
+        check_checkpoint_fits(model, checkpoint)
+        load_checkpoint(model, checkpoint, map_location='cpu')
+    return model.to(device or get_device()).eval()
+
+
+def _test_data(cfg: Config) -> tuple[Dataset, Callable]:
+    """Dataset and collate function of the config's test loader."""
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    loader_cfg = deepcopy(cfg.test_dataloader)
+    loader_cfg.pop('prefetch_factor', None)
+    loader_cfg.update(batch_size=1, num_workers=0, persistent_workers=False)
+    loader = Runner.build_dataloader(loader_cfg)
+    return loader.dataset, loader.collate_fn
+
+
+def test_images(cfg: Config, number: int) -> Iterator[dict]:
+    """Batches of one image as the config's test loader makes them: ``number`` of them, evenly spaced over the data set."""
+    dataset, collate = _test_data(cfg)
+    number = min(number, len(dataset))
+    for i in range(number):
+        yield collate([dataset[i * len(dataset) // number]])
+
+
+def test_image(cfg: Config, index: int) -> dict:
+    """Batch of the one image ``index``.
+
+    Raises:
+        ValueError: There is no such image.
+    """
+    dataset, collate = _test_data(cfg)
+    if not 0 <= index < len(dataset):
+        raise ValueError(f'the test set has {len(dataset)} images, 0 to {len(dataset) - 1}, got {index}')
+    return collate([dataset[index]])
+
+
+def picture(model: nn.Module, batch: dict) -> np.ndarray | None:
+    """The first image of a batch, uint8 RGB [H, W, 3], with the padding that the network sees; None for what is no picture."""
+    image = batch['inputs'][0]
+    if not isinstance(image, Tensor) or image.dim() != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
+        return None
+    height, width = model.data_preprocessor(deepcopy(batch))['inputs'].shape[-2:]
+    image = torch.nn.functional.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
+    return image.flip(0).permute(1, 2, 0).contiguous().cpu().numpy()  # pipelines load BGR

@@ -1,0 +1,42 @@
+"""Finding the neurons of any model, for those who look at it from outside."""
+
+import sys
+
+from torch import Tensor, nn
+
+
+def is_neuron(module: nn.Module) -> bool:
+    """Whether ``module`` is a neuron of ours or of spikingjelly. Neither is imported for the question: who owns one has."""
+    ours = sys.modules.get('mmspike.models.neurons')
+    theirs = sys.modules.get('spikingjelly.activation_based.neuron')
+    return (ours is not None and isinstance(module, ours.BaseNeuron)) or (
+        theirs is not None and isinstance(module, theirs.BaseNode)
+    )
+
+
+def has_time(neuron: nn.Module) -> bool:
+    """Whether a neuron takes and gives [T, B, ...]: ours do, and spikingjelly's in multi-step mode."""
+    return getattr(neuron, 'step_mode', 'm') == 'm'
+
+
+def time_steps(neuron: nn.Module, spikes: Tensor) -> int:
+    """Time steps in one call of ``neuron`` that gave ``spikes``."""
+    return spikes.shape[0] if has_time(neuron) and spikes.dim() else 1
+
+
+def spike_unit(neuron: nn.Module) -> float:
+    """Value that one spike of ``neuron`` has in its output, 1 / Norm."""
+    return 1.0 / getattr(neuron, 'norm', 1)
+
+
+def stage_of(name: str) -> str:
+    """The part of a network that a module belongs to.
+
+    That is the first part of its name (``neck``, ``rpn_head``), of backbones the stage (``backbone.stem``,
+    ``backbone.stages.2``), and of heads that hold others the inner one (``roi_head.mask_head``).
+    """
+    parts = name.split('.')
+    n = 2 if len(parts) > 2 and (parts[0] == 'backbone' or parts[1].endswith('head')) else 1
+    if parts[n - 1] == 'stages' and len(parts) > n + 1:
+        n += 1
+    return '.'.join(parts[:n])

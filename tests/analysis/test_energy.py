@@ -1,0 +1,306 @@
+"""From counts to numbers and files: formulas, JSON, CSV, the page, pictures, and the tools on a real configuration."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from mmengine.model import BaseModel
+from PIL import Image
+from torch import Tensor, nn
+
+from mmspike.analysis import measure_energy, plots
+from mmspike.analysis.capture import attention_maps, last_of_each_stage, neuron_maps
+from mmspike.analysis.energy import activation_bits
+from mmspike.analysis.html import to_html
+from mmspike.analysis.report import load_report, to_text, write_csv, write_json
+from mmspike.models.neurons import SFA
+
+
+class Net(BaseModel):
+    """A convolution on the image, four-level neurons, a convolution on spikes, both 2 -> 2 channels on 4 x 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.ModuleDict(dict(first=nn.Conv2d(2, 2, 1), neuron=SFA(4), second=nn.Conv2d(2, 2, 3, padding=1)))
+
+    def forward(self, inputs: Tensor, mode: str = 'tensor') -> Tensor:
+        b = self.backbone
+        return b['second'](b['neuron'](b['first'](inputs)[None])[0])
+
+
+def batches(n: int) -> list[dict]:
+    return [dict(inputs=torch.randn(1, 2, 4, 4)) for _ in range(n)]
+
+
+@pytest.fixture
+def silent_but_one() -> Net:
+    """Channel 0 of the neuron counts 2 everywhere, channel 1 is silent."""
+    net = Net()
+    with torch.no_grad():
+        net.backbone['first'].weight.zero_()
+        net.backbone['first'].bias.copy_(torch.tensor([2.0, -1.0]))
+    return net
+
+
+@pytest.mark.parametrize('preset, mac, ac', [('fp32', 4.6, 0.9), ('fp16', 1.5, 0.4), ('int8', 0.23, 0.03)])
+def test_formula_and_exact_energy_by_hand(silent_but_one, preset, mac, ac) -> None:
+    report = measure_energy(silent_but_one, batches(3), preset)
+    first, second = report.layers
+    assert (first['fed'], second['fed']) == ('floats', 'integers')
+    dense1, dense2 = 16 * 4, 16 * 4 * 9
+    # mean count 1; along an axis of 4 the inner positions reach 3 outputs, the outer ones 2
+    exact = 2 * (2 + 3 + 3 + 2) ** 2 * 2
+    assert (second['firing_rate'], second['nonzero'], second['max_count']) == (1.0, 0.5, 2)
+    assert (second['sops'], second['exact_sops']) == (dense2, exact)
+    assert report.total['energy_mj'] == pytest.approx((mac * dense1 + ac * dense2) * 1e-9)
+    assert report.total['exact_energy_mj'] == pytest.approx((mac * dense1 + ac * exact) * 1e-9)
+    assert report.total['twin_energy_mj'] == pytest.approx(mac * (dense1 + dense2) * 1e-9)
+    assert report.total['ratio'] == pytest.approx(mac * (dense1 + dense2) / (mac * dense1 + ac * dense2))
+    assert report.float_fed == ['backbone.first (conv)']
+    assert [s['name'] for s in report.stages] == ['backbone']
+    assert report.neurons[0]['firing_rate'] == 1.0
+
+
+def test_quantised_twin_by_hand(silent_but_one) -> None:
+    quantised = measure_energy(silent_but_one, batches(1), quantised=True).quantised
+    dense1, dense2, exact = 64, 576, 400
+    assert quantised['bits'] == [3]
+    assert quantised['twin_energy_mj'] == pytest.approx((0.23 * dense1 + (0.2 * 3 / 8 + 0.03) * dense2) * 1e-9)
+    assert quantised['energy_mj'] == pytest.approx((0.23 * dense1 + 0.03 * exact) * 1e-9)
+
+
+def test_bits() -> None:
+    assert [activation_bits(T, D) for T, D in ((1, 1), (4, 1), (1, 4), (1, 8), (4, 4), (1, 7), (1, 15))] == [
+        1,
+        3,
+        3,
+        4,
+        5,
+        3,
+        4,
+    ]
+
+
+def test_time_steps_cost_the_twin_once() -> None:
+    class InTime(Net):
+        def forward(self, inputs, mode='tensor'):
+            b = self.backbone
+            s = b['neuron'](b['first'](inputs)[None].expand(4, -1, -1, -1, -1))
+            return b['second'](s.flatten(0, 1)).unflatten(0, (4, 1)).mean(0)
+
+    torch.manual_seed(3)
+    once, four = Net(), InTime()
+    four.load_state_dict(once.state_dict())
+    images = batches(2)
+    a, b = measure_energy(once, images), measure_energy(four, images)
+    assert a.total['twin_energy_mj'] == b.total['twin_energy_mj']
+    assert b.layers[1]['steps'] == 4
+    assert b.layers[1]['exact_sops'] == 4 * a.layers[1]['exact_sops'] > 0
+    assert b.layers[1]['firing_rate'] == a.layers[1]['firing_rate']
+
+
+def test_errors(silent_but_one) -> None:
+    with pytest.raises(ValueError, match="unknown energy preset 'fp8'"):
+        measure_energy(silent_but_one, batches(1), 'fp8')
+    with pytest.raises(ValueError, match='0 images'):
+        measure_energy(silent_but_one, [])
+
+
+def test_training_mode_is_put_back(silent_but_one) -> None:
+    assert silent_but_one.train().training
+    measure_energy(silent_but_one, batches(1))
+    assert silent_but_one.training
+
+
+@pytest.fixture
+def report(silent_but_one):
+    pytest.importorskip('spikingjelly')
+    report = measure_energy(silent_but_one, batches(1), memory=True, quantised=True)
+    report.info = dict(config='a/net.py', checkpoint=None, metric=dict(name='AP', value=31.5))
+    return report
+
+
+def test_files(report, tmp_path) -> None:
+    write_json(report, tmp_path / 'r.json')
+    write_csv(report, tmp_path / 'r.csv')
+    data = load_report(tmp_path / 'r.json')
+    assert data['total'] == report.total
+    assert data['layers'] == report.layers
+    assert data['memory']['energy_mj'] == pytest.approx(sum(data['memory']['components_mj'].values()))
+    assert data['formulas'] and 'RoIAlign' in data['not_counted']
+    rows = list(csv.DictReader((tmp_path / 'r.csv').open()))
+    assert [r['name'] for r in rows] == ['backbone.first', 'backbone.second']
+    assert float(rows[1]['exact_sops']) == 400
+    (tmp_path / 'other.json').write_text('{"layers": []}')
+    with pytest.raises(ValueError, match='no energy report of format 1'):
+        load_report(tmp_path / 'other.json')
+    (tmp_path / 'text.json').write_text('hello')
+    with pytest.raises(ValueError, match='is no JSON'):
+        load_report(tmp_path / 'text.json')
+
+
+def test_text_names_what_matters(report) -> None:
+    text = to_text(report)
+    assert text.endswith('float-fed: 1 of 2 operations\n- backbone.first (conv)')
+    assert 'No unknown operation on floats.' in text
+    assert re.search(r'^backbone\.second +conv +integers +1 +576 +1\.0000 +50\.0% +576 +400 ', text, re.M)
+    assert 'Quantised twin (3 bit activations' in text
+    report.unknown.append(dict(op='mylib::magic', module='neck', calls=1, elements=5))
+    assert '- mylib::magic in neck: 5' in to_text(report)
+
+
+class _Elements(HTMLParser):
+    """Tags, in order, and whether every one that needs it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags, self.open, self.links = [], [], []
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append(tag)
+        self.links += [v for k, v in attrs if k in ('src', 'href') and not v.startswith('data:')]
+        if tag not in ('meta', 'img', 'br'):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag) -> None:
+        if self.open[-1] != tag and self.open[-1] in ('li',):
+            self.open.pop()
+        assert self.open.pop() == tag
+
+
+def page_of(report) -> str:
+    maps = {'backbone.neuron': np.arange(16.0, dtype=np.float32).reshape(4, 4), 'silent': np.zeros((4, 4), np.float32)}
+    return to_html(report, np.zeros((4, 4, 3), np.uint8), maps)
+
+
+def test_page_is_whole_and_self_contained(report) -> None:
+    report.layers[0]['name'] = 'backbone.<first>'
+    page = page_of(report)
+    parser = _Elements()
+    parser.feed(page)
+    assert parser.open == []
+    assert parser.links == [], 'nothing is loaded from elsewhere'
+    assert parser.tags.count('img') == 3
+    assert '<first>' not in page and 'backbone.&lt;first&gt;' in page
+    assert 'http' not in page
+
+
+def test_page_sorts_in_a_browser(report, tmp_path) -> None:
+    browser = shutil.which('chromium') or shutil.which('google-chrome')
+    if browser is None:
+        pytest.skip('needs chromium')
+    probe = """<script>
+    const head = [...document.querySelectorAll('#layers th')], names = () =>
+      [...document.querySelectorAll('#layers tbody tr')].map(r => r.cells[0].textContent);
+    const seen = [names()];
+    const click = title => { head.find(h => h.textContent === title).click(); seen.push(names()) };
+    click('exact SOPs'); click('exact SOPs'); click('layer'); click('layer'); click('firing rate');
+    const bar = document.querySelector('#rates i').getBoundingClientRect().width;
+    const pictures = [...document.images].every(i => i.complete && i.naturalWidth > 0);
+    document.title = JSON.stringify({seen, bar, pictures});
+    </script>"""
+    path = tmp_path / 'page.html'
+    path.write_text(page_of(report).replace('</body>', f'{probe}</body>'), encoding='utf-8')
+    command = [browser, '--headless', '--no-sandbox', '--disable-gpu', f'--user-data-dir={tmp_path}/profile', '--dump-dom']
+    out = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, timeout=180, check=True).stdout
+    result = json.loads(re.search('<title>(.*)</title>', out)[1])
+    first, second = 'backbone.first', 'backbone.second'
+    up, down = [first, second], [second, first]
+    assert result['seen'] == [up, down, up, up, down, down]
+    assert result['bar'] > 100
+    assert result['pictures']
+
+
+def test_maps_and_attention(tmp_path) -> None:
+    from mmspike.models.backbones import ESpikeFormer
+
+    class Net(BaseModel):
+        def __init__(self) -> None:
+            super().__init__()
+            arch = dict(dims=(8, 16, 16, 16), depths=(1, 1, 1, 1, 1), num_heads=2)
+            self.backbone = ESpikeFormer(arch)
+            for m in self.modules():
+                if isinstance(m, nn.BatchNorm2d):
+                    nn.init.uniform_(m.bias, 0.5, 2.5)
+
+        def forward(self, inputs, mode='tensor'):
+            return self.backbone(inputs)
+
+    net, batch = Net(), dict(inputs=torch.randn(1, 3, 64, 48))
+    spikes = {}
+    neurons = {n: m for n, m in net.named_modules() if isinstance(m, SFA)}
+    for name, m in neurons.items():
+        m.register_forward_hook(lambda m, a, out, name=name: spikes.__setitem__(name, out * 4))
+    maps = neuron_maps(net, batch)
+    assert set(maps) == set(neurons)
+    name = 'backbone.stages.1.1.neuron1'
+    np.testing.assert_allclose(maps[name][1], spikes[name][0, 0].mean(0), rtol=1e-5)
+    last = last_of_each_stage(maps)
+    assert [n.rsplit('.', 2)[0] for n in last][:2] == ['backbone.stem', 'backbone.stages.0']
+    assert len(last) == 5
+    attention = attention_maps(net, batch)
+    name = 'backbone.stages.2.1.attn'
+    assert set(attention) == {name, 'backbone.stages.3.1.attn'}
+    q, k = (spikes[f'{name}.{x}_neuron'][0, 0].reshape(2, 8, 12) for x in 'qk')
+    expected = (q.transpose(1, 2) @ k).mean((0, 1)).reshape(4, 3)  # over heads and queries
+    np.testing.assert_allclose(attention[name], expected, rtol=1e-4)
+    with pytest.raises(ValueError, match='has no attention of spikes'):
+        attention_maps(BaseModelWithout(), batch)
+    image = np.zeros((64, 48, 3), np.uint8)
+    plots.plot_maps(image, last, tmp_path / 'maps.png')
+    plots.plot_attention(None, attention, tmp_path / 'attention.png')
+    for file in ('maps.png', 'attention.png'):
+        assert np.asarray(Image.open(tmp_path / file).convert('L')).std() > 0
+
+
+class BaseModelWithout(BaseModel):
+    def forward(self, inputs, mode='tensor'):
+        return inputs
+
+
+def test_plots_of_reports(report, tmp_path) -> None:
+    write_json(report, tmp_path / 'r.json')
+    data = load_report(tmp_path / 'r.json')
+    plots.plot_rates(data, tmp_path / 'rates.png')
+    plots.plot_tradeoff({'a': data, 'b': data}, tmp_path / 'tradeoff.png')
+    for file in ('rates.png', 'tradeoff.png'):
+        assert np.asarray(Image.open(tmp_path / file).convert('L')).std() > 0
+    with pytest.raises(ValueError, match='the report has no neuron'):
+        plots.plot_rates(data | dict(neurons=[]), tmp_path / 'x.png')
+    with pytest.raises(ValueError, match='no metric in b'):
+        plots.plot_tradeoff({'a': data, 'b': data | dict(info={})}, tmp_path / 'x.png')
+    with pytest.raises(ValueError, match='share one metric'):
+        other = data | dict(info=dict(metric=dict(name='mIoU', value=1.0)))
+        plots.plot_tradeoff({'a': data, 'b': other}, tmp_path / 'x.png')
+
+
+def test_tools_on_a_classifier(run_tool, repo, shared, tmp_path) -> None:
+    config = tmp_path / 'small.py'
+    config.write_text(
+        f"_base_ = '{repo / 'configs' / 'espike_cifar10.py'}'\n"
+        'model = dict(backbone=dict(arch=dict(_delete_=True, dims=(8, 16, 16, 16), num_heads=2)), head=dict(in_channels=16))'
+    )
+    data = ['--data-root', shared / 'data' / 'cifar10']
+    files = [tmp_path / f'r.{x}' for x in ('json', 'csv', 'html')]
+    outputs = [x for f in files for x in (f'--{f.suffix[1:]}', f)]
+    result = run_tool('analysis_tools/get_energy.py', config, *data, '--num-images', 2, *outputs, '--metric', 'top-1=90')
+    assert result.returncode == 0, result.stderr
+    assert 'float-fed: 1 of ' in result.stdout and '- backbone.stem.0.conv.conv (conv)' in result.stdout
+    assert 'No unknown operation on floats.' in result.stdout
+    assert 'are those of an untrained network' in result.stdout
+    report = load_report(files[0])
+    assert [s['name'] for s in report['stages']] == ['backbone', 'head']
+    assert report['images'] == 2
+    assert report['info']['metric'] == dict(name='top-1', value=90.0)
+    assert files[1].read_text().count('\n') == len(report['layers']) + 1
+    assert files[2].read_text().count('<img') == 6  # the image and five stages
+    result = run_tool('analysis_tools/plot_spikes.py', 'attention', config, *data, '-o', tmp_path / 'a.png')
+    assert result.returncode == 0 and (tmp_path / 'a.png').stat().st_size > 1000
+    result = run_tool('analysis_tools/plot_spikes.py', 'tradeoff', files[0], '-o', tmp_path / 't.png')
+    assert result.returncode == 0 and (tmp_path / 't.png').stat().st_size > 1000

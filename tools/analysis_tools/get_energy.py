@@ -1,0 +1,83 @@
+"""Energy of a detector, segmentor or classifier, counted on real images in its real test path.
+
+Prints per layer and in total: dense MACs, what feeds the layer (binary spikes, integers, floats), firing rates, accumulations
+by the field's formula and exactly, mJ; the same by stage; the ordinary twin. Without a checkpoint the weights are those with
+which training starts, and so are the firing rates.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmspike.utils.collect_env import check_environment  # noqa: E402
+
+
+def metric(text: str) -> dict:
+    name, equals, value = text.rpartition('=')
+    try:
+        return dict(name=name.strip(), value=float(value))
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f'expected NAME=VALUE with a number, for example "mask AP=31.2", got {text!r}')
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'expected a positive integer, got {text!r}')
+    return int(text)
+
+
+def parse_args() -> argparse.Namespace:
+    from mmspike.engine.launch import add_common_options
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file or URL')
+    parser.add_argument('--num-images', type=positive, default=10, help='images, evenly spaced over the test set (default 10)')
+    parser.add_argument('--preset', choices=['fp32', 'fp16', 'int8'], default='fp32', help='costs of an operation')
+    parser.add_argument('--memory', action='store_true', help='also estimate with memory access (needs spikingjelly)')
+    parser.add_argument(
+        '--quantised', action='store_true', help='also compare with an ordinary network of ceil(log2(T*D + 1)) bit activations'
+    )
+    parser.add_argument('--json', metavar='FILE', help='write everything as JSON')
+    parser.add_argument('--csv', metavar='FILE', help='write the layers as CSV')
+    parser.add_argument('--html', metavar='FILE', help='write one self-contained page')
+    parser.add_argument('--metric', type=metric, metavar='NAME=VALUE', help='accuracy to keep in the JSON, for tradeoff plots')
+    parser.add_argument('--device', help='default: the accelerator if there is one, else cpu')
+    add_common_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    check_environment()
+    from mmspike.analysis import measure_energy
+    from mmspike.analysis.capture import last_of_each_stage, neuron_maps
+    from mmspike.analysis.html import to_html
+    from mmspike.analysis.loading import build_model, picture, test_image, test_images
+    from mmspike.analysis.report import to_text, write_csv, write_json
+    from mmspike.engine import data, launch
+
+    args = parse_args()
+    cfg = launch.load_config(args)
+    with data.data_faults_explained(cfg, ('test_dataloader',), ()):
+        model = build_model(cfg, args.checkpoint, args.device)
+        report = measure_energy(model, test_images(cfg, args.num_images), args.preset, args.memory, args.quantised)
+        checkpoint = args.checkpoint or 'none: an untrained network'
+        report.info = dict(config=args.config, checkpoint=checkpoint, metric=args.metric)
+        if args.checkpoint is None:
+            print('No checkpoint was given: firing rates, SOPs and ratios are those of an untrained network.\n')
+        print(to_text(report))
+        if args.html:
+            batch = test_image(cfg, 0)
+            maps = {name: spikes for name, (_, spikes) in last_of_each_stage(neuron_maps(model, batch)).items()}
+            Path(args.html).write_text(to_html(report, picture(model, batch), maps), encoding='utf-8')
+    if args.json:
+        write_json(report, args.json)
+    if args.csv:
+        write_csv(report, args.csv)
+
+
+if __name__ == '__main__':
+    main()
