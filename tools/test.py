@@ -13,7 +13,7 @@ def parse_args() -> argparse.Namespace:
     from mmspike.engine.launch import add_common_options
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or the name of a config of a host, such as mmdet::retinanet/…_coco.py')
     parser.add_argument('checkpoint', help='checkpoint file or URL')
     parser.add_argument(
         '--out', help='keep the predictions: a .pkl file (mmdet, mmpretrain) or a directory of label images (mmseg)'

@@ -3,6 +3,7 @@
 import argparse
 import os
 import os.path as osp
+import re
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
@@ -13,10 +14,28 @@ from mmengine.runner.checkpoint import _load_checkpoint
 
 from mmspike.engine.data import move_data_root
 from mmspike.engine.hooks import latest_readable_checkpoint
+from mmspike.engine.swap import SwapError, config_difference, config_path, parse_backbone, swap_backbone
+
+
+def add_backbone_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    parser.add_argument(
+        '-b',
+        '--backbone',
+        required=required,
+        metavar='TYPE[:ARCH][,KEY=VALUE]...',
+        help='put this spiking backbone into the config, such as mmspike.ESpikeFormer:m or "mmspike.MetaSpikeFormer:15m,T=2"',
+    )
+    parser.add_argument(
+        '--spiking-heads', action='store_true', help='with --backbone, also replace FPN and heads by spiking ones'
+    )
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--work-dir', help='directory of logs and checkpoints (default: work_dirs/<name of the config>)')
+    add_backbone_options(parser)
+    parser.add_argument(
+        '--work-dir',
+        help='directory of logs and checkpoints (default: work_dirs/<name of the config>, with --backbone its name behind it)',
+    )
     parser.add_argument('--data-root', help='directory to which every data loader and evaluator of the config is moved')
     parser.add_argument(
         '--cfg-options',
@@ -31,10 +50,8 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
 
 def load_config(args: argparse.Namespace) -> Config:
     """The config with what every tool changes in it. Explicit ``--cfg-options`` are applied last and win."""
-    if not osp.isfile(args.config):
-        raise SystemExit(f'config {args.config} does not exist')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config, args.backbone, args.spiking_heads)
     if args.data_root is not None:
         try:
             cfg = move_data_root(cfg, args.data_root)
@@ -46,10 +63,28 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+        name = osp.splitext(osp.basename(args.config))[0]
+        backbone = f'_{re.sub(r"[^0-9A-Za-z]+", "-", args.backbone.removeprefix("mmspike."))}' if args.backbone else ''
+        cfg.work_dir = osp.join('work_dirs', (name + backbone)[:200])
     if cfg.get('default_scope') == 'mmpretrain':
         complete_mmpretrain_loaders(cfg)
     return cfg
+
+
+def read_config(config: str, backbone: str | None, spiking_heads: bool) -> Config:
+    """The config of a file or of a name such as ``mmdet::…``, with another backbone if there is one, the changes printed."""
+    try:
+        cfg = Config.fromfile(config_path(config))
+        if backbone is None:
+            if spiking_heads:
+                raise SwapError('--spiking-heads replaces heads together with the backbone: add --backbone')
+            return cfg
+        new, notes = swap_backbone(cfg, parse_backbone(backbone), spiking_heads)
+    except SwapError as error:
+        raise SystemExit(f'{config}: {error}' if backbone else str(error)) from None
+    if os.environ.get('RANK', os.environ.get('LOCAL_RANK', '0')) == '0':
+        print(f'{config} with {backbone}:\n{config_difference(cfg, new)}\n' + '\n'.join(notes), flush=True)
+    return new
 
 
 def complete_mmpretrain_loaders(cfg: Config) -> None:

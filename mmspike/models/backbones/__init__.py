@@ -2,6 +2,22 @@
 
 from .base import SpikingBackbone
 from .e_spikeformer import ESpikeFormer
+from .extra_stages import ExtraStages
 from .meta_spikeformer import MetaSpikeFormer
+from .saformer import SAFormer
+from .spike_driven_transformer import SpikeDrivenTransformer
+from .spikeformer import Spikeformer
+from .spikformer import Spikformer
+from .spiking_resformer import SpikingResformer
 
-__all__ = ['ESpikeFormer', 'MetaSpikeFormer', 'SpikingBackbone']
+__all__ = [
+    'ESpikeFormer',
+    'ExtraStages',
+    'MetaSpikeFormer',
+    'SAFormer',
+    'SpikeDrivenTransformer',
+    'Spikeformer',
+    'Spikformer',
+    'SpikingBackbone',
+    'SpikingResformer',
+]

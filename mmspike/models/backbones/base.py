@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from mmspike.models.layers import Downsample, repeat_time
+from mmspike.models.layers import Downsample, RunningRate, repeat_time
 from mmspike.models.neurons import BaseNeuron
 
 from .official import explain_mismatch
@@ -34,8 +34,10 @@ def resolve_arch(arch: str | dict, settings: dict[str, dict], name: str) -> dict
         raise ValueError(f"{name}: an arch dict needs 'dims' and may have {sorted(default)}, got {dict(arch)}")
     arch = default | dict(arch)
     for key, value in default.items():
-        if isinstance(value, tuple) and (not isinstance(arch[key], Sequence) or len(arch[key]) != len(value)):
-            raise ValueError(f"{name}: arch['{key}'] needs {len(value)} entries, as {value}, got {arch[key]}")
+        lengths = sorted({len(s[key]) for s in settings.values()}) if isinstance(value, tuple) else []
+        if lengths and (not isinstance(arch[key], Sequence) or len(arch[key]) not in lengths):
+            wanted = ' or '.join(map(str, lengths))
+            raise ValueError(f"{name}: arch['{key}'] needs {wanted} entries, as {value}, got {arch[key]}")
     if any(not isinstance(d, int) or d < 1 for d in arch['dims']):
         raise ValueError(f"{name}: arch['dims'] must be positive integers, got {arch['dims']}")
     return arch
@@ -50,7 +52,7 @@ class SpikingBackbone(BaseModule):
         T: Time steps. An image is shown T times; event frames must have this T.
         in_channels: Channels of an image or event frame.
         out_indices: Stages whose features are returned, in this order of the network; negative ones count from the last.
-            ``'stem'`` is the first part, at stride 2.
+            ``'stem'`` is the first part, at stride 2 in most. None: all stages, without the stem.
         temporal_output: 'mean' returns [B, C, H, W], averaged over T, for any ANN neck or head; 'keep' [T, B, C, H, W].
         frozen_stages: 0 freezes the stem, k also the first k stages (norm statistics included); -1 freezes nothing.
         norm_eval: Keep all norms in evaluation mode in training.
@@ -65,7 +67,7 @@ class SpikingBackbone(BaseModule):
         self,
         T: int = 4,
         in_channels: int = 3,
-        out_indices: Sequence[int | str] = (0, 1, 2, 3),
+        out_indices: Sequence[int | str] | None = None,
         temporal_output: str = 'mean',
         frozen_stages: int = -1,
         norm_eval: bool = False,
@@ -83,7 +85,7 @@ class SpikingBackbone(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
-        self._requested_indices = [out_indices] if isinstance(out_indices, (int, str)) else list(out_indices)
+        self._requested_indices = [out_indices] if isinstance(out_indices, (int, str)) else out_indices
 
     def _build_stages(
         self,
@@ -117,14 +119,14 @@ class SpikingBackbone(BaseModule):
         self.stages = nn.ModuleList(stages)
         n = len(self.stages)
         indices = []
-        for i in self._requested_indices:
+        for i in range(n) if self._requested_indices is None else self._requested_indices:
             if i != 'stem' and (not isinstance(i, int) or not -n <= i < n):
                 raise ValueError(
-                    f"out_indices must be 'stem' or integers in [{-n}, {n - 1}], got {i!r} in {self._requested_indices}"
+                    f"out_indices must be 'stem' or integers in [{-n}, {n - 1}], got {i!r} in {list(self._requested_indices)}"
                 )
             indices.append(0 if i == 'stem' else i % n + 1)
         if sorted(set(indices)) != indices:
-            raise ValueError(f'out_indices must ascend without repetition, got {self._requested_indices}')
+            raise ValueError(f'out_indices must ascend without repetition, got {list(self._requested_indices)}')
         if not -1 <= self.frozen_stages <= n:
             raise ValueError(f'frozen_stages must be in [-1, {n}], got {self.frozen_stages}')
         #: position of each returned feature in [stem, *stages]
@@ -215,7 +217,7 @@ class SpikingBackbone(BaseModule):
             self._freeze()
             if self.norm_eval:
                 for m in self.modules():
-                    if isinstance(m, _BatchNorm):
+                    if isinstance(m, (_BatchNorm, RunningRate)):
                         m.eval()
         return self
 
@@ -226,24 +228,33 @@ def statistics_kept(module: nn.Module) -> tuple[AbstractContextManager, Abstract
     The recomputation sees the running statistics that the first pass left, which RepConv reads, whatever came in between,
     and updates none.
     """
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    training = [m for m in module.modules() if m.training]
+    norms = [m for m in training if isinstance(m, _BatchNorm) and m.track_running_stats]
+    rates = [m for m in training if isinstance(m, RunningRate)]
     left: list[tuple[Tensor, Tensor]] = []
+    left_rates: list[Tensor] = []
 
     @contextmanager
     def first() -> Iterator[None]:
         yield
         left.extend((m.running_mean.clone(), m.running_var.clone()) for m in norms)
+        left_rates.extend(m.running_rate.clone() for m in rates)
 
     @contextmanager
     def again() -> Iterator[None]:
         now = [(m.momentum, m.running_mean, m.running_var, m.num_batches_tracked) for m in norms]
+        now_rates = [(m.momentum, m.running_rate) for m in rates]
         for m, (mean, var) in zip(norms, left, strict=True):
             m.momentum, m.running_mean, m.running_var = 0.0, mean, var
             m.num_batches_tracked = m.num_batches_tracked.clone()
+        for m, rate in zip(rates, left_rates, strict=True):
+            m.momentum, m.running_rate = 0.0, rate
         try:
             yield
         finally:
             for m, values in zip(norms, now, strict=True):
                 m.momentum, m.running_mean, m.running_var, m.num_batches_tracked = values
+            for m, values in zip(rates, now_rates, strict=True):
+                m.momentum, m.running_rate = values
 
     return first(), again()

@@ -1,0 +1,157 @@
+"""Whether a swapped config builds and runs, and if not, where it breaks."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from mmspike.engine.hooks import check_strides
+
+from .configs import SwapError, describe, kind
+from .features import SIDE
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No log of a trial's initialisation, a line a parameter."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _shapes(item) -> str:
+    if isinstance(item, Tensor):
+        return str(tuple(item.shape))
+    if isinstance(item, list | tuple):
+        return f'[{", ".join(_shapes(i) for i in item)}]'
+    return type(item).__name__
+
+
+@contextmanager
+def failures_located(model: nn.Module, doing: str) -> Iterator[None]:
+    """If the body fails inside a module of ``model``, say in which, and with which shapes."""
+    running: list[tuple[nn.Module, str]] = []
+
+    def enter(module: nn.Module, inputs: tuple) -> None:
+        running.append((module, ', '.join(map(_shapes, inputs))))
+
+    def leave(module: nn.Module, inputs: tuple, output) -> None:
+        while running and running.pop()[0] is not module:
+            pass
+
+    handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
+    try:
+        yield
+    except Exception as error:
+        names = {module: name for name, module in model.named_modules()}
+        places = [(names[m], type(m).__name__, shapes) for m, shapes in running if names.get(m)]
+        where = f'; innermost: {places[-1][0]} ({places[-1][1]}) with {places[-1][2]}' if len(places) > 1 else ''
+        where = f'{places[0][0]} ({places[0][1]}) with input {places[0][2]}{where}' if places else type(model).__name__
+        raise SwapError(f'{doing} fails in {where}: {describe(error)}') from error
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _trial_data(scope: str, in_channels: int, side: int) -> dict:
+    """A batch of one noise image in the host's format."""
+    image = torch.randint(0, 256, (in_channels, side, side), dtype=torch.uint8)
+    size = (side, side)
+    meta = dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1.0, 1.0), img_id=0)
+    meta['border'] = np.zeros(4)  # CenterNet's padding
+    if scope == 'mmdet':
+        from mmdet.structures import DetDataSample as Sample
+    elif scope == 'mmseg':
+        from mmseg.structures import SegDataSample as Sample
+    else:
+        from mmpretrain.structures import DataSample as Sample
+    sample = Sample(metainfo=meta)
+    return dict(inputs=image[None] if scope == 'mmpretrain' else [image], data_samples=[sample])
+
+
+def _predict(model: nn.Module, scope: str, side: int) -> None:
+    with failures_located(model, f'a trial prediction of {side} px'):
+        data = model.data_preprocessor(_trial_data(scope, model.backbone.in_channels, side), False)
+        if hasattr(model, 'predict'):
+            model(**data, mode='predict')
+        else:  # self-supervised models have no prediction
+            model.extract_feat(data['inputs'])
+
+
+def _drop_pretrained(item) -> None:
+    """No ``Pretrained`` initialisation in a nested config: a trial loads nothing."""
+    if isinstance(item, dict):
+        if isinstance(item.get('init_cfg'), dict) and item['init_cfg'].get('type') == 'Pretrained':
+            item.pop('init_cfg')
+        for child in item.values():
+            _drop_pretrained(child)
+    elif isinstance(item, list | tuple):
+        for child in item:
+            _drop_pretrained(child)
+
+
+@torch.no_grad()
+def try_model(cfg: Config) -> nn.Module:
+    """Build the config's model, with no weights from files, and predict a noise image.
+
+    Raises:
+        SwapError: It cannot be built or does not run, or anchors and RoI extractors assume other strides than the features'.
+    """
+    model_cfg = deepcopy(cfg.model)
+    if model_cfg.get('data_preprocessor') is None and cfg.get('data_preprocessor') is not None:
+        model_cfg.data_preprocessor = deepcopy(cfg.data_preprocessor)  # as mmengine's Runner does
+    _drop_pretrained(model_cfg)
+    try:
+        with _quiet():
+            model = MODELS.build(model_cfg)
+            model.init_weights()  # Sparse R-CNN's boxes, for example, are boxes only then
+    except Exception as error:
+        raise SwapError(f'model ({kind(model_cfg)}) cannot be built: {describe(error)}') from error
+    model.eval()
+    failures = []
+    # a pooling window may be larger than the features of a small image, and position embeddings may be made for 224 px
+    for side in (SIDE, 2 * SIDE, 224):
+        try:
+            _predict(model, cfg.default_scope, side)
+            break
+        except SwapError as error:
+            failures.append(error)
+    else:
+        raise failures[0]
+    if cfg.default_scope != 'mmpretrain':
+        try:
+            check_strides(model)
+        except ValueError as error:
+            raise SwapError(str(error)) from None
+    return model
+
+
+def try_optimizer(cfg: Config, model: nn.Module) -> None:
+    """Let an optimizer constructor other than mmengine's default, which takes any model, sort the parameters of ``model``.
+
+    Raises:
+        SwapError: It does not know the new backbone.
+    """
+    wrapper = cfg.get('optim_wrapper') or {}
+    if 'constructor' not in wrapper:
+        return
+    constructor = dict(
+        type=wrapper['constructor'],
+        # the precision is no part of the question, and mixed precision may need a GPU
+        optim_wrapper_cfg=dict(type='OptimWrapper', optimizer=deepcopy(wrapper['optimizer'])),
+        paramwise_cfg=deepcopy(wrapper.get('paramwise_cfg')),
+    )
+    try:
+        OPTIM_WRAPPER_CONSTRUCTORS.build(constructor)(model)
+    except Exception as error:
+        raise SwapError(f'optim_wrapper ({wrapper["constructor"]}) does not take the new model: {describe(error)}') from error
