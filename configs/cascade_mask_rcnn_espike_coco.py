@@ -1,5 +1,5 @@
-# Cascade Mask R-CNN with E-SpikeFormer-l (19 M, D = 4), spiking from end to end, on COCO, the published recipe: box heads of four
-# convolutions with batch norm and one FC, GIoU loss x 10 on decoded boxes, 36 epochs.
+# Cascade Mask R-CNN with E-SpikeFormer-l (19 M, D = 4), spiking from end to end, on COCO, the published recipe: box heads of
+# four convolutions with batch norm and one FC, GIoU loss x 10 on decoded boxes, 36 epochs.
 _base_ = './espike/espikeformer-l_mask-rcnn_fpn_8xb4-12e_coco.py'
 
 

@@ -1,4 +1,5 @@
-# Mask R-CNN with Meta-SpikeFormer 15M (LIF, T = 1), spiking from end to end, on COCO, the published recipe. To start from converted ImageNet weights:
+# Mask R-CNN with Meta-SpikeFormer 15M (LIF, T = 1), spiking from end to end, on COCO, the published recipe. To start from
+# converted ImageNet weights:
 #   --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=FILE \
 #                 model.backbone.init_cfg.prefix=backbone.
 _base_ = [

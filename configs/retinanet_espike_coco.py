@@ -1,5 +1,5 @@
-# RetinaNet with E-SpikeFormer-m (10 M, D = 4), spiking from end to end, on COCO. No recipe is published for it: this is the one of
-# Mask R-CNN.
+# RetinaNet with E-SpikeFormer-m (10 M, D = 4), spiking from end to end, on COCO. No recipe is published for it: this is the
+# one of Mask R-CNN.
 _base_ = './retinanet_metaspike_coco.py'
 
 model = dict(

@@ -1,5 +1,5 @@
-# RetinaNet with Meta-SpikeFormer 15M (LIF, T = 1), spiking from end to end, on COCO. No recipe is published for it: this is the one
-# of Mask R-CNN.
+# RetinaNet with Meta-SpikeFormer 15M (LIF, T = 1), spiking from end to end, on COCO. No recipe is published for it: this is
+# the one of Mask R-CNN.
 _base_ = [
     './_base_/models/retinanet_spiking_fpn.py',
     './_base_/datasets/coco_detection.py',

@@ -50,6 +50,22 @@ def test_trains_and_tests(name, repo, shared, tmp_path):
     assert categories['categories'][-1]['name'] in output
 
 
+def test_semantic_segmentation_trains_and_tests(repo, shared, tmp_path):
+    config, work = repo / 'configs' / 'fpn_espike_nuclei.py', tmp_path / 'work'
+    common = ['--data-root', shared / 'data' / 'nuclei', '--work-dir', work]
+    quick = [x for x in QUICK if 'epochs' not in x]
+    quick += ['train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=2']
+    output = succeed(tmp_path, 'train.py', config, *common, '--cfg-options', *quick)
+    losses = [float(x) for x in re.findall(r'Iter\(train\).* loss: (\S+)', output)]
+    assert len(losses) == 2 and all(0 < x < 10 for x in losses)
+    (score,) = re.findall(r'Iter\(val\).* mIoU: (\S+)', output)
+    output = succeed(tmp_path, 'test.py', config, work / 'iter_2.pth', *common, '--cfg-options', *quick)
+    assert re.findall(r'Iter\(test\).* mIoU: (\S+)', output) == [score]
+    assert 'nucleus' in output
+    output = succeed(tmp_path, 'test.py', config, work / 'iter_2.pth', *common, '--tta', '--cfg-options', *quick)
+    assert len(re.findall(r'Iter\(test\).* mIoU: (\S+)', output)) == 1
+
+
 def test_missing_coco(repo, tmp_path):
     output = fail(tmp_path, 'train.py', repo / 'configs' / 'mask_rcnn_metaspike_coco.py')
     assert 'data/coco/' in output and 'cocodataset.org' in output

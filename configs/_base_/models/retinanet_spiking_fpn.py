@@ -1,4 +1,4 @@
-# RetinaNet that is spiking from end to end, with Meta-SpikeFormer 15M (LIF, T = 1). Neck and head read the integer spikes of SFA
+# RetinaNet that is spiking from end to end, with Meta-SpikeFormer 15M (LIF, T = 1). Neck and head read integer spikes of SFA
 # neurons with D = 4 and Norm = 1; every feature keeps its time axis.
 neuron = dict(type='SFA', levels=4, norm=1)
 model = dict(
