@@ -7,6 +7,7 @@ from mmspike.utils.optional import is_installed, register_placeholder
 
 from .backbones import (
     ESpikeFormer,
+    ESpikeFormerLarge,
     ExtraStages,
     MetaSpikeFormer,
     SAFormer,
@@ -36,7 +37,10 @@ TASKS = dict(
         ),
     ),
     segmentation=('mmseg', ('SpikingDeepLabHead', 'SpikingFCNHead', 'SpikingFPNHead')),
-    classification=('mmpretrain', ('AttentionPoolClsHead', 'DistilledImageClassifier', 'SpikingLinearClsHead')),
+    classification=(
+        'mmpretrain',
+        ('AttentionPoolClsHead', 'DistilledImageClassifier', 'EventDataPreprocessor', 'SpikingLinearClsHead'),
+    ),
 )
 
 for _task, (_host, _names) in TASKS.items():
@@ -55,6 +59,7 @@ __all__ = [
     'PLIF',
     'SFA',
     'ESpikeFormer',
+    'ESpikeFormerLarge',
     'ExtraStages',
     'MetaSpikeFormer',
     'SAFormer',

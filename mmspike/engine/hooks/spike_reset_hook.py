@@ -33,9 +33,10 @@ def reset_spikes(model: nn.Module) -> None:
 class SpikeResetHook(Hook):
     """Separates samples for stateful neurons: resets them before each train, val and test iteration.
 
-    Covers the runner's model through any wrapper and the copies that ``EMAHook`` keeps. With test-time augmentation the
-    neurons are also reset before every view of an image, so that a view is predicted as it would be alone. Networks of
-    stateless neurons (the default) have nothing to reset and are left alone.
+    Covers the runner's model through any wrapper and the copies that ``EMAHook`` keeps. Within one iteration the neurons are
+    also reset before every view of test-time augmentation and before every window of mmseg's slide mode, so that a view or
+    window is predicted as it would be alone. Networks of stateless neurons (the default) have nothing to reset and are left
+    alone.
     """
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
@@ -47,16 +48,32 @@ class SpikeResetHook(Hook):
     def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:
         self._reset(runner)
 
+    def before_val_epoch(self, runner) -> None:
+        self._separate_views_and_windows(runner)
+
     def before_test_epoch(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        # BaseTTAModel calls test_step of what it wraps once a view, within one iteration
-        self._views = None
-        if isinstance(model, BaseTTAModel):
-            self._views = model.module.register_forward_pre_hook(lambda module, args: reset_spikes(module))
+        self._separate_views_and_windows(runner)
+
+    def after_val_epoch(self, runner, metrics=None) -> None:
+        self._remove_handles()
 
     def after_test_epoch(self, runner, metrics=None) -> None:
-        if self._views is not None:
-            self._views.remove()
+        self._remove_handles()
+
+    def _separate_views_and_windows(self, runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._handles = []
+        # BaseTTAModel calls test_step of what it wraps once a view
+        if isinstance(model, BaseTTAModel):
+            model = model.module
+            self._handles.append(model.register_forward_pre_hook(lambda module, args: reset_spikes(module)))
+        # slide mode calls the backbone, and what comes after it, once a window
+        if (getattr(model, 'test_cfg', None) or {}).get('mode') == 'slide':
+            self._handles.append(model.backbone.register_forward_pre_hook(lambda module, args: reset_spikes(model)))
+
+    def _remove_handles(self) -> None:
+        for handle in self._handles:
+            handle.remove()
 
     def _reset(self, runner) -> None:
         reset_spikes(runner.model)

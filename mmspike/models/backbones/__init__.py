@@ -2,6 +2,7 @@
 
 from .base import SpikingBackbone
 from .e_spikeformer import ESpikeFormer
+from .e_spikeformer_large import ESpikeFormerLarge
 from .extra_stages import ExtraStages
 from .meta_spikeformer import MetaSpikeFormer
 from .saformer import SAFormer
@@ -12,6 +13,7 @@ from .spiking_resformer import SpikingResformer
 
 __all__ = [
     'ESpikeFormer',
+    'ESpikeFormerLarge',
     'ExtraStages',
     'MetaSpikeFormer',
     'SAFormer',

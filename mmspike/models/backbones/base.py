@@ -198,10 +198,10 @@ class SpikingBackbone(BaseModule):
         self.load_state_dict(weights)
         self._is_init = True
 
-    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+    def _run(self, block: nn.Module, x: Tensor, *args) -> Tensor:
         if not (self.with_cp and self.training and x.requires_grad):
-            return block(x)
-        return checkpoint(block, x, use_reentrant=False, context_fn=lambda: statistics_kept(block))
+            return block(x, *args)
+        return checkpoint(block, x, *args, use_reentrant=False, context_fn=lambda: statistics_kept(block))
 
     def _freeze(self) -> None:
         if self.frozen_stages < 0:

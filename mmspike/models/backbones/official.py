@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -138,14 +139,20 @@ def explain_mismatch(model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
     return '\n'.join(lines)
 
 
+@cache
+def preset_shapes(cls: type[nn.Module], arch: str) -> frozenset[tuple[str, tuple[int, ...]]]:
+    """Names and shapes in the state dict of a backbone's preset."""
+    with torch.device('meta'):
+        return frozenset(shapes_of(cls(arch=arch).state_dict()).items())
+
+
 def nearest_preset(state_dict: Mapping[str, Tensor]) -> str:
     """The preset of a registered backbone that shares the most shapes with a converted state dict, and how many."""
     got = {(k.removeprefix('backbone.'), s) for k, s in shapes_of(state_dict).items() if not k.startswith('head.')}
     candidates = []
     for name, cls in MODELS.module_dict.items():
         for arch in getattr(cls, 'arch_settings', {}):
-            with torch.device('meta'):
-                want = set(shapes_of(cls(arch=arch).state_dict()).items())
+            want = preset_shapes(cls, arch)
             text = f"mmspike.{name}(arch='{arch}'), {len(got & want)} of {len(got)} backbone entries fit"
             candidates.append((len(got & want) - len(want - got), text))
     return max(candidates)[1]

@@ -7,6 +7,8 @@ from mmspike.models.layers import SpikingConv, SpikingLinear, fold, unfold
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
+from .neuron import head_neuron
+
 
 @MODELS.register_module()
 class SpikingConvFCBBoxHead(ConvFCBBoxHead):
@@ -26,7 +28,7 @@ class SpikingConvFCBBoxHead(ConvFCBBoxHead):
 
     def __init__(self, *args, neuron: dict | None = None, fc_norm_cfg: dict | None = None, **kwargs) -> None:
         # set before the host's __init__, which makes the branches
-        self.neuron_cfg = neuron or dict(type='SFA', levels=4, norm=1)
+        self.neuron_cfg = head_neuron(neuron)
         self.fc_norm_cfg = fc_norm_cfg
         super().__init__(*args, **kwargs)
         if self.conv_cfg:

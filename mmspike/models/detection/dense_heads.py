@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from mmspike.models.layers import SpikingConv
 from mmspike.registry import MODELS
 
+from .neuron import head_neuron
+
 
 @MODELS.register_module()
 class SpikingRPNHead(RPNHead):
@@ -30,7 +32,7 @@ class SpikingRPNHead(RPNHead):
         **kwargs,
     ) -> None:
         # set before the host's __init__, which makes the layers
-        self.neuron_cfg = neuron or dict(type='SFA', levels=4, norm=1)
+        self.neuron_cfg = head_neuron(neuron)
         self.norm_cfg = norm_cfg
         init_cfg = init_cfg or [
             dict(type='Kaiming', layer='Conv2d'),
@@ -67,7 +69,7 @@ class SpikingRetinaHead(RetinaHead):
     """
 
     def __init__(self, *args, neuron: dict | None = None, init_cfg: dict | list[dict] | None = None, **kwargs) -> None:
-        self.neuron_cfg = neuron or dict(type='SFA', levels=4, norm=1)  # the host's __init__ makes the layers
+        self.neuron_cfg = head_neuron(neuron)  # the host's __init__ makes the layers
         init_cfg = init_cfg or [
             dict(type='Kaiming', layer='Conv2d'),
             dict(type='Normal', std=0.01, override=dict(name='retina_reg')),

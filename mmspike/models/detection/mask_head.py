@@ -7,6 +7,8 @@ from mmspike.models.layers import SpikingConv, SpikingConvTranspose, fold, unfol
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
+from .neuron import head_neuron
+
 
 @MODELS.register_module()
 class SpikingFCNMaskHead(FCNMaskHead):
@@ -28,7 +30,7 @@ class SpikingFCNMaskHead(FCNMaskHead):
                 'SpikingFCNMaskHead takes no carafe upsampling and no conv_cfg, got '
                 f'upsample {self.upsample_method!r} and conv_cfg={self.conv_cfg}'
             )
-        neuron = neuron or dict(type='SFA', levels=4, norm=1)
+        neuron = head_neuron(neuron)
         del self.relu
         dim, convs = self.in_channels, []
         for _ in range(self.num_convs):

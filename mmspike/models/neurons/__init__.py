@@ -1,5 +1,6 @@
 """Neurons: membrane -> spikes. Each is a pure function over all T steps and a module around it."""
 
+from .analogue import PLIAF
 from .base import BaseNeuron, build_neuron
 from .lif import IF, LIF, PLIF, integrate_and_fire, lif
 from .sfa import ILIF, NILIF, SFA, integer_lif, sfa
@@ -10,6 +11,7 @@ __all__ = [
     'ILIF',
     'LIF',
     'NILIF',
+    'PLIAF',
     'PLIF',
     'SFA',
     'SURROGATES',

@@ -52,7 +52,7 @@ def randomise(model):
             nn.init.normal_(m.running_mean, std=0.2)
             nn.init.uniform_(m.running_var, 0.5, 1.5)
             nn.init.uniform_(m.weight, 1.0, 2.0)
-            nn.init.normal_(m.bias, mean=0.3, std=0.3)
+            nn.init.normal_(m.bias, mean=1.0, std=0.3)
         elif isinstance(m, (nn.Conv1d, nn.Conv2d)):
             nn.init.normal_(m.weight, std=m.weight[0].numel() ** -0.5)
             if m.bias is not None:

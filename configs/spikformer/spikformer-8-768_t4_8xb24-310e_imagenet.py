@@ -1,0 +1,3 @@
+_base_ = './spikformer-8-512_t4_8xb24-310e_imagenet.py'
+
+model = dict(backbone=dict(arch='spikformer-8-768'), head=dict(in_channels=768))

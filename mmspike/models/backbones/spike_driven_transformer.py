@@ -1,0 +1,89 @@
+"""Spike-driven Transformer, its first version (NeurIPS 2023, arXiv 2307.01694)."""
+
+from torch import Tensor, nn
+
+from mmspike.models.layers import MLP, ConvNorm, DropPath, attention_neuron
+from mmspike.models.neurons import build_neuron
+from mmspike.registry import MODELS
+
+from .patch_splitting import PatchSplittingBackbone
+
+
+class SpikeDrivenSelfAttention(nn.Module):
+    """Spike-driven self-attention (SDSA, section 3.3): N - q, k, v - masks and sums, no product of matrices - 1x1 - BN.
+
+    Each of q, k, v is N(BN(1x1)) of the spikes N(x). Per channel and step, y = q * N(sum over tokens of k * v), threshold 0.5.
+    Heads would change nothing, so there are none.
+
+    Shape:
+        [T, B, C, H, W] in and out.
+    """
+
+    def __init__(self, dim: int, neuron: dict, norm_cfg: dict) -> None:
+        super().__init__()
+        self.neuron = build_neuron(neuron)
+        self.q_conv = ConvNorm(dim, dim, norm_cfg=norm_cfg)
+        self.q_neuron = build_neuron(neuron)
+        self.k_conv = ConvNorm(dim, dim, norm_cfg=norm_cfg)
+        self.k_neuron = build_neuron(neuron)
+        self.v_conv = ConvNorm(dim, dim, norm_cfg=norm_cfg)
+        self.v_neuron = build_neuron(neuron)
+        self.attn_neuron = attention_neuron(neuron)
+        self.proj_conv = ConvNorm(dim, dim, bias=True, norm_cfg=norm_cfg)
+
+    def forward(self, x: Tensor) -> Tensor:
+        s = self.neuron(x)
+        q = self.q_neuron(self.q_conv(s))
+        k = self.k_neuron(self.k_conv(s))
+        v = self.v_neuron(self.v_conv(s))
+        mask = self.attn_neuron((k * v).sum((3, 4), keepdim=True))
+        return self.proj_conv(q * mask)
+
+
+class TransformerBlock(nn.Module):
+    """x + SDSA(x), then x + MLP(x), on membranes.
+
+    Shape:
+        [T, B, C, H, W] in and out.
+    """
+
+    def __init__(self, dim: int, mlp_ratio: float, neuron: dict, norm_cfg: dict, drop_path: float) -> None:
+        super().__init__()
+        self.attn = SpikeDrivenSelfAttention(dim, neuron, norm_cfg)
+        self.mlp = MLP(dim, mlp_ratio, neuron, norm_cfg)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attn(x))
+        return x + self.drop_path(self.mlp(x))
+
+
+def _settings(dim: int, depth: int = 8) -> dict:
+    return dict(dims=(dim // 8, dim // 4, dim // 2, dim), depth=depth, mlp_ratio=4)
+
+
+@MODELS.register_module()
+class SpikeDrivenTransformer(PatchSplittingBackbone):
+    """Spike-driven Transformer V1 backbone: patch splitting, then blocks of linear attention on membrane shortcuts.
+
+    Only the first convolution reads floats. The published code builds drop path and never applies it; here it works, hence the
+    default 0. The published event models also max-pool inside the attention, which is not here.
+
+    Args:
+        arch: 'sdtv1-8-384', '-8-512', '-8-768' (blocks, channels; the prefix may be left out), or a dict with ``dims`` (of the
+            four convolutions, the last one the blocks' too) and optionally ``depth`` 8, ``mlp_ratio`` 4.
+        T, in_channels, strides, neuron, norm_cfg, drop_path_rate: See :class:`PatchSplittingBackbone`.
+        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, init_cfg: See :class:`SpikingBackbone`.
+
+    Shape:
+        Images [B, C, H, W] or frames [T, B, C, H, W] -> features of strides 4, 8, 16 with d/2, d, d channels.
+    """
+
+    arch_settings = {
+        'sdtv1-8-384': _settings(384),
+        'sdtv1-8-512': _settings(512),
+        'sdtv1-8-768': _settings(768),
+    }
+
+    def _build_block(self, arch: dict, neuron: dict, norm_cfg: dict, drop_path: float) -> nn.Module:
+        return TransformerBlock(arch['dims'][-1], arch['mlp_ratio'], neuron, norm_cfg, drop_path)

@@ -1,0 +1,182 @@
+"""SpikingResformer (CVPR 2024, arXiv 2403.14302)."""
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmspike.models.layers import ConvNorm, DropPath, RunningRate, SpikingConv, fold, unfold
+from mmspike.models.neurons import build_neuron
+from mmspike.registry import MODELS
+
+from .base import SpikingBackbone, resolve_arch
+
+
+class Stem(nn.Module):
+    """7x7 convolution of stride 2 - BN - 3x3 max-pool of stride 2: no neuron, it sees the image.
+
+    Shape:
+        [T, B, C, H, W] -> [T, B, C', H / 4, W / 4], rounded up.
+    """
+
+    def __init__(self, in_channels: int, dim: int, norm_cfg: dict) -> None:
+        super().__init__()
+        self.conv = ConvNorm(in_channels, dim, 7, 2, norm_cfg=norm_cfg)
+        self.pool = nn.MaxPool2d(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return unfold(self.pool(fold(self.conv(x))), x.shape[0])
+
+
+class DualSpikeSelfAttention(nn.Module):
+    """Dual spike self-attention (DSSA, section 4): a spike matrix in each product, no separate q, k, v.
+
+    Of the spikes s = N(x) a convolution over p x p patches and BN, the dual spike transformation, gives y1 and y2, [d, N'] per
+    head with a token a patch. Then a = N(y1^T s / sqrt(f_s d)), z = N(y2 a / sqrt(f_a N')), out = BN(1x1 z), where f_s and f_a
+    are running firing rates of the head: they keep the variance of the sums near 1.
+
+    A side that is no multiple of p is padded with zeros, so that no pixel is left out.
+
+    Args:
+        dim: Channels, a multiple of ``num_heads``.
+        num_heads: Attention heads.
+        patch_size: p.
+        neuron: Neuron config.
+        norm_cfg: Norm config.
+
+    Shape:
+        [T, B, C, H, W] in and out.
+    """
+
+    def __init__(self, dim: int, num_heads: int, patch_size: int, neuron: dict, norm_cfg: dict) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f'attention width {dim} must be a multiple of num_heads={num_heads}')
+        self.num_heads = num_heads
+        self.patch_size = patch_size
+        self.neuron = build_neuron(neuron)
+        self.dual_conv = ConvNorm(dim, 2 * dim, patch_size, patch_size, padding=0, norm_cfg=norm_cfg)
+        self.input_rate = RunningRate(num_heads)
+        self.attn_neuron = build_neuron(neuron)
+        self.attn_rate = RunningRate(num_heads)
+        self.out_neuron = build_neuron(neuron)
+        self.proj_conv = ConvNorm(dim, dim, norm_cfg=norm_cfg)
+
+    def forward(self, x: Tensor) -> Tensor:
+        T, B, C, H, W = x.shape
+        d = C // self.num_heads
+        s = self.neuron(x)
+        y = self.dual_conv(F.pad(s, (0, -W % self.patch_size, 0, -H % self.patch_size)))
+        y = y.reshape(T, B, self.num_heads, 2 * d, y.shape[3] * y.shape[4])
+        y1, y2 = y.split(d, dim=3)
+        s = s.reshape(T, B, self.num_heads, d, H * W)
+        a = self.attn_neuron(y1.transpose(-2, -1) @ s * (self.input_rate(s) * d).rsqrt())
+        z = y2 @ a * (self.attn_rate(a) * a.shape[3]).rsqrt()
+        return self.proj_conv(self.out_neuron(z.reshape(T, B, C, H, W)))
+
+
+class GroupWiseSpikingFFN(nn.Module):
+    """Group-wise spiking feed-forward network: 1x1 up, u + grouped 3x3(u), 1x1 down; before each N, after each BN.
+
+    Shape:
+        [T, B, C, H, W] in and out.
+    """
+
+    def __init__(self, dim: int, ratio: int, group_size: int, neuron: dict, norm_cfg: dict) -> None:
+        super().__init__()
+        hidden = int(dim * ratio)
+        if hidden % group_size:
+            raise ValueError(f'{hidden} hidden channels must be a multiple of group_size={group_size}')
+        self.neuron1 = build_neuron(neuron)
+        self.up = ConvNorm(dim, hidden, norm_cfg=norm_cfg)
+        self.neuron2 = build_neuron(neuron)
+        self.conv = ConvNorm(hidden, hidden, 3, groups=hidden // group_size, norm_cfg=norm_cfg)
+        self.neuron3 = build_neuron(neuron)
+        self.down = ConvNorm(hidden, dim, norm_cfg=norm_cfg)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.up(self.neuron1(x))
+        x = x + self.conv(self.neuron2(x))
+        return self.down(self.neuron3(x))
+
+
+class Block(nn.Module):
+    """x + DSSA(x), then x + FFN(x), on membranes.
+
+    Shape:
+        [T, B, C, H, W] in and out.
+    """
+
+    def __init__(self, attn: nn.Module, ffn: nn.Module, drop_path: float) -> None:
+        super().__init__()
+        self.attn = attn
+        self.ffn = ffn
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attn(x))
+        return x + self.drop_path(self.ffn(x))
+
+
+def _settings(*dims: int) -> dict:
+    heads = tuple(d // 64 for d in dims)
+    return dict(dims=dims, depths=(1, 2, 3), num_heads=heads, patch_sizes=(4, 2, 1), mlp_ratio=4, group_size=64)
+
+
+@MODELS.register_module()
+class SpikingResformer(SpikingBackbone):
+    """SpikingResformer backbone: three stages of dual spike self-attention and grouped convolutions, as a ResNet's.
+
+    Only the first convolution reads floats. The published classifier reads the mean of the last membrane over space and time
+    without a neuron. Running firing rates scale the attention; like the statistics of a batch norm they are buffers, moving in
+    training and fixed in evaluation, with ``norm_eval`` and in frozen stages.
+
+    Args:
+        arch: 'spikingresformer-ti', '-s', '-m', '-l' (the prefix may be left out), or a dict with ``dims`` (three) and
+            optionally ``depths`` (1, 2, 3), ``num_heads`` (one a stage), ``patch_sizes`` (4, 2, 1), ``mlp_ratio`` 4,
+            ``group_size`` 64 (channels of a group of the 3x3 convolution).
+        T: Time steps.
+        in_channels: Channels of the input: 3 for images, 2 for event frames of two polarities.
+        neuron: Neuron config; by default LIF with tau 2 and the arctangent surrogate, as published.
+        norm_cfg: Norm config.
+        drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
+        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, init_cfg: See :class:`SpikingBackbone`. The stem is at
+            stride 4.
+
+    Shape:
+        Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels
+        and strides are ``out_channels`` and ``out_strides``: 4, 8, 16.
+    """
+
+    arch_settings = {
+        'spikingresformer-ti': _settings(64, 192, 384),
+        'spikingresformer-s': _settings(64, 256, 512),
+        'spikingresformer-m': _settings(64, 384, 768),
+        'spikingresformer-l': _settings(128, 512, 1024),
+    }
+
+    def __init__(
+        self,
+        arch: str | dict = 'spikingresformer-ti',
+        T: int = 4,
+        in_channels: int = 3,
+        neuron: dict | None = None,
+        norm_cfg: dict | None = None,
+        drop_path_rate: float = 0.0,
+        **kwargs,
+    ) -> None:
+        super().__init__(T=T, in_channels=in_channels, **kwargs)
+        arch = resolve_arch(arch, self.arch_settings, type(self).__name__)
+        neuron = neuron or dict(type='LIF', tau=2.0, surrogate='atan')
+        norm_cfg = norm_cfg or dict(type='BN')
+        dims = arch['dims']
+        rates = iter(np.linspace(0, drop_path_rate, sum(arch['depths'])).tolist())
+        stages = []
+        for i, dim in enumerate(dims):
+            blocks = [SpikingConv(dims[i - 1], dim, 3, 2, neuron=neuron, norm_cfg=norm_cfg)] if i else []
+            for _ in range(arch['depths'][i]):
+                attn = DualSpikeSelfAttention(dim, arch['num_heads'][i], arch['patch_sizes'][i], neuron, norm_cfg)
+                ffn = GroupWiseSpikingFFN(dim, arch['mlp_ratio'], arch['group_size'], neuron, norm_cfg)
+                blocks.append(Block(attn, ffn, next(rates)))
+            stages.append(nn.Sequential(*blocks))
+        stem = nn.Sequential(Stem(in_channels, dims[0], norm_cfg))
+        self._register_stages(stem, stages, [dims[0], *dims], [4, 4, 8, 16])

@@ -1,0 +1,16 @@
+"""What the inferencers of mmseg and mmpretrain need from a config, in every shipped one."""
+
+from mmengine.config import Config
+
+
+def test_inferencers_find_the_loader(repo):
+    """They look for a transform of exactly this name in the test pipeline, and would not find a prefixed one."""
+    found = {}
+    for path in sorted((repo / 'configs').glob('**/*.py')):
+        if '_base_' in path.parts:
+            continue
+        cfg = Config.fromfile(path)
+        if cfg.default_scope in ('mmseg', 'mmpretrain'):
+            found[path.name] = [transform['type'] for transform in cfg.test_dataloader.dataset.pipeline]
+    assert len(found) > 10
+    assert [name for name, types in found.items() if 'LoadImageFromFile' not in types] == []
