@@ -1,0 +1,120 @@
+"""Which operations of a network read spikes and which read floats, told from a real forward."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmspike.analysis.counter import KINDS, LayerRecord, OpCounter
+from mmspike.engine.hooks.spike_reset_hook import reset_spikes
+
+#: arithmetic without weights that is no part of a neuron; additions of membranes are what spiking hardware does anyway
+OTHER = (
+    'region sampling (RoIAlign)',
+    'pooling and resampling',
+    'normalisation',
+    'other elementwise arithmetic',
+)
+
+
+class _Auditor(OpCounter):
+    """Counter that also keeps in which module each operation without weights runs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.places: dict[tuple[str, str], set[str]] = {}
+
+    def _note(self, table: dict, key: tuple[str, str], results: list[Tensor]) -> None:
+        super()._note(table, key, results)
+        if any(x.dim() > 2 for x in results):  # features; boxes and indices have at most two dimensions
+            self.places.setdefault(key, set()).add(self._stack[-1][0])
+
+
+@dataclass
+class Audit:
+    """What was seen of one forward.
+
+    Attributes:
+        operations: Every multiply-accumulate operation, in order of execution, with what fed it.
+        other: (category, operation, module) of further arithmetic inside modules: resampling, norms, products of elements.
+            Outside of them, in a host's post-processing, it is not listed.
+        unknown: (operation, module) on floats that no table of :mod:`mmspike.analysis` knows.
+    """
+
+    operations: list[LayerRecord]
+    other: list[tuple[str, str, str]]
+    unknown: list[tuple[str, str]]
+
+    @property
+    def float_fed(self) -> list[str]:
+        """Names of the operations that floats feed."""
+        return [f'{r.name or "(model)"} ({r.op})' for r in self.operations if r.fed == KINDS[2]]
+
+    @property
+    def spike_driven(self) -> bool:
+        """Whether no operation but the first reads floats, and none is unknown."""
+        rest = [r for r in self.operations[1:] if r.fed == KINDS[2]]
+        return bool(self.operations) and not rest and not self.unknown
+
+    def __str__(self) -> str:
+        rows = [('operation', 'kind', 'fed by', 'D', 'T', 'spikes of')]
+        for r in self.operations:
+            neurons = sorted(r.neurons)
+            sources = neurons[0] + (f' and {len(neurons) - 1} more' if len(neurons) > 1 else '') if neurons else '-'
+            spikes = r.fed != KINDS[2]
+            rows.append(
+                (r.name or '(model)', r.op, r.fed, str(r.levels) if spikes else '-', str(r.steps), sources if spikes else '-')
+            )
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        lines = ['  '.join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
+        if self.other:
+            lines += ['', 'Arithmetic on membranes without weights, outside of neurons:']
+            lines += [f'- {category}: {op} in {module}' for category, op, module in self.other]
+        if self.unknown:
+            lines += ['', 'UNKNOWN operations on floats, not judged:']
+            lines += [f'- {op} in {module or "(model)"}' for op, module in self.unknown]
+        named = self.float_fed
+        if self.spike_driven and named:
+            verdict = 'spike-driven: only the first operation reads floats'
+        elif self.spike_driven:
+            verdict = 'spike-driven: no operation reads floats'
+        else:
+            verdict = 'not spike-driven'
+        lines += ['', f'Verdict: {verdict}']
+        lines += [f'float-fed: {len(named)} of {len(self.operations)} operations' + (f': {", ".join(named)}' if named else '')]
+        return '\n'.join(lines)
+
+
+def audit(model: nn.Module, run: Callable[[], object]) -> Audit:
+    """Lists every multiply-accumulate operation of a forward of ``model`` with what feeds it.
+
+    What feeds an operation is told from its values and from where they come, see :class:`mmspike.analysis.OpCounter`, so any
+    model can be audited, spiking or not.
+
+    Args:
+        model: Is put into evaluation mode and back; neurons that keep their membrane are reset before.
+        run: Runs the forward, for example ``lambda: model.test_step(batch)`` with a real image.
+
+    Raises:
+        ValueError: The forward multiplies nothing: no operation was seen.
+    """
+    auditor = _Auditor(model)
+    training = model.training
+    model.eval()
+    reset_spikes(model)
+    try:
+        with torch.no_grad(), auditor:
+            run()
+    finally:
+        model.train(training)
+    if not auditor.layers:
+        raise ValueError(f'the forward of {type(model).__name__} has no operation with weights: run it on the model itself')
+    other = [
+        (category, op, place)
+        for category in OTHER
+        for (c, op), places in auditor.places.items()
+        for place in sorted(places)
+        if c == category and place
+    ]
+    return Audit(list(auditor.layers.values()), other, list(auditor.unknown))

@@ -1,0 +1,235 @@
+"""What a deployed network is made of besides its neurons: linear maps over time, residual sums and attention on counts.
+
+In a deployed network a neuron sends whole counts 0 to D. Expanded, it sends D binary steps instead, [D * T, B, ...] with the
+level outermost, and the linear map that reads them adds the steps up. Both forms go through the same modules.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmspike.models.layers import fold
+from mmspike.models.neurons import BaseNeuron
+
+
+class OverTime(nn.Module):
+    """A layer of [N, ...] on [T, B, ...], at all steps alike.
+
+    Shape:
+        [T, B, ...] in and out; from an expanded neuron [D * T, B, ...] in, [T, B, ...] out.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        T = x.shape[0] // getattr(self.layer, 'steps', 1)
+        y = self.layer(fold(x))
+        return y.unflatten(0, (T, y.shape[0] // T))
+
+
+class SpikeFed(nn.Module):
+    """A neuron and the linear map that reads it.
+
+    Shape:
+        [T, B, ...] membranes in and out.
+    """
+
+    def __init__(self, neuron: nn.Module, layer: OverTime) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.linear = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.neuron(x))
+
+
+class Residual(nn.Module):
+    """x + branch(x) for one branch after the other.
+
+    Shape:
+        [T, B, C, H, W] membranes in and out.
+    """
+
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for branch in self.branches:
+            x = x + branch(x)
+        return x
+
+
+class FusedAttention(nn.Module):
+    """Attention without softmax on spike counts; the scale is part of the neuron behind it.
+
+    Expanded, q, k and v come as binary steps and each product is one of binary matrices, summed over the steps of both.
+
+    Args:
+        neuron, q_neuron, k_neuron, v_neuron, attn_neuron: Neurons with unit spikes.
+        q_conv, k_conv, v_conv, proj_conv: Linear maps.
+        num_heads: Heads.
+        mask: Attention is a mask per channel (SDSA-1) instead of q (k^T v).
+        scale: What could not be folded into ``attn_neuron``; 1 as a rule.
+
+    Shape:
+        [T, B, C, H, W] membranes in and out.
+    """
+
+    def __init__(
+        self,
+        neuron: nn.Module,
+        q_conv: OverTime,
+        q_neuron: nn.Module,
+        k_conv: OverTime,
+        k_neuron: nn.Module,
+        v_conv: OverTime,
+        v_neuron: nn.Module,
+        attn_neuron: nn.Module,
+        proj_conv: OverTime,
+        num_heads: int,
+        mask: bool = False,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.q_conv, self.k_conv, self.v_conv, self.proj_conv = q_conv, k_conv, v_conv, proj_conv
+        self.q_neuron, self.k_neuron, self.v_neuron, self.attn_neuron = q_neuron, k_neuron, v_neuron, attn_neuron
+        self.num_heads = num_heads
+        self.mask = mask
+        self.scale = scale
+        self.exact = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        T, B, _, H, W = x.shape
+        s = self.neuron(x)
+
+        def heads(spikes: Tensor) -> Tensor:  # [D, T, B, heads, d, N]
+            dim = spikes.shape[2] // self.num_heads
+            spikes = spikes.double() if self.exact else spikes
+            return spikes.reshape(spikes.shape[0] // T, T, B, self.num_heads, dim, H * W)
+
+        q = heads(self.q_neuron(self.q_conv(s)))
+        k = heads(self.k_neuron(self.k_conv(s)))
+        v = heads(self.v_neuron(self.v_conv(s)))
+        # every step of one factor meets every step of the other
+        if self.mask:
+            y = (q.unsqueeze(1) * k).sum((0, 1)).sum(-1, keepdim=True)
+            fired = self._fire(y.to(x.dtype))
+            fired = fired.unflatten(0, (fired.shape[0] // T, T)).to(v.dtype)
+            y = (v.unsqueeze(1) * fired).flatten(0, 2).to(x.dtype)
+        else:
+            kv = (v.unsqueeze(1) @ k.transpose(-2, -1)).sum((0, 1))
+            y = self._fire((kv @ q).sum(0).to(x.dtype))
+        return self.proj_conv(y.reshape(y.shape[0], B, -1, H, W))
+
+    def _fire(self, y: Tensor) -> Tensor:
+        return self.attn_neuron(y if self.scale == 1 else y * self.scale)
+
+    def get_extra_state(self) -> Tensor:
+        """Scale and threshold (0: the neuron has none), which are learned in SDSA-4."""
+        neuron = getattr(self.attn_neuron, 'neuron', self.attn_neuron)
+        return torch.tensor([self.scale, getattr(neuron, 'v_threshold', 0.0)], dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.scale, threshold = state.tolist()
+        neuron = getattr(self.attn_neuron, 'neuron', self.attn_neuron)
+        if hasattr(neuron, 'v_threshold'):
+            neuron.v_threshold = threshold
+
+
+class ThresholdSFA(BaseNeuron):
+    """SFA neuron whose scale is folded into D thresholds: the count is how many of them a whole-number input reaches.
+
+    Args:
+        thresholds: D ascending integers.
+    """
+
+    def __init__(self, thresholds: Tensor) -> None:
+        super().__init__()
+        self.levels = len(thresholds)
+        self.norm = 1
+        self.register_buffer('thresholds', thresholds)
+
+    def step(self, x: Tensor, v: None) -> tuple[Tensor, None]:
+        counts = torch.zeros_like(x)
+        for threshold in self.thresholds.unbind():
+            counts = counts + (x >= threshold).to(x.dtype)
+        return counts, None
+
+    def extra_repr(self) -> str:
+        return f'thresholds={[int(t) for t in self.thresholds]}'
+
+
+class BinarySteps(BaseNeuron):
+    """A neuron of counts 0 to D that sends D binary steps, of which as many fire as the count says.
+
+    Args:
+        neuron: A neuron with ``levels`` and unit spikes.
+
+    Shape:
+        [T, B, ...] -> [D * T, B, ...], the level outermost.
+    """
+
+    def __init__(self, neuron: BaseNeuron) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.steps = neuron.levels
+        self.levels = self.norm = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        counts = self.neuron(x)
+        return torch.cat([(counts > d).to(x.dtype) for d in range(self.steps)])
+
+    def extra_repr(self) -> str:
+        return f'steps={self.steps}'
+
+
+class Accumulate(nn.Module):
+    """A convolution or linear layer that adds its weights up exactly, whatever the order, and sums over binary steps.
+
+    The sums run in float64, where they are those of a fixed-point accumulator of 53 bits: weights are rounded to multiples of
+    2^-53 times the largest possible sum, so that no addition rounds. That is below the rounding of float32 weights by far.
+
+    Args:
+        layer: ``nn.Conv2d``, ``nn.ConvTranspose2d`` or ``nn.Linear``.
+        steps: Binary steps D that stand outermost in the first dimension of the input.
+        largest: Largest count that the input may have in all steps together.
+
+    Shape:
+        [D * N, ...] -> [N, ...].
+    """
+
+    def __init__(self, layer: nn.Module, steps: int, largest: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.steps = steps
+        with torch.no_grad():
+            w = layer.weight.double()
+            # transposed convolutions have their output channels second, within groups
+            dims = (0, 2, 3) if isinstance(layer, nn.ConvTranspose2d) else tuple(range(1, w.dim()))
+            bound = largest * w.abs().sum(dims).max().item()
+            if bound > 0:
+                grid = 2.0 ** (math.ceil(math.log2(bound)) - 52)
+                layer.weight.copy_((w / grid).round() * grid)
+
+    def forward(self, x: Tensor) -> Tensor:
+        m, w = self.layer, self.layer.weight.double()
+        if isinstance(m, nn.Linear):
+            y = F.linear(x.double(), w)
+        elif isinstance(m, nn.ConvTranspose2d):
+            y = F.conv_transpose2d(x.double(), w, None, m.stride, m.padding, m.output_padding, m.groups, m.dilation)
+        else:
+            y = F.conv2d(x.double(), w, None, m.stride, m.padding, m.dilation, m.groups)
+        if self.steps > 1:
+            y = y.unflatten(0, (self.steps, y.shape[0] // self.steps)).sum(0)
+        if m.bias is not None:
+            y = y + (m.bias.double() if isinstance(m, nn.Linear) else m.bias.double().view(-1, 1, 1))
+        return y.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f'steps={self.steps}'

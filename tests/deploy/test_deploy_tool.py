@@ -1,0 +1,110 @@
+"""tools/deployment/deploy.py from the command line to a checkpoint that tools/test.py takes."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from .networks import build, whole_model
+
+SIZE = ['--shape', 64, 64, '--device', 'cpu']
+
+
+@pytest.fixture
+def segmentor(repo, tmp_path):
+    cfg, _ = whole_model(repo, 'fpn_espike_nuclei.py')
+    cfg.dump(tmp_path / 'config.py')
+    torch.save(dict(state_dict=build(cfg.model).state_dict()), tmp_path / 'model.pth')
+    return tmp_path / 'config.py', tmp_path / 'model.pth'
+
+
+def test_deploy(segmentor, run_tool, tmp_path):
+    done = run_tool('deployment/deploy.py', *segmentor, '-o', tmp_path / 'out', '--expand', *SIZE)
+    assert done.returncode == 0, done.stderr
+    assert 'fused, float64: largest difference' in done.stdout
+    assert 'binary steps against integers: largest difference 0, 0 of' in done.stdout
+    assert 'float-fed: 1 of ' in done.stdout and 'backbone.stem.0.layer (conv)' in done.stdout
+    # what was written is that network
+    cfg = Config.fromfile(tmp_path / 'out' / 'deployed.py')
+    assert cfg.model.type == 'mmspike.Deployed' and cfg.model.expanded
+    network = MODELS.build(cfg.model)
+    state = torch.load(tmp_path / 'out' / 'deployed.pth', weights_only=True)['state_dict']
+    network.load_state_dict(state)
+    original = MODELS.build(Config.fromfile(segmentor[0]).model)
+    original.load_state_dict(torch.load(segmentor[1], weights_only=True)['state_dict'])
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(x), original.eval()(x), rtol=0, atol=1e-4)
+
+
+def test_saved_classifier_in_a_runner(repo, tmp_path):
+    """Its preprocessor is beside the model in the config, from where mmengine hands it to the model."""
+    from mmengine.runner import Runner
+
+    from mmspike.deploy import fuse, save
+
+    cfg, model = whole_model(repo, 'espike_cifar10.py')
+    del model['data_preprocessor']
+    network = fuse(build(dict(model, data_preprocessor=cfg.data_preprocessor)))
+    saved, checkpoint = save(network, cfg, tmp_path, False, True)
+    cfg = Config.fromfile(saved)
+    options = dict(work_dir=str(tmp_path), load_from=str(checkpoint), default_scope='mmpretrain')
+    runner = Runner(cfg.model, data_preprocessor=cfg.get('data_preprocessor'), **options)
+    runner.load_or_resume()
+    assert type(runner.model).__name__ == 'ImageClassifier'
+    state = network.state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in runner.model.state_dict().items())
+    assert torch.equal(runner.model.data_preprocessor.mean, network.data_preprocessor.mean)
+
+
+def test_configs_for_inference(repo):
+    from mmspike.deploy.model import inference_config
+
+    name = 'metaspike/metaspikeformer-15m_t4_8xb24-50e-distill_imagenet.py'
+    model = Config.fromfile(repo / 'configs' / name).model
+    model.backbone.init_cfg = dict(type='Pretrained', checkpoint='backbone.pth')
+    cfg = inference_config(model)
+    assert cfg.type == 'mmpretrain.ImageClassifier' and 'teacher' not in cfg and 'init_cfg' not in cfg.backbone
+    assert 'teacher' in model and cfg.head == model.head
+
+
+def test_learned_thresholds_are_saved(repo, tmp_path):
+    """The scale of SDSA-4 is a parameter that becomes a threshold, which is none."""
+    from mmspike.deploy import fuse
+
+    _, model = whole_model(repo, 'metaspike_imagenet.py')
+    model.backbone.sdsa = 4
+    trained = build(model)
+    for m in trained.modules():
+        if hasattr(m, 'threshold'):
+            torch.nn.init.constant_(m.threshold, 2.5)
+    network = fuse(trained)
+    loaded = MODELS.build(dict(type='mmspike.Deployed', model=model))
+    loaded.load_state_dict(network.state_dict())
+    assert {m.attn_neuron.v_threshold for m in loaded.modules() if hasattr(m, 'attn_neuron')} == {2.5}
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(loaded(x), network(x))
+
+
+def test_audit_of_an_ordinary_network(run_tool, tmp_path):
+    config = tmp_path / 'resnet.py'
+    model = dict(
+        type='ImageClassifier',
+        backbone=dict(type='ResNet', depth=18, base_channels=8, stem_channels=8),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(type='LinearClsHead', num_classes=5, in_channels=64),
+        data_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3),
+    )
+    Config(dict(default_scope='mmpretrain', model=model)).dump(config)
+    done = run_tool('deployment/deploy.py', config, '--audit', *SIZE)
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith('float-fed: 21 of 21 operations: backbone.conv1 (conv), ') and last.endswith('head.fc (linear)')
+
+
+def test_arguments(segmentor, run_tool, tmp_path):
+    assert 'a checkpoint is needed' in run_tool('deployment/deploy.py', segmentor[0]).stderr
+    assert 'say what to write' in run_tool('deployment/deploy.py', *segmentor).stderr
+    done = run_tool('deployment/deploy.py', *segmentor, '--nir', tmp_path / 'x.nir', '--part', 'backbone.nothing', *SIZE)
+    assert done.returncode and "the model has no such part; its own are ['data_preprocessor', 'backbone'" in done.stderr

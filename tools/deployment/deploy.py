@@ -1,0 +1,138 @@
+"""From a trained network to addition-only inference: fuse, expand, audit, export.
+
+Folds norms, re-parameterised convolutions, spike units and attention scales into weights and thresholds; with --expand integer
+spikes become binary steps. Compares the result with the trained network on a test image, lists what feeds every operation, and
+writes OUT/deployed.py and OUT/deployed.pth, which tools/test.py takes. With --audit it only lists, for any model.
+"""
+
+import argparse
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmspike.utils.collect_env import check_environment  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    from mmspike.engine.launch import add_common_options
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file or URL; --audit goes without')
+    parser.add_argument('-o', '--out', help='directory to write deployed.py and deployed.pth into')
+    parser.add_argument('--audit', action='store_true', help='only list what feeds every operation, and write nothing')
+    parser.add_argument('--as-trained', action='store_true', help='with --audit: without fusing before')
+    parser.add_argument('--expand', action='store_true', help='send integer spikes as binary steps')
+    parser.add_argument(
+        '--keep-depthwise',
+        action='store_true',
+        help="leave Meta-SpikeFormer's depthwise and pointwise convolutions apart: fewer weights, but floats between them",
+    )
+    parser.add_argument('--onnx', metavar='FILE', help='write the fused classifier, or the backbone of another model, as ONNX')
+    parser.add_argument('--nir', metavar='FILE', help='write the fused --part as NIR')
+    parser.add_argument('--part', default='backbone', help='part of the model that --nir writes, such as backbone.stem')
+    parser.add_argument(
+        '--shape',
+        nargs=2,
+        type=int,
+        metavar=('H', 'W'),
+        help='run on a random image of this size instead of one of the test set; size for --onnx and --nir, default 224 224',
+    )
+    parser.add_argument('--device', help='default: the accelerator if there is one, else cpu')
+    add_common_options(parser)
+    args = parser.parse_args()
+    if not args.audit and args.checkpoint is None:
+        parser.error('a checkpoint is needed, but for --audit')
+    if not args.audit and not (args.out or args.onnx or args.nir):
+        parser.error('say what to write, with -o, --onnx or --nir, or --audit')
+    return args
+
+
+def image(cfg, model, shape, required):
+    """A batch of one image: of the test set, or random where ``shape`` is given, or no test data are there nor ``required``."""
+    from mmspike.analysis.loading import test_image
+    from mmspike.deploy.check import random_batch
+    from mmspike.engine import data
+
+    if shape is None and (required or cfg.get('test_dataloader') is not None):
+        try:
+            with data.data_faults_explained(cfg, ('test_dataloader',), ()):
+                return test_image(cfg, 0)
+        except SystemExit as error:
+            if required:
+                raise
+            print(error)
+    shape = shape or (224, 224)
+    print(f'On a random image of {shape[0]} x {shape[1]} px.')
+    return random_batch(cfg.get('default_scope'), getattr(getattr(model, 'backbone', None), 'in_channels', 3), shape)
+
+
+def part_of(model, name: str):
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        children = [n for n, _ in model.named_children()]
+        sys.exit(f"--part {name}: the model has no such part; its own are {children}, and 'backbone.stem' is one within")
+
+
+def main() -> None:
+    check_environment()
+    from mmspike.analysis.loading import build_model
+    from mmspike.deploy import audit, compare, expand, fuse, leftovers, save, spikes_that_differ
+    from mmspike.engine import launch
+
+    args = parse_args()
+    cfg = launch.load_config(args)
+    model = build_model(cfg, args.checkpoint, args.device)
+    batch = image(cfg, model, args.shape, required=not args.audit)
+    network = model if args.as_trained else fuse(model, not args.keep_depthwise)
+    if args.expand:
+        network = expand(network)
+    if args.audit:
+        print(f'Audit of the network as {"trained" if args.as_trained else "deployed"}:')
+        print(audit(network, lambda: network.test_step(batch)))
+        return
+
+    # in float64 only an error makes a difference
+    double = deepcopy(model).double()
+    print(f'fused, float64: {compare(double, fuse(double, not args.keep_depthwise), batch)}')
+    fused = fuse(model, not args.keep_depthwise)
+    print(f'fused, float32: {compare(model, fused, batch)}; {spikes_that_differ(model, fused, batch)}')
+    if args.expand:
+        print(f'binary steps against integers: {compare(expand(fused, binary=False), network, batch)}')
+    left = leftovers(network)
+    if left:
+        print(f'Not folded, since they are no modules of mmspike: {", ".join(left)}')
+    print(audit(network, lambda: network.test_step(batch)))
+    export(args, model)
+    if args.out:
+        for path in save(network, cfg, args.out, args.expand, not args.keep_depthwise):
+            print(f'Wrote {path}')
+
+
+def export(args: argparse.Namespace, model) -> None:
+    from mmspike.deploy.fuse import fuse
+    from mmspike.deploy.nir_export import export_nir
+    from mmspike.deploy.onnx_export import export_onnx
+
+    size = args.shape or (224, 224)
+    try:
+        if args.onnx:
+            fused = fuse(model.cpu(), not args.keep_depthwise)
+            classifier = type(model).__name__.endswith('ImageClassifier')
+            channels = getattr(fused.backbone, 'in_channels', 3)
+            gap = export_onnx(fused if classifier else fused.backbone, (1, channels, *size), args.onnx)
+            print(f'Wrote {args.onnx}: in onnxruntime its outputs differ by at most {gap:.2g}')
+        if args.nir:
+            part = part_of(model.cpu(), args.part)
+            channels = next(m for m in part.modules() if hasattr(m, 'in_channels')).in_channels
+            export_nir(part, (channels, *size), args.nir)
+            print(f'Wrote {args.nir}')
+    except (ImportError, ValueError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == '__main__':
+    main()
