@@ -1,3 +1,24 @@
+"""Data sets and transforms. What needs a missing host library is a placeholder that raises and names the package."""
+
+from importlib import import_module
+
+from mmspike.registry import DATASETS, TRANSFORMS
+from mmspike.utils.optional import is_installed, register_placeholder
+
+from .events import EventsToFrames, LoadEventFrames, LoadEvents, RandomEventAffine, RandomEventDrop
 from .loading import LoadImageFromFile
 
-__all__ = ['LoadImageFromFile']
+# registry -> module of mmspike.datasets.events that needs mmpretrain, what it registers
+FOR_MMPRETRAIN = {
+    TRANSFORMS: ('packing', ('PackEvents',)),
+    DATASETS: ('datasets', ('CIFAR10DVS', 'DVS128Gesture', 'EventFolders', 'HARDVS', 'NCaltech101', 'NMNIST')),
+}
+
+for _registry, (_module, _names) in FOR_MMPRETRAIN.items():
+    if is_installed('mmpretrain'):
+        import_module(f'mmspike.datasets.events.{_module}')
+    else:
+        for _name in _names:
+            register_placeholder(_registry, _name, 'mmpretrain')
+
+__all__ = ['EventsToFrames', 'LoadEventFrames', 'LoadEvents', 'LoadImageFromFile', 'RandomEventAffine', 'RandomEventDrop']

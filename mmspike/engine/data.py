@@ -18,6 +18,11 @@ SOURCES = dict(
     ADE20KDataset='ADE20K: from http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip, unpacked',
     ImageNet='ImageNet-1k: from https://image-net.org (needs an account), as train/ and val/',
     CityscapesDataset='Cityscapes: from https://www.cityscapes-dataset.com (needs an account)',
+    NMNIST='N-MNIST: from https://www.garrickorchard.com/datasets/n-mnist, as Train/<digit>/*.bin and Test/<digit>/*.bin',
+    NCaltech101='N-Caltech101: from https://www.garrickorchard.com/datasets/n-caltech101, as <class>/*.bin',
+    CIFAR10DVS='CIFAR10-DVS: ten zip files, listed by spikingjelly.datasets.CIFAR10DVS.resource_url_md5(), as <class>/*.aedat',
+    DVS128Gesture='DVS128 Gesture: DvsGesture.tar.gz from http://research.ibm.com/dvsgesture/, unpacked',
+    HARDVS='HAR-DVS: from https://github.com/Event-AHU/HARDVS; rawframes/action_001/… and train_label.txt, test_label.txt',
 )
 
 
@@ -119,7 +124,7 @@ def check_data_exists(cfg: Config, loaders: tuple[str, ...] = LOADERS, evaluator
     needed += [({}, path) for path in _evaluator_annotations(cfg, evaluators)]
     for dataset, path in needed:
         kind = str(dataset.get('type', '')).rsplit('.', 1)[-1]
-        downloads = kind.startswith('CIFAR') or kind.endswith('MNIST')
+        downloads = kind in ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
         if downloads or '://' in path or osp.exists(path):
             continue
         # classes of one's own: not the public data set

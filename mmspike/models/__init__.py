@@ -17,7 +17,7 @@ from .backbones import (
     SpikingBackbone,
     SpikingResformer,
 )
-from .necks import SpikingFPN, TemporalMean
+from .necks import SpikingFPN, SpikingSimplePyramid, TemporalMean
 from .neurons import IF, ILIF, LIF, NILIF, PLIAF, PLIF, SFA, build_neuron
 
 # task package -> its host library, and the models that need it
@@ -41,6 +41,7 @@ TASKS = dict(
         'mmpretrain',
         ('AttentionPoolClsHead', 'DistilledImageClassifier', 'EventDataPreprocessor', 'SpikingLinearClsHead'),
     ),
+    pretraining=('mmpretrain', ('SpikeMAE', 'SpikeMAEDecoder')),
 )
 
 for _task, (_host, _names) in TASKS.items():
@@ -69,6 +70,7 @@ __all__ = [
     'SpikingBackbone',
     'SpikingFPN',
     'SpikingResformer',
+    'SpikingSimplePyramid',
     'TemporalMean',
     'build_neuron',
 ]

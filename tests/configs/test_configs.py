@@ -9,6 +9,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
 from mmspike.engine.hooks import check_strides
+from mmspike.models import ESpikeFormerLarge
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts)
@@ -26,9 +27,12 @@ def detection_inputs(cfg):
 def classification_inputs(cfg):
     from mmpretrain.structures import DataSample
 
+    labels = [DataSample().set_gt_label(i) for i in range(2)]
+    if cfg.model.data_preprocessor.get('type') == 'mmspike.EventDataPreprocessor':
+        return dict(inputs=torch.poisson(torch.full((2, cfg.model.backbone.T, 2, 34, 34), 0.3)), data_samples=labels)
     side = 32 if 'cifar' in cfg.filename else 64
     images = [torch.randint(0, 256, (3, side, side), dtype=torch.uint8) for _ in range(2)]
-    return dict(inputs=torch.stack(images), data_samples=[DataSample().set_gt_label(i) for i in range(2)])
+    return dict(inputs=torch.stack(images), data_samples=labels)
 
 
 def segmentation_inputs(cfg):
@@ -43,9 +47,12 @@ def segmentation_inputs(cfg):
 INPUTS = dict(mmdet=detection_inputs, mmpretrain=classification_inputs, mmseg=segmentation_inputs)
 
 
-def load(name):
+def load(name, full=False):
     cfg = Config.fromfile(CONFIGS / name)
     init_default_scope(cfg.default_scope)
+    if not full and str(cfg.model.backbone.get('arch')) in ESpikeFormerLarge.arch_settings:  # full width, fewer blocks: time
+        arch = ESpikeFormerLarge.arch_settings[cfg.model.backbone.arch]
+        cfg.model.backbone.arch = arch | dict(depths=(1, 1, 2, 1))
     if 'teacher' in cfg.model:  # the real one downloads its weights
         cfg.model.teacher = dict(
             type='ImageClassifier',
@@ -101,12 +108,15 @@ def test_data_hooks_and_schedule(name):
     cfg = load(name)
     assert {'mmspike.SpikeResetHook', 'mmspike.IterationSeedHook'} <= {h.type for h in cfg.custom_hooks}
     assert cfg.default_hooks.checkpoint.type == 'mmspike.SafeCheckpointHook'
-    loaders = (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
+    # pretraining has no validation
+    loaders = [x for x in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader) if x is not None]
+    evaluators = [x for x in (cfg.val_evaluator, cfg.test_evaluator) if x is not None]
+    assert len(loaders) == 1 + len(evaluators)
     types = {
         HOOKS: [h.type for h in [*cfg.custom_hooks, *cfg.default_hooks.values()]],
         DATASETS: [loader.dataset.type for loader in loaders],
         TRANSFORMS: [t.type for loader in loaders for t in loader.dataset.pipeline],
-        METRICS: [cfg.val_evaluator.type, cfg.test_evaluator.type],
+        METRICS: [e.type for e in evaluators],
         OPTIMIZERS: [cfg.optim_wrapper.optimizer.type],
         PARAM_SCHEDULERS: [s.type for s in cfg.param_scheduler],
         VISUALIZERS: [cfg.visualizer.type],

@@ -33,7 +33,7 @@ def test_readme_of_a_family(metafile):
 
 @pytest.mark.parametrize('entry', ENTRIES, ids=lambda m: m['Name'])
 def test_parameter_counts(entry):
-    cfg = load(entry['Config'].removeprefix('configs/'))
+    cfg = load(entry['Config'].removeprefix('configs/'), full=True)
     # shapes without values: large models at once; a teacher is initialised when it is built, which needs values
     with torch.device('cpu' if 'teacher' in cfg.model else 'meta'):
         model = MODELS.build(cfg.model)

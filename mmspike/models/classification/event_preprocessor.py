@@ -39,7 +39,8 @@ class EventDataPreprocessor(ClsDataPreprocessor):
             inputs = torch.stack(list(inputs))
         if inputs.dim() != 5:
             raise ValueError(
-                f'expected event frames [B, T, 2, H, W], got shape {tuple(inputs.shape)}: end the pipeline with mmspike.PackEvents'
+                f'expected event frames [B, T, 2, H, W], got shape {tuple(inputs.shape)}: '
+                'end the pipeline with mmspike.PackEvents'
             )
         steps = inputs.shape[1]
         # to the parent it is a picture of T * 2 channels

@@ -1,0 +1,39 @@
+"""Writes recordings in the formats of the sensors, from plain arrays."""
+
+import struct
+
+import numpy as np
+
+
+def random_events(number=500, size=(34, 34), seed=0):
+    """t, x, y, p in order of time."""
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.integers(0, 300_000, number))
+    return t, rng.integers(0, size[1], number), rng.integers(0, size[0], number), rng.integers(0, 2, number)
+
+
+def atis_bytes(t, x, y, p):
+    return np.stack([x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255], 1).astype(np.uint8).tobytes()
+
+
+def aedat2_bytes(t, x, y, p):
+    """As CIFAR10-DVS: the sensor lies on its side, and 0 is ON."""
+    address = (127 - x) << 8 | (127 - y) << 1 | 1 - p
+    header = b'#!AER-DAT2.0\r\n# This is a raw AE data file\r\n'
+    return header + np.stack([address, t], 1).astype('>u4').tobytes()
+
+
+def aedat3_bytes(t, x, y, p, overflow=0, packet=200):
+    """As DVS128 Gesture: packets of polarity events, and one of another kind between them."""
+    data = b'#!AER-DAT3.1\r\n#Format: RAW\r\n#!END-HEADER\r\n'
+    for i in range(0, len(t), packet):
+        word = x[i : i + packet] << 17 | y[i : i + packet] << 2 | p[i : i + packet] << 1 | 1
+        n = len(word)
+        data += struct.pack('<HHIIIIII', 1, 1, 8, 4, overflow, n, n, n)
+        data += np.stack([word, t[i : i + packet]], 1).astype('<u4').tobytes()
+        data += struct.pack('<HHIIIIII', 0, 1, 8, 4, overflow, 1, 1, 1) + bytes(8)
+    return data
+
+
+def write_npz(path, t, x, y, p):
+    np.savez(path, t=t, x=x, y=y, p=p)

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+
+from mmspike.datasets import EventsToFrames, LoadEventFrames, LoadEvents, RandomEventAffine, RandomEventDrop
+from mmspike.datasets.events.readers import make_events
+from mmspike.datasets.events.transforms import integrate
+
+from .recordings import random_events, write_npz
+
+
+@pytest.fixture
+def results():
+    return dict(events=make_events(*random_events(1003)), sensor_size=(34, 34))
+
+
+@pytest.mark.parametrize('by, theirs', [('count', 'number'), ('time', 'time')])
+@pytest.mark.parametrize('T', [1, 4, 7])
+def test_frames_are_spikingjellys(results, by, theirs, T):
+    utils = pytest.importorskip('spikingjelly.datasets').utils
+    events = {field: results['events'][field] for field in 'txyp'}
+    expected = utils.integrate_events_by_fixed_frames_number(events, theirs, T, 34, 34)
+    assert np.array_equal(integrate(results['events'], (34, 34), T, by), expected)
+
+
+def test_layout_of_the_picture(results):
+    frames = integrate(results['events'], (34, 34), 4, 'count')
+    out = EventsToFrames(T=4)(results)
+    assert out['img'].shape == (34, 34, 8) and out['img_shape'] == (34, 34) and 'events' not in out
+    assert np.array_equal(out['img'][..., 2 * 3 + 1], frames[3, 1])
+
+
+@pytest.mark.parametrize('by', ['count', 'time'])
+def test_few_or_no_events(by):
+    two = make_events(*(np.array(v) for v in ([5, 9], [0, 1], [0, 0], [1, 0])))
+    assert integrate(two, (2, 2), 4, by).sum() == 2
+    assert integrate(two[:0], (2, 2), 4, by).sum() == 0
+
+
+def test_a_pause_gives_an_empty_frame():
+    events = make_events(*(np.array(v) for v in ([0, 1, 98, 99], [0] * 4, [0] * 4, [1] * 4)))
+    assert integrate(events, (1, 1), 3, 'time').sum((1, 2, 3)).tolist() == [2, 0, 2]
+
+
+def test_fixed_duration():
+    events = make_events(*(np.array(v) for v in ([10, 19, 20, 45], [0] * 4, [0] * 4, [1] * 4)))
+    assert EventsToFrames(T=3, by='time', duration=10)(dict(events=events, sensor_size=(1, 1)))['img'].sum((0, 1)).tolist() == [
+        *(0, 2),
+        *(0, 1),
+        *(0, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    'build',
+    [
+        lambda: EventsToFrames(T=0),
+        lambda: EventsToFrames(T=4, by='number'),
+        lambda: EventsToFrames(T=4, by='count', duration=10),
+        lambda: LoadEventFrames(T=2.5),
+        lambda: RandomEventAffine(scale=(1.2, 1.0)),
+        lambda: RandomEventDrop(ratio=(0.1, 1.0)),
+        lambda: RandomEventDrop(kinds=('space',)),
+    ],
+)
+def test_wrong_settings(build):
+    with pytest.raises(ValueError):
+        build()
+
+
+def test_load(tmp_path):
+    write_npz(tmp_path / 'a.npz', *(np.array(v) for v in ([1, 2], [3, 7], [9, 2], [1, 0])))
+    assert LoadEvents()(dict(events_path=tmp_path / 'a.npz', sensor_size=None))['sensor_size'] == (10, 8)
+    with pytest.raises(ValueError, match='a.npz.*outside the 5 x 8'):
+        LoadEvents()(dict(events_path=tmp_path / 'a.npz', sensor_size=(5, 8)))
+
+
+def test_affine_moves_events():
+    np.random.seed(0)
+    block = np.stack(np.meshgrid(np.arange(14, 20), np.arange(14, 20)), -1).reshape(-1, 2).repeat(100, 0)
+    events = make_events(np.arange(len(block)), block[:, 0], block[:, 1], np.ones(len(block)))
+    still = RandomEventAffine()(dict(events=events, sensor_size=(34, 34)))['events']
+    assert np.array_equal(still, events)
+    out = RandomEventAffine(degrees=45)(dict(events=events, sensor_size=(34, 34)))['events']
+    assert len(out) == len(events) and not np.array_equal(out, events)
+    assert abs(out['x'].mean() - 16.5) < 0.3 and abs(out['y'].mean() - 16.5) < 0.3  # about the middle
+    large = RandomEventAffine(scale=(2, 2))(dict(events=events, sensor_size=(34, 34)))['events']
+    occupied = integrate(large, (34, 34), 1, 'count').sum((0, 1)) > 0
+    assert occupied[11:23, 11:23].all() and occupied.sum() == 144  # twice as wide, and no gaps
+    shifted = [RandomEventAffine(translate=0.5)(dict(events=events, sensor_size=(34, 34)))['events'] for _ in range(20)]
+    assert min(len(e) for e in shifted) < len(events)
+    assert all(0 <= e[k].min() and e[k].max() < 34 for e in shifted if len(e) for k in 'xy')
+    assert np.array_equal(events['x'], block[:, 0])  # the input is left alone
+
+
+@pytest.mark.parametrize('kind', ['time', 'area', 'random'])
+def test_drop(results, kind):
+    np.random.seed(0)
+    events = results['events']
+    out = RandomEventDrop(ratio=(0.4, 0.4), kinds=(kind,), prob=1.0)(results)['events']
+    gone = np.setdiff1d(events['t'], out['t'])
+    lost = 1 - len(out) / len(events)
+    assert abs(lost - (0.16 if kind == 'area' else 0.4)) < 0.08
+    if kind == 'time':
+        assert not ((out['t'] > gone.min()) & (out['t'] < gone.max())).any()
+    assert (np.diff(out['t']) >= 0).all()
+    assert len(RandomEventDrop(prob=0.0)(dict(events=events, sensor_size=(34, 34)))['events']) == len(events)
