@@ -142,3 +142,21 @@ def plot_tradeoff(reports: dict[str, dict], path: str | Path, exact: bool = True
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8)
     figure.savefig(path)
+
+
+def plot_reconstructions(rows: list[tuple[np.ndarray, ...]], title: str, path: str | Path) -> None:
+    """Pictures of a masked autoencoder, an image a row: itself, what is left of it, the hidden patches painted, all painted.
+
+    Args:
+        rows: uint8 RGB [H, W, 3], four an image.
+    """
+    height, width = rows[0][0].shape[:2]
+    figure, axes = _figure(2.2 * 4, 2.2 * height / width * len(rows) + 0.6, len(rows), 4)
+    for line, pictures in zip(axes, rows, strict=True):
+        for ax, picture in zip(line, pictures, strict=True):
+            ax.imshow(picture, interpolation='nearest')
+            ax.set_axis_off()
+    for ax, name in zip(axes[0], ('image', 'visible', 'hidden patches painted', 'all painted'), strict=True):
+        ax.set_title(name, fontsize=9)
+    figure.suptitle(title, fontsize=9)
+    figure.savefig(path)

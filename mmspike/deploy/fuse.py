@@ -16,6 +16,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmspike.models.backbones.e_spikeformer import EfficientSpikeSelfAttention, LayerScale
 from mmspike.models.backbones.e_spikeformer import SepConv as SepConvV3
 from mmspike.models.backbones.e_spikeformer import TransformerBlock as TransformerBlockV3
+from mmspike.models.backbones.e_spikeformer_large import (
+    LargeTransformerBlock,
+    RepPointwise,
+    RepSpikeSelfAttention,
+    SparseConvBlock,
+)
 from mmspike.models.backbones.meta_spikeformer import RepConvNorm, SpikeDrivenSelfAttention
 from mmspike.models.backbones.meta_spikeformer import SepConv as SepConvV2
 from mmspike.models.backbones.meta_spikeformer import TransformerBlock as TransformerBlockV2
@@ -29,7 +35,7 @@ from mmspike.models.layers import (
     SpikingConvTranspose,
     SpikingLinear,
 )
-from mmspike.models.neurons import IF, LIF, PLIF, SFA, BaseNeuron
+from mmspike.models.neurons import IF, LIF, PLIF, SFA, BaseNeuron, sfa
 from mmspike.utils.optional import is_installed
 
 from .layers import FusedAttention, OverTime, Residual, SpikeFed, ThresholdSFA
@@ -187,6 +193,23 @@ def _(module: ConvBlock) -> nn.Module:
 
 
 @fused.register
+def _(module: SparseConvBlock) -> nn.Module:
+    convs = (_spike_fed(module.neuron1, fused(module.conv1)), _spike_fed(module.neuron2, fused(module.conv2)))
+    return Residual(nn.Sequential(*convs))
+
+
+@fused.register
+def _(module: RepPointwise) -> nn.Module:
+    return OverTime(merge_pointwise(module))
+
+
+@fused.register
+def _(module: LargeTransformerBlock) -> nn.Module:
+    first = [] if module.rep_conv is None else [_spike_fed(module.rep_neuron, fused(module.rep_conv))]
+    return Residual(*first, _scaled(fused(module.attn), module.layer_scale1), _scaled(fused(module.mlp), module.layer_scale2))
+
+
+@fused.register
 def _(module: TransformerBlockV2) -> nn.Module:
     return Residual(fused(module.attn), fused(module.mlp))
 
@@ -202,6 +225,7 @@ def _(module: TransformerBlockV3) -> nn.Module:
 
 @fused.register(SpikeDrivenSelfAttention)
 @fused.register(EfficientSpikeSelfAttention)
+@fused.register(RepSpikeSelfAttention)
 def _(module: nn.Module) -> nn.Module:
     variant = getattr(module, 'variant', 3)
     s, q, k, v, attn = (getattr(module, f'{name}neuron') for name in ('', 'q_', 'k_', 'v_', 'attn_'))
@@ -241,6 +265,19 @@ def merge_repconv(module: RepConv) -> nn.Conv2d:
     bias = a2 * (w2 @ (b1 * dw.sum((1, 2)))) + b2
     c = w1.shape[0]
     return _set(nn.Conv2d(c, c, 3, padding=1), weight, bias, module.conv1.weight)
+
+
+def merge_pointwise(module: RepPointwise) -> nn.Conv2d:
+    """RepPointwise as one 1x1 convolution with bias."""
+    a1, b1 = _norm_affine(module.conv1.norm)
+    a2, b2 = _norm_affine(module.conv2.norm)
+    w1, w2 = (conv.conv.weight.double().flatten(1) for conv in (module.conv1, module.conv2))
+    weight, bias = a2[:, None] * (w2 * a1) @ w1, a2 * (w2 @ b1) + b2
+    if isinstance(module.norm, _BatchNorm):
+        factor, offset = _norm_affine(module.norm)
+        weight, bias = factor[:, None] * weight, factor * bias + offset
+    like = module.conv1.conv.weight
+    return _set(nn.Conv2d(*weight.shape[::-1], 1), weight[..., None, None], bias, like)
 
 
 def _set(layer: nn.Module, weight: Tensor, bias: Tensor | None, like: Tensor) -> nn.Module:
@@ -340,7 +377,7 @@ def _fold_scale(neuron: nn.Module, unit: float, scale: float, dtype: torch.dtype
             near = int((k - 0.5) / (unit * scale))
             y = torch.arange(max(near - 2, 0), near + 4, dtype=dtype)
             # with the network's own arithmetic, so that halves are rounded alike
-            thresholds.append(y[(y * unit * scale).round() >= k].min())
+            thresholds.append(y[sfa(y * unit * scale, neuron.levels, 1, neuron.rounding) >= k].min())
         return ThresholdSFA(torch.stack(thresholds)), 1.0
     if isinstance(neuron, (LIF, PLIF, IF)) and neuron.v_reset == 0:
         # charge and decay are linear: a scaled input and a scaled threshold give the same spikes

@@ -31,6 +31,30 @@ def test_reference_cases(tool, shared, name):
     assert all(diffs[k] <= limit for k, limit in tool.LIMITS.items()), diffs
 
 
+def test_masked_autoencoder(tool, verify, shared, tmp_path):
+    path = shared / 'reference' / 'spikemae_small_base.json'
+    case = json.loads(path.read_text())
+    for suffix in ('.json', '.npz'):
+        (tmp_path / f'case{suffix}').write_bytes(path.with_suffix(suffix).read_bytes())
+    # what only a case with gradients has
+    model = tool.build_network(case['config'])
+    image = tool.load_reference(case, model, tool.MAE_UNUSED)
+    noise = torch.from_numpy(np.random.default_rng(case['mask_seed']).uniform(0, 1, (2, 196)))
+    tool_loss = model.reconstruction_loss(image, model.reconstruct(image, noise))
+    tool_loss.backward()
+    grads = {k: p.grad for k, p in model.named_parameters()}
+    names = [k for k in case['manifest'] if official_key(k) in grads]
+    assert len(names) == len(grads)
+    case['grad_norm'] = {k: grads[official_key(k)].norm().item() for k in names} | dict(mask_token=0.0)
+    (tmp_path / 'case.json').write_text(json.dumps(case))
+    result = verify(tmp_path)
+    assert result.returncode == 0 and 'case: same' in result.stdout and 'gradients' in result.stdout, result.stdout
+    case['grad_norm'][names[5]] *= 1.001
+    (tmp_path / 'case.json').write_text(json.dumps(case | dict(loss=case['loss'] * 1.001)))
+    result = verify(tmp_path)
+    assert result.returncode == 1 and 'off in loss, loss32, gradients' in result.stdout, result.stdout
+
+
 def write_case(tool, shared, folder, config):
     """A case of another size, as our own network computes it, under the authors' names."""
     known = dict(MetaSpikeFormer='metaspikeformer_15m_T1', ESpikeFormer='espikeformer_5m_D4')[config['family']]

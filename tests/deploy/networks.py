@@ -7,7 +7,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmspike.models import ESpikeFormer, ExtraStages, MetaSpikeFormer
+from mmspike.models import ESpikeFormer, ESpikeFormerLarge, ExtraStages, MetaSpikeFormer
 from mmspike.models.neurons import BaseNeuron
 
 ARCH = dict(dims=(8, 16, 32, 32), depths=(1, 1, 1, 1, 1))
@@ -28,6 +28,8 @@ BACKBONES = {
     'e': lambda: ESpikeFormer(ARCH, neuron=sfa(4)),
     'e_levels8': lambda: ESpikeFormer(ARCH, T=2, neuron=sfa(8, 4), layer_scale=0.5),
     'e_binary': lambda: ESpikeFormer(ARCH, T=2, neuron=sfa(1)),
+    'large': lambda: ESpikeFormerLarge(dict(dims=(8, 16, 32), depths=(1, 1, 1, 1)), neuron=sfa(4), layer_scale=0.5),
+    'large_levels8': lambda: ESpikeFormerLarge(dict(dims=(8, 16, 32), depths=(1, 1, 1, 1), rep_conv=False), neuron=sfa(8, 2)),
     'extra': lambda: ExtraStages(dict(type='ESpikeFormer', arch=ARCH), 2, neuron=sfa(4)),
 }
 

@@ -1,6 +1,7 @@
 import argparse
 import itertools
 import json
+import re
 
 import pytest
 import torch
@@ -159,3 +160,46 @@ def test_distilled_v2(convert, tmp_path):
     torch.save(dict(model=theirs | {f'head_kd.{k}': theirs[f'head.{k}'] for k in ('weight', 'bias')}), src)
     assert convert(src, dst).returncode == 0
     assert 'head.fc_kd.weight' in torch.load(dst, weights_only=True)['state_dict']
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_masked_autoencoder(shared, convert, tmp_path, prefix):
+    """It loads strictly into ours; position tables and the mask token, which nothing reads, are dropped by name."""
+    manifest = json.loads((shared / 'reference' / 'spikemae_small_base.json').read_text())['manifest']
+    weights = {k: torch.randn(s) if s else torch.zeros((), dtype=torch.int64) for k, s in manifest.items()}
+    weights |= dict(pos_embed=torch.zeros(1, 128, 196), decoder_pos_embed=torch.zeros(1, 196, 64))
+    src, dst, again = (tmp_path / f'{n}.pth' for n in ('theirs', 'ours', 'again'))
+    torch.save(dict(model={prefix + k: v for k, v in weights.items()}), src)
+    result = convert(src, dst)
+    assert result.returncode == 0, result.stderr
+    dropped = re.findall('dropped: (.*)', result.stdout)
+    assert sorted(k.removeprefix('module.') for k in dropped) == ['decoder_pos_embed', 'mask_token', 'pos_embed']
+    ours = torch.load(dst, weights_only=True)['state_dict']
+    arch = dict(dims=(32, 64, 128), depths=(1, 1, 2, 2), num_heads=4)
+    decoder = dict(type='mmspike.SpikeMAEDecoder', in_channels=128, dim=64, depth=1)
+    model = MODELS.get('SpikeMAE')(dict(type='mmspike.ESpikeFormerLarge', arch=arch), decoder)
+    model.load_state_dict(ours, strict=True)
+    init_cfg = dict(type='Pretrained', checkpoint=str(dst), prefix='backbone.')
+    encoder = MODELS.get('ESpikeFormerLarge')(arch, layer_scale=1e-6, init_cfg=init_cfg)
+    encoder.init_weights()
+    assert encoder.stages[2][1].layer_scale1.scale.eq(1).all()
+    assert convert(dst, again).returncode == 0
+
+
+def test_fine_tuned_large_model(shared, convert, tmp_path):
+    """Layer scales are parameters of the block; the classifier has its distillation output."""
+    manifest = json.loads((shared / 'reference' / 'spikemae_small_base.json').read_text())['manifest']
+    names = [k for k in manifest if k.startswith(('downsample', 'ConvBlock', 'block3'))]
+    theirs = {k: torch.randn(manifest[k]) if manifest[k] else torch.zeros((), dtype=torch.int64) for k in names}
+    theirs |= {f'block3.{i}.layer_scale{j}': torch.rand(128) for i in (0, 1) for j in (1, 2)}
+    theirs |= {f'{head}.{k}': torch.randn(s) for head in ('head', 'head_kd') for k, s in (('weight', (5, 128)), ('bias', (5,)))}
+    src, dst = tmp_path / 'theirs.pth', tmp_path / 'ours.pth'
+    torch.save(dict(model=theirs), src)
+    result = convert(src, dst)
+    assert result.returncode == 0 and 'dropped:' not in result.stdout, result.stdout + result.stderr
+    ours = torch.load(dst, weights_only=True)['state_dict']
+    arch = dict(dims=(32, 64, 128), depths=(1, 1, 2, 2), num_heads=4)
+    model = MODELS.get('ESpikeFormerLarge')(arch, layer_scale=1e-6)
+    model.load_state_dict({k.removeprefix('backbone.'): v for k, v in ours.items() if 'head' not in k}, strict=True)
+    assert torch.equal(model.stages[2][2].layer_scale1.scale, theirs['block3.1.layer_scale1'])
+    assert torch.equal(ours['head.fc_kd.bias'], theirs['head_kd.bias'])

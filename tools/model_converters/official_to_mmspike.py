@@ -1,7 +1,8 @@
 """Convert a checkpoint of the authors' code to one that mmspike's configs load.
 
-The result holds tensors only and loads with ``torch.load(..., weights_only=True)``. A classifier loads it as it is, another
-model's backbone by ``init_cfg=dict(type='Pretrained', checkpoint=DST, prefix='backbone.')``.
+The result holds tensors only and loads with ``torch.load(..., weights_only=True)``. A classifier loads it as it is, and so does
+SpikeMAE one of the masked autoencoder; another model's backbone loads its part of either by
+``init_cfg=dict(type='Pretrained', checkpoint=DST, prefix='backbone.')``.
 """
 
 import argparse
@@ -15,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from torch import nn
 
-from mmspike.models.backbones.official import convert_official, explain_mismatch, infer_backbone, nearest_preset
+from mmspike.models.backbones.official import convert_official, explain_mismatch, infer_backbone, infer_decoder, nearest_preset
 from mmspike.registry import MODELS
 
 
@@ -39,7 +40,7 @@ def load_checkpoint(path: Path) -> dict[str, torch.Tensor]:
 
 
 def expected_model(state_dict: dict[str, torch.Tensor], arch: str | None) -> nn.ModuleDict:
-    """A backbone and a classifier, on the meta device, as the converted ``state_dict`` should fit."""
+    """Backbone and, if there are, classifier and decoder, on the meta device, which the converted ``state_dict`` should fit."""
     inferred = infer_backbone(state_dict)
     if inferred is None:
         raise SystemExit(f'the checkpoint is of no network known here; nearest preset: {nearest_preset(state_dict)}')
@@ -52,6 +53,8 @@ def expected_model(state_dict: dict[str, torch.Tensor], arch: str | None) -> nn.
             model['head'] = MODELS.get('SpikingLinearClsHead')(
                 num_classes, channels, distilled='head.fc_kd.weight' in state_dict
             )
+        if decoder := infer_decoder(state_dict):
+            model['neck'] = MODELS.build(decoder)
     return model
 
 

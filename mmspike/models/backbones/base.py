@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from mmspike.models.layers import Downsample, RunningRate, repeat_time
+from mmspike.models.layers import Downsample, RunningRate, channels_inside, repeat_time
 from mmspike.models.neurons import BaseNeuron
 
 from .official import explain_mismatch
@@ -162,7 +162,7 @@ class SpikingBackbone(BaseModule):
         """
         self._check_input(x)
         # an image goes through the first convolution once and is repeated before the first neuron
-        x = self.stem[0](x.unsqueeze(0) if x.dim() == 4 else x)
+        x = self.stem[0](channels_inside(x.unsqueeze(0) if x.dim() == 4 else x))
         if x.shape[0] != self.T:
             x = repeat_time(x[0], self.T)
         outs = []
@@ -172,7 +172,7 @@ class SpikingBackbone(BaseModule):
             for block in stage:
                 x = self._run(block, x)
             if position in self._positions:
-                outs.append(x.mean(0) if self.temporal_output == 'mean' else x)
+                outs.append((x.mean(0) if self.temporal_output == 'mean' else x).contiguous())
         return tuple(outs)
 
     def init_weights(self) -> None:

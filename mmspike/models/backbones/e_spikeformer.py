@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmspike.models.layers import MLP, ConvBlock, ConvNorm, DropPath
+from mmspike.models.layers import MLP, ConvBlock, ConvNorm, DropPath, attend, chain
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
@@ -30,9 +30,7 @@ class SepConv(nn.Module):
         self.pwconv2 = ConvNorm(hidden, dim, norm_cfg=norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.pwconv1(self.neuron1(x))
-        x = self.dwconv(self.neuron2(x))
-        return self.pwconv2(self.neuron3(x))
+        return chain(x, self.neuron1, self.pwconv1, self.neuron2, self.dwconv, self.neuron3, self.pwconv2)
 
 
 class EfficientSpikeSelfAttention(nn.Module):
@@ -68,15 +66,17 @@ class EfficientSpikeSelfAttention(nn.Module):
         self.proj_conv = ConvNorm(4 * dim, dim, norm_cfg=norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        T, B, C, H, W = x.shape
         s = self.neuron(x)
-        d = C // self.num_heads
-        q = self.q_neuron(self.q_conv(s)).reshape(T, B, self.num_heads, d, H * W)
-        k = self.k_neuron(self.k_conv(s)).reshape(T, B, self.num_heads, d, H * W)
-        v = self.v_neuron(self.v_conv(s)).reshape(T, B, self.num_heads, 4 * d, H * W)
-        # heads are [d, N] here: q (k^T v) is the transpose of (v k^T) q
-        y = (v @ k.transpose(-2, -1)) @ q
-        return self.proj_conv(self.attn_neuron(y * self.scale).reshape(T, B, 4 * C, H, W))
+        q, k, v = (
+            chain(s, conv, neuron, spikes_of=self.neuron)
+            for conv, neuron in (
+                (self.q_conv, self.q_neuron),
+                (self.k_conv, self.k_neuron),
+                (self.v_conv, self.v_neuron),
+            )
+        )
+        y = self.attn_neuron(attend(q, k, v, self.num_heads, self.q_neuron) * self.scale)
+        return chain(y, self.proj_conv, spikes_of=self.attn_neuron)
 
 
 class LayerScale(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmspike.models.layers import MLP, ConvNorm, Downsample, DropPath, build_norm, fold, repeat_time, unfold
-from mmspike.models.neurons import build_neuron
+from mmspike.models.neurons import SFA, build_neuron
 from mmspike.registry import MODELS
 
 from .base import SpikingBackbone, resolve_arch
@@ -30,16 +30,11 @@ class SparseConvNorm(ConvNorm):
 
     Shape:
         [T, B, C, H, W] -> [T, B, C', H', W']. The mask is [B, h, w], True where visible; H' and W' are multiples of h and w.
-
-    Raises:
-        ValueError: A mask is given and the norm is no batch norm, which would need other statistics.
     """
 
     def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
         if visible is None:
             return super().forward(x)
-        if not isinstance(self.norm, _BatchNorm):
-            raise ValueError(f'masked inputs need batch norm (BN, SyncBN), got {type(self.norm).__name__}: change norm_cfg')
         y = self.conv(fold(x)).permute(0, 2, 3, 1)
         seen = enlarge(visible, *y.shape[1:3]).repeat(x.shape[0], 1, 1)
         values = self.norm(y[seen][..., None, None]).flatten(1)
@@ -88,6 +83,8 @@ class RepPointwise(nn.Module):
         self.conv1 = ConvNorm(dim, hidden, norm_cfg=norm_cfg)
         self.conv2 = ConvNorm(hidden, dim, norm_cfg=norm_cfg)
         self.norm = build_norm(norm_cfg, dim) if last_norm else nn.Identity()
+        if not isinstance(self.conv1.norm, _BatchNorm):
+            raise ValueError(f'ESpikeFormerLarge needs a batch norm (BN, SyncBN), whose weights can be merged, got {norm_cfg}')
 
     def forward(self, x: Tensor) -> Tensor:
         return unfold(self.norm(fold(self.conv2(self.conv1(x)))), x.shape[0])
@@ -96,7 +93,8 @@ class RepPointwise(nn.Module):
 class RepSpikeSelfAttention(nn.Module):
     """N - q, k, v - attention without softmax - N - Rep - BN; each of q, k, v is N(BN(Rep)), Rep one and a half times as wide.
 
-    y = N(q (k^T v) * 0.125), whatever the width of the heads; its cost is O(N) in the number of tokens.
+    y = N(q (k^T v) * 0.125), whatever the width of the heads; its cost is O(N) in the number of tokens. Where that N is an
+    :class:`SFA`, it rounds halves up as the published code does: one in some thousand of these sums is a half.
 
     Args:
         dim: Channels, a multiple of ``num_heads``.
@@ -124,6 +122,8 @@ class RepSpikeSelfAttention(nn.Module):
         self.v_conv = RepPointwise(dim, hidden, norm_cfg, last_norm=True)
         self.v_neuron = build_neuron(neuron)
         self.attn_neuron = build_neuron(neuron)
+        if isinstance(self.attn_neuron, SFA):
+            self.attn_neuron.rounding = 'up'
         self.proj_conv = RepPointwise(dim, hidden, norm_cfg, last_norm=True)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmspike.models.layers import MLP, ConvBlock, ConvNorm, DropPath, RepConv, build_norm, fold, unfold
+from mmspike.models.layers import MLP, ConvBlock, ConvNorm, DropPath, RepConvNorm, attend, chain
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
@@ -28,20 +28,7 @@ class SepConv(nn.Module):
         self.pwconv2 = ConvNorm(hidden, dim, norm_cfg=norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.neuron2(self.pwconv1(self.neuron1(x)))
-        return self.pwconv2(unfold(self.dwconv(fold(x)), x.shape[0]))
-
-
-class RepConvNorm(nn.Module):
-    """RepConv and one more norm, as every branch of the attention has it."""
-
-    def __init__(self, dim: int, norm_cfg: dict) -> None:
-        super().__init__()
-        self.rep = RepConv(dim, norm_cfg)
-        self.norm = build_norm(norm_cfg, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return unfold(self.norm(fold(self.rep(x))), x.shape[0])
+        return chain(x, self.neuron1, self.pwconv1, self.neuron2, self.dwconv, self.pwconv2)
 
 
 class SpikeDrivenSelfAttention(nn.Module):
@@ -87,19 +74,21 @@ class SpikeDrivenSelfAttention(nn.Module):
             self.threshold = nn.Parameter(torch.tensor(0.5 / self.scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        T, B, C, H, W = x.shape
         s = self.neuron(x)
-        heads = (T, B, self.num_heads, C // self.num_heads, H * W)
-        q = self.q_neuron(self.q_conv(s)).reshape(heads)
-        k = self.k_neuron(self.k_conv(s)).reshape(heads)
-        v = self.v_neuron(self.v_conv(s)).reshape(heads)
+        q, k, v = (
+            chain(s, conv, neuron, spikes_of=self.neuron)
+            for conv, neuron in (
+                (self.q_conv, self.q_neuron),
+                (self.k_conv, self.k_neuron),
+                (self.v_conv, self.v_neuron),
+            )
+        )
         if self.variant == 1:
-            y = v * self.attn_neuron((q * k).sum(-1, keepdim=True))
+            y = v * self.attn_neuron((q * k).sum((-2, -1), keepdim=True))
         else:
-            # heads are [d, N] here: q (k^T v) is the transpose of (v k^T) q
-            y = (v @ k.transpose(-2, -1)) @ q
+            y = attend(q, k, v, self.num_heads, self.q_neuron)
             y = self.attn_neuron(y * (0.5 / self.threshold if self.variant == 4 else self.scale))
-        return self.proj_conv(y.reshape(T, B, C, H, W))
+        return chain(y, self.proj_conv, spikes_of=self.attn_neuron)
 
 
 class TransformerBlock(nn.Module):

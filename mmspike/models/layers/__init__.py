@@ -2,9 +2,10 @@
 
 from .attention import attention_neuron
 from .blocks import MLP, ConvBlock, Downsample
-from .conv import ConvNorm, RepConv, build_norm
+from .chain import attend, chain
+from .conv import ConvNorm, RepConv, RepConvNorm, build_norm
 from .rate import RunningRate
-from .temporal import DropPath, fold, repeat_time, unfold
+from .temporal import DropPath, channels_inside, fold, repeat_time, unfold
 from .unit import SpikingConv, SpikingConvTranspose, SpikingLinear
 
 __all__ = [
@@ -14,12 +15,16 @@ __all__ = [
     'Downsample',
     'DropPath',
     'RepConv',
+    'RepConvNorm',
     'RunningRate',
     'SpikingConv',
     'SpikingConvTranspose',
     'SpikingLinear',
+    'attend',
     'attention_neuron',
     'build_norm',
+    'chain',
+    'channels_inside',
     'fold',
     'repeat_time',
     'unfold',

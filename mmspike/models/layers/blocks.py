@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from mmspike.models.neurons import build_neuron
 
+from .chain import chain
 from .conv import ConvNorm
 from .temporal import DropPath
 
@@ -21,7 +22,7 @@ class Downsample(nn.Module):
         self.conv = ConvNorm(in_dim, dim, 7 if neuron is None else 3, stride, bias=True, norm_cfg=norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(self.neuron(x))
+        return chain(x, self.neuron, self.conv)
 
 
 class ConvBlock(nn.Module):
@@ -45,7 +46,7 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.sepconv(x))
-        return x + self.drop_path(self.conv2(self.neuron2(self.conv1(self.neuron1(x)))))
+        return x + self.drop_path(chain(x, self.neuron1, self.conv1, self.neuron2, self.conv2))
 
 
 class MLP(nn.Module):
@@ -64,4 +65,4 @@ class MLP(nn.Module):
         self.fc2 = ConvNorm(hidden, dim, bias=True, norm_cfg=norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.neuron2(self.fc1(self.neuron1(x))))
+        return chain(x, self.neuron1, self.fc1, self.neuron2, self.fc2)

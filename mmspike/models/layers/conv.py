@@ -66,13 +66,31 @@ class RepConv(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm2 = build_norm(norm_cfg, channels)
 
+    @torch.no_grad()
+    def border(self) -> Tensor:
+        """What the first norm gives for a zero input [C].
+
+        It comes from the running statistics in training, too, and gets no gradient, as in the published code.
+        """
+        n = self.norm1
+        return n.bias - n.running_mean * n.weight / torch.sqrt(n.running_var + n.eps)
+
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm1(self.conv1(fold(x)))
         # Padding with a constant c is zero padding of (y - c), plus c times the sum of the kernel everywhere.
-        # The constant comes from the running statistics in training, too, and gets no gradient, as in the published code.
-        n = self.norm1
-        with torch.no_grad():
-            c = n.bias - n.running_mean * n.weight / torch.sqrt(n.running_var + n.eps)
+        c = self.border()
         w = self.dwconv.weight
         y = F.conv2d(y - c.view(1, -1, 1, 1).to(y.dtype), w, c * w.sum((1, 2, 3)), padding=1, groups=w.shape[0])
         return unfold(self.norm2(self.conv2(y)), x.shape[0])
+
+
+class RepConvNorm(nn.Module):
+    """RepConv and one more norm, as every branch of a spike-driven self-attention has it."""
+
+    def __init__(self, dim: int, norm_cfg: dict) -> None:
+        super().__init__()
+        self.rep = RepConv(dim, norm_cfg)
+        self.norm = build_norm(norm_cfg, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return unfold(self.norm(fold(self.rep(x))), x.shape[0])

@@ -19,6 +19,16 @@ def repeat_time(x: Tensor, T: int) -> Tensor:
     return x.unsqueeze(0).expand(T, *x.shape)
 
 
+def channels_inside(x: Tensor) -> Tensor:
+    """The same values [T, B, C, H, W] with channels innermost in memory on the CPU, where layers run about twice as fast so.
+
+    Layers keep the order in memory. Elsewhere, and in float64, the tensor itself.
+    """
+    if x.device.type != 'cpu' or x.dtype == torch.float64:
+        return x
+    return x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+
+
 class DropPath(nn.Module):
     """Stochastic depth (arXiv 1603.09382): in training, drops a sample's branch at all T steps at once.
 

@@ -1,6 +1,7 @@
 """Spiking necks."""
 
 from .spiking_fpn import SpikingFPN
+from .spiking_simple_pyramid import SpikingSimplePyramid
 from .temporal_mean import TemporalMean
 
-__all__ = ['SpikingFPN', 'TemporalMean']
+__all__ = ['SpikingFPN', 'SpikingSimplePyramid', 'TemporalMean']

@@ -55,7 +55,7 @@ def build_neuron(cfg: dict) -> nn.Module:
     name = kwargs.pop('type')
     cls = MODELS.get(name) if isinstance(name, str) else name
     if cls is None:
-        known = sorted(k for k, c in MODELS.module_dict.items() if issubclass(c, BaseNeuron))
+        known = sorted(k for k, c in MODELS.module_dict.items() if isinstance(c, type) and issubclass(c, BaseNeuron))
         raise KeyError(f"neuron type '{name}' is unknown: choose one of {known}, or an activation of mmcv such as 'ReLU'")
     return cls(**kwargs)
 

@@ -14,8 +14,12 @@ class _SFAFunction(torch.autograd.Function):
     """Saves one byte an element: whether it lies in the window."""
 
     @staticmethod
-    def forward(ctx, x, levels, norm):
+    def forward(ctx, x, levels, norm, rounding):
         ctx.norm = norm
+        if rounding == 'up':
+            ctx.save_for_backward((x > 0) & (x < levels))
+            out = (x.clamp(0, levels) + 0.5).floor()
+            return out if norm == 1 else out / norm
         if cpu.usable(x):
             out, window = cpu.sfa_forward(x, levels, norm)
             ctx.save_for_backward(window)
@@ -30,27 +34,31 @@ class _SFAFunction(torch.autograd.Function):
     def backward(ctx, grad):
         (window,) = ctx.saved_tensors
         if cpu.usable(grad):
-            return cpu.sfa_backward(grad, window, ctx.norm), None, None
+            return cpu.sfa_backward(grad, window, ctx.norm), None, None, None
         grad = grad * window
-        return grad if ctx.norm == 1 else grad / ctx.norm, None, None
+        return grad if ctx.norm == 1 else grad / ctx.norm, None, None, None
 
 
-def sfa(x: Tensor, levels: int = 4, norm: float = 4) -> Tensor:
+def sfa(x: Tensor, levels: int = 4, norm: float = 4, rounding: str = 'even') -> Tensor:
     r"""Spike firing approximation, elementwise: an integer count of spikes, normalised.
 
     .. math::
         s = \mathrm{round}(\mathrm{clip}(x, 0, D)) / \mathrm{Norm}
 
     Halves round to even. The gradient is straight-through: 1 / Norm where 0 <= x <= D, both ends included, 0 elsewhere
-    (Spike-driven Transformer V3, arXiv 2411.16061). The masked autoencoder's published code rounds halves up and leaves the
-    ends out; the two differ on those inputs alone, and this one is used there, too.
+    (Spike-driven Transformer V3, arXiv 2411.16061).
+
+    The masked autoencoder's published code rounds halves up, and its gradient is 0 at both ends, too. The two differ on halves
+    and ends alone. Membranes behind a norm never lie there; sums of an attention do, since spikes are fractions of D: there
+    the large models need ``rounding='up'``.
 
     Args:
         x: Membrane, any shape.
         levels: D, the largest count. In inference a count stands for D binary steps.
         norm: Norm, what counts are divided by.
+        rounding: Of halves: 'even', or 'up' with the gradient of an open window.
     """
-    return _SFAFunction.apply(x, levels, norm)
+    return _SFAFunction.apply(x, levels, norm, rounding)
 
 
 def integer_lif(
@@ -101,20 +109,24 @@ class SFA(BaseNeuron):
     Args:
         levels: D, the largest count: 1, 2, 4, 8, …; with 1 it is a binary neuron.
         norm: What counts are divided by; None: ``levels``, so that outputs lie in [0, 1].
+        rounding: Of halves, 'even' or 'up', see :func:`sfa`.
     """
 
-    def __init__(self, levels: int = 4, norm: float | None = None) -> None:
+    def __init__(self, levels: int = 4, norm: float | None = None, rounding: str = 'even') -> None:
         super().__init__()
         self.levels = _check_levels(levels)
         self.norm = levels if norm is None else norm
         if self.norm <= 0:
             raise ValueError(f'norm must be positive, got {norm}')
+        if rounding not in ('even', 'up'):
+            raise ValueError(f"rounding must be 'even' or 'up', got {rounding!r}")
+        self.rounding = rounding
 
     def step(self, x: Tensor, v: None) -> tuple[Tensor, None]:
-        return sfa(x, self.levels, self.norm), None
+        return sfa(x, self.levels, self.norm, self.rounding), None
 
     def extra_repr(self) -> str:
-        return f'levels={self.levels}, norm={self.norm}'
+        return f'levels={self.levels}, norm={self.norm}' + ('' if self.rounding == 'even' else ', rounding=up')
 
 
 @MODELS.register_module()

@@ -87,3 +87,18 @@ def test_integer_lif_keeps_state_if_asked():
 def test_bad_arguments(cfg, message):
     with pytest.raises(ValueError, match=message):
         build_neuron(cfg)
+
+
+def test_halves_up():
+    """Halves go up, and the window of the gradient is open at both ends."""
+    x = torch.tensor([-1.0, 0.0, 0.49, 0.5, 1.5, 2.5, 3.5, 4.0, 5.0], requires_grad=True)
+    out = sfa(x, 4, 2, rounding='up')
+    assert out.tolist() == [0, 0, 0, 0.5, 1, 1.5, 2, 2, 2]
+    out.sum().backward()
+    assert x.grad.tolist() == [0, 0, 0.5, 0.5, 0.5, 0.5, 0.5, 0, 0]
+    assert torch.equal(SFA(4, 2, rounding='up')(x), out)
+
+
+def test_rounding_is_known():
+    with pytest.raises(ValueError, match="'even' or 'up', got 'down'"):
+        SFA(rounding='down')

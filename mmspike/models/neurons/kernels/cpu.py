@@ -1,4 +1,4 @@
-"""Fused neurons for the CPU: compiled from ``neurons.c`` at first use and kept in the user's cache.
+"""Fused neurons for the CPU: compiled from the C files beside this one at first use and kept in the user's cache.
 
 Without a C compiler the neurons run as plain PyTorch, which is slower; that is announced once.
 """
@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name('neurons.c')
+FOLDER = Path(__file__).parent
+SOURCES = [FOLDER / name for name in ('neurons.c', 'norm_neuron.c', 'depthwise.c', 'pack.c')]
 FLAGS = [
     '-O3',
     '-march=native',
@@ -48,7 +49,8 @@ def _compile() -> Path:
     if os.path.exists('/proc/cpuinfo'):
         lines = Path('/proc/cpuinfo').read_text().splitlines()
         cpu += next((line for line in lines if line.startswith(('flags', 'Features'))), '')
-    key = hashlib.sha256('\n'.join([SOURCE.read_text(), *FLAGS, compiler, cpu, *runtimes]).encode()).hexdigest()[:16]
+    texts = [p.read_text() for p in [FOLDER / 'lif.h', *SOURCES]]
+    key = hashlib.sha256('\n'.join([*texts, *FLAGS, compiler, cpu, *runtimes]).encode()).hexdigest()[:16]
     library = cache_folder() / f'neurons-{key}.so'
     if library.exists():
         return library
@@ -56,9 +58,11 @@ def _compile() -> Path:
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         objects = []
         for real, suffix, exp in (('float', 'f', 'expf'), ('double', 'd', 'exp')):
-            objects.append(f'{folder}/{suffix}.o')
             defines = [f'-DREAL={real}', f'-DSUFFIX={suffix}', f'-DEXP={exp}']
-            subprocess.run([compiler, *FLAGS, *defines, '-c', str(SOURCE), '-o', objects[-1]], check=True, capture_output=True)
+            for source in SOURCES:
+                objects.append(f'{folder}/{source.stem}_{suffix}.o')
+                command = [compiler, *FLAGS, *defines, '-c', str(source), '-o', objects[-1]]
+                subprocess.run(command, check=True, capture_output=True)
         libraries = [*(runtimes or ['-fopenmp']), '-lmvec', '-lm']
         subprocess.run([compiler, '-shared', *objects, *libraries, '-o', f'{folder}/out.so'], check=True, capture_output=True)
         os.replace(f'{folder}/out.so', library)
@@ -87,9 +91,11 @@ def usable(x: Tensor) -> bool:
 
 
 def _dense(x: Tensor) -> Tensor:
-    """``x`` itself if its elements lie in one piece, time outermost; else a contiguous copy."""
+    """``x`` itself if its elements lie in one piece, time outermost; else a copy that keeps the order within a step."""
     step = x.numel() // x.shape[0]
-    return x if x.stride(0) == step and torch.ops.aten.is_non_overlapping_and_dense(x) else x.contiguous()
+    if not torch.ops.aten.is_non_overlapping_and_dense(x[0]):
+        return x.contiguous()
+    return x if x.stride(0) == step else x.new_empty_strided(x.shape, (step, *x.stride()[1:])).copy_(x)
 
 
 def _as(x: Tensor, like: Tensor) -> Tensor:
@@ -97,15 +103,15 @@ def _as(x: Tensor, like: Tensor) -> Tensor:
     return x if x.shape == like.shape and x.stride() == like.stride() else torch.empty_like(like).copy_(x)
 
 
-def _pointers(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
+def pointers(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
     return [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
 
 
-def _call(name: str, dtype: torch.dtype, *args) -> int:
+def call(name: str, dtype: torch.dtype, *args) -> int:
     return getattr(_library(), f'{name}_{SUFFIX[dtype]}')(*args)
 
 
-def _reals(dtype: torch.dtype, *values: float) -> list:
+def reals(dtype: torch.dtype, *values: float) -> list:
     real = ctypes.c_float if dtype == torch.float32 else ctypes.c_double
     return [real(v) for v in values]
 
@@ -124,13 +130,13 @@ def lif_forward(
     v = torch.empty_like(x[0]).copy_(v)
     leak, tau = _leak(tau, decay)
     sizes = ctypes.c_int64(x.shape[0]), ctypes.c_int64(v.numel())
-    _call(
+    call(
         'lif_forward',
         x.dtype,
-        *_pointers(x, v, spikes),
+        *pointers(x, v, spikes),
         *sizes,
         ctypes.c_int(leak),
-        *_reals(x.dtype, tau, v_threshold, v_reset),
+        *reals(x.dtype, tau, v_threshold, v_reset),
     )
     return spikes, v
 
@@ -160,16 +166,16 @@ def lif_backward(
     grad_spikes, grad_v = _as(grad_spikes, x), torch.empty_like(x[0]).copy_(grad_v)
     leak, tau = _leak(tau, decay)
     partial = None if decay is None else torch.zeros(-(-v.numel() // BLOCK), dtype=torch.float64)
-    failed = _call(
+    failed = call(
         'lif_backward',
         x.dtype,
-        *_pointers(x, v, grad_spikes, grad_v, grad_x, partial),
+        *pointers(x, v, grad_spikes, grad_v, grad_x, partial),
         ctypes.c_int64(x.shape[0]),
         ctypes.c_int64(v.numel()),
         ctypes.c_int(leak),
-        *_reals(x.dtype, tau, v_threshold, v_reset),
+        *reals(x.dtype, tau, v_threshold, v_reset),
         ctypes.c_int(SURROGATE_CODES[surrogate]),
-        *_reals(x.dtype, alpha),
+        *reals(x.dtype, alpha),
     )
     if failed:
         raise MemoryError(f'no memory for the membranes of {x.shape[0]} time steps')
@@ -188,7 +194,7 @@ def sfa_forward(x: Tensor, levels: int, norm: float) -> tuple[Tensor, Tensor]:
     if not torch.ops.aten.is_non_overlapping_and_dense(x):
         x = x.contiguous()
     out, window = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
-    _call('sfa_forward', x.dtype, *_pointers(x, out, window), ctypes.c_int64(x.numel()), *_reals(x.dtype, levels, norm))
+    call('sfa_forward', x.dtype, *pointers(x, out, window), ctypes.c_int64(x.numel()), *reals(x.dtype, levels, norm))
     return out, window
 
 
@@ -201,7 +207,7 @@ def _(x, levels, norm):
 def sfa_backward(grad: Tensor, window: Tensor, norm: float) -> Tensor:
     grad_x = torch.empty_like(window, dtype=grad.dtype)
     grad = _as(grad, grad_x)
-    _call('sfa_backward', grad.dtype, *_pointers(grad, window, grad_x), ctypes.c_int64(grad.numel()), *_reals(grad.dtype, norm))
+    call('sfa_backward', grad.dtype, *pointers(grad, window, grad_x), ctypes.c_int64(grad.numel()), *reals(grad.dtype, norm))
     return grad_x
 
 

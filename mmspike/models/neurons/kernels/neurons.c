@@ -1,31 +1,10 @@
 /* Neurons fused over all time steps, for the CPU. Compiled once for float and once for double (REAL, SUFFIX, EXP).
  *
- * Arrays are [T, N], time outermost, any layout of the N elements of one step. Contraction of multiply and add must be off
- * (-ffp-contract=off): then every membrane is rounded as PyTorch rounds it, and no spike differs.
+ * Arrays are [T, N], time outermost, any layout of the N elements of one step.
  */
-#include <stdint.h>
-#include <stdlib.h>
-
-#define JOIN_(a, b) a##_##b
-#define JOIN(a, b) JOIN_(a, b)
-#define FN(name) JOIN(name, SUFFIX)
-
-/* glibc's vector exp, which its headers offer under -ffast-math only */
-__attribute__((__simd__("notinbranch"))) REAL EXP(REAL);
+#include "lif.h"
 
 enum { BLOCK = 512 };
-enum { SIGMOID = 0, ATAN = 1, RECTANGLE = 2 };
-
-/* leak: 0 none (IF), 1 division by tau, 2 multiplication by tau's reciprocal */
-static inline void charge(REAL *restrict h, const REAL *restrict x, const REAL *restrict v, int n, int leak, REAL tau,
-                          REAL v_reset) {
-    if (leak == 0)
-        for (int i = 0; i < n; i++) h[i] = v[i] + x[i];
-    else if (leak == 1)
-        for (int i = 0; i < n; i++) h[i] = v[i] + (x[i] - (v[i] - v_reset)) / tau;
-    else
-        for (int i = 0; i < n; i++) h[i] = v[i] + (x[i] - (v[i] - v_reset)) * tau;
-}
 
 /* v: [N], the membrane before and after; x, spikes: [T, N] */
 void FN(lif_forward)(const REAL *x, REAL *v, REAL *spikes, int64_t T, int64_t N, int leak, REAL tau, REAL v_threshold,
@@ -54,7 +33,6 @@ int FN(lif_backward)(const REAL *x, const REAL *v0, const REAL *grad_spikes, REA
                      int surrogate, REAL alpha) {
     const REAL gain = leak == 0 ? (REAL)1 : leak == 1 ? (REAL)1 / tau : tau;
     const REAL keep = leak == 0 ? (REAL)1 : (REAL)1 - gain;
-    const REAL half_pi_alpha = (REAL)1.57079632679489661923 * alpha;
     int failed = 0;
 #pragma omp parallel reduction(| : failed)
     {
@@ -80,23 +58,7 @@ int FN(lif_backward)(const REAL *x, const REAL *v0, const REAL *grad_spikes, REA
                 const REAL *restrict h = hs + t * BLOCK;
                 const REAL *restrict gs = grad_spikes + t * N + start;
                 REAL *restrict gx = grad_x + t * N + start;
-                if (surrogate == SIGMOID) {
-#pragma omp simd
-                    for (int i = 0; i < n; i++) {
-                        const REAL s = (REAL)1 / ((REAL)1 + EXP(-alpha * (h[i] - v_threshold)));
-                        d[i] = alpha * s * ((REAL)1 - s);
-                    }
-                } else if (surrogate == ATAN) {
-                    for (int i = 0; i < n; i++) {
-                        const REAL a = half_pi_alpha * (h[i] - v_threshold);
-                        d[i] = alpha / 2 / ((REAL)1 + a * a);
-                    }
-                } else {
-                    for (int i = 0; i < n; i++) {
-                        const REAL a = h[i] - v_threshold;
-                        d[i] = (a < 0 ? -a : a) < (REAL)0.5 / alpha ? alpha : (REAL)0;
-                    }
-                }
+                surrogate_derivative(d, h, n, v_threshold, surrogate, alpha);
                 for (int i = 0; i < n; i++) {
                     /* the reset is detached: a neuron that fired passes nothing on through its membrane */
                     const REAL through = h[i] >= v_threshold ? (REAL)0 : gv[i];

@@ -1,0 +1,86 @@
+"""Neurons, convolutions and norms one after the other, on the quickest way there is."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .conv import ConvNorm, RepConv, RepConvNorm
+from .fused import count_norm, fusable, fusable_conv, fusable_neuron, fusable_norm, norm_neuron, spike_attention, spike_conv
+from .temporal import fold, unfold
+
+
+def chain(x: Tensor, *modules: nn.Module, spikes_of: nn.Module | None = None) -> Tensor:
+    """The modules in order, as ``nn.Sequential`` would run them, with less memory and time where that is possible.
+
+    On the CPU in float32 and float64, norms are fused with the neurons behind them and spikes are saved as bytes. With hooks
+    on a module, under autocast, compilation or tracing, and everywhere else, the modules are simply called.
+
+    Args:
+        x: [T, B, C, H, W].
+        modules: Neurons, ``nn.Conv2d``, :class:`ConvNorm`, :class:`RepConvNorm`.
+        spikes_of: The neuron that ``x`` is the output of, if it is.
+    """
+    parts = [part for m in modules for part in _parts(m)]
+    if not fusable(x, *modules, *(m for part in parts for m in part.modules())):
+        for m in modules:
+            x = _call(m, x)
+        return x
+    norm = None if spikes_of is None else count_norm(spikes_of)  # of the counts that x holds; None: x is no spikes
+    i = 0
+    while i < len(parts):
+        m = parts[i]
+        i += 1
+        if isinstance(m, RepConv):
+            x = norm_neuron([m.norm1], nn.Identity(), x, offset=m.border)
+            x = spike_conv(m.dwconv, x, None, m.border() * m.dwconv.weight.sum((1, 2, 3)), (1, 1))
+        elif fusable_norm(m):
+            norms = [m]
+            if i < len(parts) and fusable_norm(parts[i]) and parts[i].training == m.training:
+                norms.append(parts[i])
+                i += 1
+            neuron = nn.Identity()
+            if i < len(parts) and fusable_neuron(parts[i]):
+                neuron = parts[i]
+                i += 1
+            x, norm = norm_neuron(norms, neuron, x), count_norm(neuron)
+        elif fusable_conv(m):
+            x, norm = spike_conv(m, x, norm), None
+        else:
+            x, norm = _call(m, x), count_norm(m)
+    return x
+
+
+def _parts(module: nn.Module) -> list[nn.Module]:
+    """A module as a row of others; a :class:`RepConv` among them stands for its first norm and depthwise convolution."""
+    if type(module) is ConvNorm and fusable_norm(module.norm):
+        return [module.conv, module.norm]
+    if type(module) is RepConvNorm and fusable_norm(module.rep.norm1):
+        rep = module.rep
+        return [rep.conv1, rep, rep.conv2, rep.norm2, module.norm]
+    return [module]
+
+
+def _call(module: nn.Module, x: Tensor) -> Tensor:
+    """One that works on [T*B, C, H, W], or one of ours, on [T, B, C, H, W]."""
+    if isinstance(module, (nn.Conv2d, _BatchNorm)):
+        return unfold(module(fold(x)), x.shape[0])
+    return module(x)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, neuron: nn.Module) -> Tensor:
+    """Attention without softmax, q (k^T v) for every head, linear in the number of tokens.
+
+    Args:
+        q, k: [T, B, C, H, W], the outputs of neurons like ``neuron``.
+        v: [T, B, C_v, H, W], also.
+        heads: Number of heads; channels are dealt out to them in order.
+
+    Returns:
+        [T, B, C_v, H, W].
+    """
+    norm = count_norm(neuron)
+    if norm is not None and torch.is_grad_enabled() and fusable(q):
+        return spike_attention(q, k, v, heads, norm)
+    # heads are [d, N] here: q (k^T v) is the transpose of (v k^T) q
+    q, k, heads_v = (x.unflatten(2, (heads, -1)).flatten(-2) for x in (q, k, v))
+    return ((heads_v @ k.transpose(-2, -1)) @ q).reshape(v.shape)

@@ -1,0 +1,184 @@
+"""The fused ways through a block give what its modules give, one after the other."""
+
+import copy
+import importlib
+
+import pytest
+import torch
+from torch import nn
+
+from mmspike.models.layers import ConvNorm, RepConvNorm, attend, chain
+from mmspike.models.layers.fused import depthwise_weight_gradient, fusable, pack, unpack
+from mmspike.models.neurons import IF, LIF, PLIF, SFA
+from mmspike.models.neurons.kernels import cpu
+
+BN = dict(type='BN')
+CHAINS = dict(
+    lif=lambda: [LIF(), ConvNorm(6, 20, 3), LIF(surrogate='atan', v_threshold=0.6), ConvNorm(20, 6)],
+    rectangle=lambda: [LIF(), ConvNorm(6, 20, 3), LIF(tau=1.5, surrogate='rectangle', v_reset=-0.1), ConvNorm(20, 6)],
+    sfa=lambda: [SFA(4), ConvNorm(6, 20, bias=True), SFA(8, norm=1), ConvNorm(20, 20, 7, groups=20), SFA(2), ConvNorm(20, 6)],
+    strided=lambda: [SFA(4), ConvNorm(6, 20, 3, 2), LIF()],
+    membranes=lambda: [LIF(), nn.Conv2d(6, 6, 5, padding=2, groups=6), ConvNorm(6, 20), nn.Conv2d(20, 20, 3, 1, 1)],
+    other_neurons=lambda: [PLIF(), ConvNorm(6, 20, 3), IF(), ConvNorm(20, 6), nn.ReLU(), ConvNorm(6, 6, 3)],
+    rounding_up=lambda: [SFA(4, rounding='up'), ConvNorm(6, 20), SFA(4, rounding='up'), ConvNorm(20, 6)],
+    stateful=lambda: [LIF(), ConvNorm(6, 20), LIF(stateful=True), ConvNorm(20, 6)],
+    group_norm=lambda: [LIF(), ConvNorm(6, 20, norm_cfg=dict(type='GN', num_groups=4)), LIF(), ConvNorm(20, 6)],
+    repconv=lambda: [SFA(4), RepConvNorm(6, BN), LIF(), RepConvNorm(6, BN)],
+)
+
+
+@pytest.fixture(autouse=True)
+def _compiler():
+    if not cpu.available():
+        pytest.skip('needs a C compiler')
+
+
+def randomized(modules):
+    modules = nn.ModuleList(modules)
+    for name, value in modules.state_dict().items():
+        if name.endswith('running_var'):
+            value.uniform_(0.5, 1.5)
+        elif value.is_floating_point() and value.dim() == 1:
+            value.normal_(0.4, 0.3)
+        elif value.is_floating_point() and value.dim() > 1:
+            value.mul_(2)
+    return modules
+
+
+def run(modules, x, plain, monkeypatch):
+    """Output, gradients by name, and state afterwards."""
+    modules, x = copy.deepcopy(modules), x.clone().requires_grad_()
+    with monkeypatch.context() as m:
+        if plain:
+            m.setattr(importlib.import_module('mmspike.models.layers.chain'), 'fusable', lambda *args: False)
+        out = chain(x, *modules)
+    torch.manual_seed(7)
+    # not randn_like, which depends on dtype and order in memory
+    out.backward(torch.randn(out.shape, dtype=torch.float64).to(out.dtype))
+    grads = {k: p.grad for k, p in modules.named_parameters()} | dict(x=x.grad)
+    return out.detach(), grads, modules.state_dict()
+
+
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('name', CHAINS)
+def test_equals_its_modules(name, training, monkeypatch):
+    modules = randomized(CHAINS[name]()).double().train(training)
+    x = torch.randn(3, 2, 6, 11, 9, dtype=torch.float64) * 2
+    out, grads, state = run(modules, x, False, monkeypatch)
+    expected, expected_grads, expected_state = run(modules, x, True, monkeypatch)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(state, expected_state)
+    assert grads.keys() == expected_grads.keys()
+    for k, grad in expected_grads.items():
+        assert grads[k] is not None
+        torch.testing.assert_close(grads[k], grad, rtol=1e-6, atol=1e-9, msg=lambda m, k=k: f'{k}: {m}')
+
+
+def test_many_blocks_of_rows_in_float32(monkeypatch):
+    """More rows than one block of the kernels' sums, no multiple of it, and channels far from zero."""
+    modules = randomized([ConvNorm(3, 40, 3), ConvNorm(40, 5)])
+    x = torch.randn(2, 3, 3, 41, 37) * 2 + 100 * torch.arange(3.0).view(3, 1, 1)
+    out, grads, state = run(modules, x, False, monkeypatch)
+    expected, expected_grads, expected_state = run(copy.deepcopy(modules).double(), x.double(), True, monkeypatch)
+    torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-4)
+    for k, value in expected_state.items():
+        torch.testing.assert_close(state[k].to(value.dtype), value, rtol=1e-4, atol=1e-4)
+    expected_grads.pop('0.norm.bias')  # 0, since a norm follows
+    for k, grad in expected_grads.items():
+        torch.testing.assert_close(grads[k].double(), grad, rtol=1e-3, atol=1e-3 * grad.abs().max().item(), msg=k)
+
+
+@pytest.mark.parametrize('modules', [[ConvNorm(3, 4, 3)], [RepConvNorm(3, BN)], [nn.Conv2d(3, 3, 5, padding=2, groups=3)]])
+@pytest.mark.parametrize('training', [True, False])
+def test_gradcheck_without_neurons(modules, training):
+    modules = copy.deepcopy(randomized(modules)).double().train(training)
+    for m in modules.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.momentum = 0.0  # the same function in every call
+    x = torch.randn(2, 1, 3, 5, 4, dtype=torch.float64, requires_grad=True)
+    # RepConv's border depends on its first norm without gradient
+    parameters = {k: p for k, p in modules.named_parameters() if 'rep.norm1' not in k}
+
+    def function(x, *values):
+        return chain(x, *modules)
+
+    assert fusable(x, *modules)
+    assert torch.autograd.gradcheck(function, (x, *parameters.values()))
+
+
+@pytest.mark.parametrize('neuron', [LIF(), SFA(4)])
+def test_attention(neuron, monkeypatch):
+    q, k, v = (neuron(torch.randn(2, 3, c, 5, 4).double() * 2).requires_grad_() for c in (8, 8, 16))
+    weight = torch.randn(2, 3, 16, 5, 4).double()
+    results = []
+    for plain in (False, True):
+        with monkeypatch.context() as m:
+            if plain:
+                m.setattr(importlib.import_module('mmspike.models.layers.chain'), 'fusable', lambda *args: False)
+            out = attend(q, k, v, 4, neuron)
+        results.append((out, *torch.autograd.grad((out * weight).sum(), (q, k, v))))
+    torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize('shape', [(2, 16, 40, 21), (3, 21, 9, 5), (1, 50, 3, 2)])
+@pytest.mark.parametrize('k', [3, 5, 7])
+def test_depthwise_weight_gradient(shape, k):
+    x, grad = torch.randn(2, *shape, dtype=torch.float64)
+    weight = torch.zeros(shape[1], 1, k, k, dtype=torch.float64, requires_grad=True)
+    out = nn.functional.conv2d(x, weight, padding=k // 2, groups=shape[1])
+    (expected,) = torch.autograd.grad(out, weight, grad)
+    torch.testing.assert_close(depthwise_weight_gradient(x, grad, k), expected)
+    torch.testing.assert_close(depthwise_weight_gradient(x.float(), grad.float(), k), expected.float(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('norm', [1.0, 4.0, 3.0])
+def test_packed_spikes_are_the_same_spikes(norm):
+    spikes = torch.randint(0, 256, (2, 5, 3, 7)) / norm
+    counts = pack(spikes, norm)
+    assert counts.dtype == torch.uint8
+    assert torch.equal(unpack(counts, norm, spikes.dtype), spikes)
+
+
+def test_saves_one_byte_a_spike_and_one_copy_of_a_norms_input():
+    modules = randomized([SFA(4), ConvNorm(4, 32, 3), SFA(4), ConvNorm(32, 4)])
+    x = torch.randn(1, 2, 4, 16, 16, requires_grad=True)
+    saved = {}
+
+    def keep(t):
+        saved[t.data_ptr()] = t.numel() * t.element_size()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        chain(x, *modules)
+    pixels = 2 * 16 * 16
+    weights = sum(p.numel() * 4 for p in modules.parameters())
+    # window and spikes of the first neuron, input of the first norm, spikes of the second neuron, input of the second norm
+    assert sum(saved.values()) < pixels * (4 + 4 + 4 * 32 + 32 + 4 * 4) + 2 * weights
+
+
+@pytest.mark.parametrize('index', [0, 1, 2])
+def test_hooks_are_called(index):
+    modules = randomized([LIF(), ConvNorm(3, 4), LIF()])
+    x = torch.randn(2, 1, 3, 5, 5)
+    assert fusable(x, *modules)
+    seen = []
+    modules[index].register_forward_hook(lambda module, args, out: seen.append(out))
+    out = chain(x, *modules)
+    assert len(seen) == 1
+    assert index != 2 or seen[0] is out
+
+
+def test_frozen_weights_get_no_gradient_and_pass_it_on():
+    modules = randomized([SFA(4), ConvNorm(3, 8, 3), SFA(4), ConvNorm(8, 8, 7, groups=8)])
+    modules.eval().requires_grad_(False)
+    x = torch.randn(1, 2, 3, 9, 9, requires_grad=True)
+    chain(x, *modules).sum().backward()
+    assert x.grad.any() and all(p.grad is None for p in modules.parameters())
+
+
+def test_autocast_runs_the_modules():
+    modules = randomized([SFA(4), ConvNorm(3, 8)])
+    x = torch.randn(1, 2, 3, 9, 9)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert not fusable(x, *modules)
+        assert chain(x, *modules).isfinite().all()

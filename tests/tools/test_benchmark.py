@@ -1,0 +1,63 @@
+import importlib.util
+import json
+
+import pytest
+import torch
+
+from mmspike.models.backbones import ESpikeFormer, MetaSpikeFormer
+
+DIMS, DEPTHS = (16, 16, 32, 48), (1, 1, 1, 1, 1)
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize('family', ['MetaSpikeFormer', 'ESpikeFormer'])
+def test_the_straightforward_network_is_the_same_function(family, repo):
+    straightforward = load(repo / 'tools/benchmarks/straightforward.py')
+    arch = dict(dims=DIMS, depths=DEPTHS)
+    if family == 'MetaSpikeFormer':
+        ours, theirs = MetaSpikeFormer(arch, T=2), straightforward.meta_spikeformer(DIMS, DEPTHS, 2)
+    else:
+        ours, theirs = ESpikeFormer(arch), straightforward.e_spikeformer(DIMS, DEPTHS, 1)
+    for value in ours.state_dict().values():
+        if value.dim() == 1 and value.is_floating_point():
+            value.uniform_(0.5, 1.5)
+        elif value.dim() > 1:
+            value.mul_(2)  # so that all of it fires
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    ours, theirs = ours.double(), theirs.double()
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    for training in (False, True):
+        for a, b in zip(ours.train(training)(x), theirs.train(training)(x), strict=True):
+            assert b.std() > 0.1
+            torch.testing.assert_close(a, b)
+
+
+def test_bars_are_judged(repo):
+    benchmark = load(repo / 'tools/benchmark.py')
+    results = []
+    for case, names, _ in benchmark.plan(benchmark.argparse.Namespace(quick=True, repeats=3)):
+        ones = dict(time=1.0, memory=1.0, images_per_second=1.0)
+        results.append(dict(case=case, results=dict(ours=ones | dict(time=0.1, memory=0.1)) | dict.fromkeys(names, ones)))
+    text, held = benchmark.bars(results)
+    assert held and 'MISSED' not in text and text.count('held') == len(benchmark.BARS)
+    results[0]['results']['ours']['memory'] = 0.5
+    text, held = benchmark.bars(results)
+    assert not held and text.count('MISSED') == 1
+
+
+def test_measures_side_by_side(run_tool, tmp_path):
+    out = tmp_path / 'result'
+    arguments = ['--models', 'espikeformer-t', '--sizes', '64', '--batch', '1', '--repeats', '1', '--kinds', 'train']
+    result = run_tool('benchmark.py', *arguments, '--against', 'straightforward', '--threads', '1', '--out', out)
+    assert result.returncode == 0
+    (entry,) = json.loads(out.with_suffix('.json').read_text())['results']
+    assert set(entry['results']) == {'ours', 'straightforward'}
+    for r in entry['results'].values():
+        assert len(r['times']) == 2 and r['time'] > 0 and r['memory'] >= r['idle'] > 50
+    assert '| straightforward |' in out.with_suffix('.md').read_text()
