@@ -89,7 +89,7 @@ setup(
     # No upper bound: 3.11 is what we test, nothing is known to break above, and a cap in a published wheel cannot be lifted.
     python_requires='>=3.11',
     packages=find_packages(include=['mmspike', 'mmspike.*']),
-    package_data={'mmspike': ['**/*.c']},
+    package_data={'mmspike': ['**/*.c', '**/*.h']},
     install_requires=parse_requirements('runtime'),
     extras_require=extras,
     cmdclass={'build': BuildInTemporaryFolder, 'build_py': BuildPyWithMim},

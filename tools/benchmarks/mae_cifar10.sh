@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Does masked pretraining help? The small encoder on CIFAR-10 folders: pretrained and fine-tuned against from scratch, the
+# fine-tuning the same for both.
+#
+#   tools/benchmarks/mae_cifar10.sh DATA_ROOT WORK_DIR [SEED ...]      default seeds: 0 1 2
+#
+# A second start with the same WORK_DIR continues where the first one ended. OPTIONS holds further --cfg-options.
+set -euo pipefail
+[ $# -ge 2 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }
+data=$(realpath "$1") work=$(realpath -m "$2")
+cd "$(dirname "$0")/../.."
+shift 2
+[ $# -gt 0 ] || set -- 0 1 2
+configs=configs/espike
+mkdir -p "$work"
+
+train() {  # config, name, options
+    local config=$1 dir=$work/$2
+    shift 2
+    if [ ! -e "$dir/done" ]; then
+        python tools/train.py "$config" --data-root "$data" --work-dir "$dir" --resume auto --cfg-options "$@" ${OPTIONS:-}
+        touch "$dir/done"
+    fi
+}
+
+accuracy() {  # the last one that a run has logged
+    cat "$work/$1"/*/vis_data/scalars.json | grep -o '"accuracy/top1": [0-9.]*' | tail -1 | cut -d' ' -f2
+}
+
+for seed in "$@"; do
+    train $configs/espikeformer-mae-small_pretrain_1xb64-60e_cifar10.py pretrain_$seed randomness.seed=$seed
+    train $configs/espikeformer-mae-small_1xb64-25e_cifar10.py finetune_$seed randomness.seed=$seed \
+        load_from="$work/pretrain_$seed/epoch_60.pth"
+    train $configs/espikeformer-mae-small_1xb64-25e_cifar10.py scratch_$seed randomness.seed=$seed
+    echo "seed $seed: from scratch $(accuracy scratch_$seed), pretrained $(accuracy finetune_$seed)"
+done
