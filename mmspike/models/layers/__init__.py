@@ -1,6 +1,7 @@
 """Layers that know neurons and time, and no network."""
 
 from .attention import attention_neuron
+from .binary import binarise, binary_weight, is_binary, write_binary_weights
 from .blocks import MLP, ConvBlock, Downsample
 from .chain import attend, chain
 from .conv import ConvNorm, RepConv, RepConvNorm, build_norm
@@ -22,10 +23,14 @@ __all__ = [
     'SpikingLinear',
     'attend',
     'attention_neuron',
+    'binarise',
+    'binary_weight',
     'build_norm',
     'chain',
     'channels_inside',
     'fold',
+    'is_binary',
     'repeat_time',
     'unfold',
+    'write_binary_weights',
 ]

@@ -5,7 +5,17 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .conv import ConvNorm, RepConv, RepConvNorm
-from .fused import count_norm, fusable, fusable_conv, fusable_neuron, fusable_norm, norm_neuron, spike_attention, spike_conv
+from .fused import (
+    count_norm,
+    fusable,
+    fusable_conv,
+    fusable_neuron,
+    fusable_norm,
+    norm_neuron,
+    spike_attention,
+    spike_conv,
+    takes_counts,
+)
 from .temporal import fold, unfold
 
 
@@ -26,13 +36,14 @@ def chain(x: Tensor, *modules: nn.Module, spikes_of: nn.Module | None = None) ->
             x = _call(m, x)
         return x
     norm = None if spikes_of is None else count_norm(spikes_of)  # of the counts that x holds; None: x is no spikes
-    i = 0
+    i, counts, origin = 0, None, None
     while i < len(parts):
         m = parts[i]
         i += 1
         if isinstance(m, RepConv):
-            x = norm_neuron([m.norm1], nn.Identity(), x, offset=m.border)
-            x = spike_conv(m.dwconv, x, None, m.border() * m.dwconv.weight.sum((1, 2, 3)), (1, 1))
+            x, _, origin = norm_neuron([m.norm1], nn.Identity(), x, offset=m.border, origin=origin)
+            bias = m.border() * m.dwconv.weight.sum((1, 2, 3))
+            x, origin = spike_conv(m.dwconv, x, None, origin=origin, bias=bias, padding=(1, 1))
         elif fusable_norm(m):
             norms = [m]
             if i < len(parts) and fusable_norm(parts[i]) and parts[i].training == m.training:
@@ -42,11 +53,14 @@ def chain(x: Tensor, *modules: nn.Module, spikes_of: nn.Module | None = None) ->
             if i < len(parts) and fusable_neuron(parts[i]):
                 neuron = parts[i]
                 i += 1
-            x, norm = norm_neuron(norms, neuron, x), count_norm(neuron)
+            norm = count_norm(neuron)
+            count = norm is not None and i < len(parts) and takes_counts(parts[i], x)
+            x, counts, origin = norm_neuron(norms, neuron, x, origin=origin, count=count)
         elif fusable_conv(m):
-            x, norm = spike_conv(m, x, norm), None
+            x, origin = spike_conv(m, x, norm, counts, origin)
+            norm = counts = None
         else:
-            x, norm = _call(m, x), count_norm(m)
+            x, norm, counts, origin = _call(m, x), count_norm(m), None, None
     return x
 
 

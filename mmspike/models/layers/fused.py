@@ -4,8 +4,12 @@ A norm's output and the membranes and spikes behind it follow from the norm's in
 Spikes are saved as counts of one byte. Tensors are [T, B, C, H, W] with channels innermost in memory.
 """
 
+from __future__ import annotations
+
 import ctypes
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from mmspike.models.neurons import IF, LIF, PLIF, SFA
-from mmspike.models.neurons.kernels import cpu
+from mmspike.models.neurons.kernels import amx, cpu
 
 from .temporal import fold, unfold
 
@@ -72,9 +76,11 @@ def _sizes(y: Tensor) -> list[ctypes.c_int64]:
     return [ctypes.c_int64(n) for n in (T, B * H * W, C)]
 
 
-def _check(failed: int) -> None:
-    if failed:
-        raise MemoryError('no memory for the fused norm and neuron')
+class Origin(NamedTuple):
+    """What a tensor [T, B, C, H, W] can be computed from anew in the backward pass: it need not be saved then."""
+
+    compute: Callable[..., Tensor]
+    tensors: tuple[Tensor | None, ...]
 
 
 def batch_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,52 +90,72 @@ def batch_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
     rows = ctypes.c_int64(y.numel() // C), ctypes.c_int64(C)
     mean, var = y.new_empty(C), y.new_empty(C)
     partial = y.new_empty(cpu.call('norm_blocks', y.dtype, *rows), 2, C, dtype=torch.float64)
-    _check(cpu.call('norm_statistics', y.dtype, *cpu.pointers(y, mean, var, partial), *rows))
+    cpu.check(cpu.call('norm_statistics', y.dtype, *cpu.pointers(y, mean, var, partial), *rows))
     return mean, var
 
 
+def _norm_neuron_forward(y: Tensor, scale: Tensor, shift: Tensor, neuron: nn.Module, count: bool = False) -> Tensor:
+    """N(y * scale + shift), as counts of one byte if ``count``; all [T, B, H, W, C]."""
+    out = torch.empty_like(y, dtype=torch.uint8 if count else y.dtype)
+    args = ctypes.byref(_arguments(neuron, y.dtype))
+    tensors = cpu.pointers(y, scale, shift, *((None, out) if count else (out, None)))
+    cpu.check(cpu.call('norm_neuron_forward', y.dtype, *tensors, *_sizes(y), args))
+    return out
+
+
 class _NormNeuron(torch.autograd.Function):
-    """N(norm(y)): saves y, and computes everything else anew in the backward pass."""
+    """N(norm(y)): saves y, or what y is computed from, and computes everything else anew in the backward pass."""
 
     @staticmethod
-    def forward(ctx, y, weight, bias, eps, mean, var, training, neuron):
+    def forward(ctx, y, weight, bias, eps, mean, inverse, scale, shift, training, neuron, origin, count):
         y = _rows(y)
-        inverse = (var + eps).rsqrt()
-        scale = weight * inverse
-        shift = bias - mean * scale
-        out = torch.empty_like(y)
-        args = ctypes.byref(_arguments(neuron, y.dtype))
-        tensors = cpu.pointers(y, scale, shift, out)
-        _check(cpu.call('norm_neuron_forward', y.dtype, *tensors, *_sizes(y), args))
-        ctx.save_for_backward(y, scale, shift, mean, inverse, weight)
-        ctx.training, ctx.neuron = training, neuron
-        return _images(out)
+        out = _images(_norm_neuron_forward(y, scale, shift, neuron, count))
+        ctx.save_for_backward(scale, shift, mean, inverse, weight, *((y,) if origin is None else origin.tensors))
+        ctx.compute = None if origin is None else origin.compute
+        ctx.training, ctx.neuron, ctx.count = training, neuron, count
+        if not count:
+            return out
+        ctx.mark_non_differentiable(out)
+        return y.new_zeros(()).expand(out.shape), out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
-        y, scale, shift, mean, inverse, weight = ctx.saved_tensors
+    def backward(ctx, grad, *_):
+        scale, shift, mean, inverse, weight, *saved = ctx.saved_tensors
+        y = saved[0] if ctx.compute is None else _rows(ctx.compute(*saved))
         rows = _rows(grad)
         sizes = _sizes(y)
-        grad_y, sums = torch.empty_like(y), y.new_empty(2, y.shape[-1])
+        # the gradient of counts comes from one convolution, and nobody else holds it
+        grad_y, sums = rows if ctx.count else torch.empty_like(y), y.new_empty(2, y.shape[-1])
         partial = y.new_empty(cpu.call('norm_blocks', y.dtype, *sizes[1:]), 2, y.shape[-1], dtype=torch.float64)
         tensors = cpu.pointers(y, rows, scale, shift, mean, inverse, grad_y, sums, partial)
         args = ctypes.byref(_arguments(ctx.neuron, y.dtype))
-        _check(cpu.call('norm_neuron_backward', y.dtype, *tensors, *sizes, ctypes.c_int(ctx.training), args))
+        cpu.check(cpu.call('norm_neuron_backward', y.dtype, *tensors, *sizes, ctypes.c_int(ctx.training), args))
         grad_bias, dot = sums
         grad_weight = dot * inverse
         grad_eps = -0.5 * dot * weight * inverse**3 if ctx.needs_input_grad[3] else None
-        return _images(grad_y), grad_weight, grad_bias, grad_eps, None, None, None, None
+        return _images(grad_y), grad_weight, grad_bias, grad_eps, *[None] * 8
 
 
 def norm_neuron(
-    norms: Sequence[nn.BatchNorm2d], neuron: nn.Module, y: Tensor, offset: Callable[[], Tensor] | None = None
-) -> Tensor:
+    norms: Sequence[nn.BatchNorm2d],
+    neuron: nn.Module,
+    y: Tensor,
+    offset: Callable[[], Tensor] | None = None,
+    origin: Origin | None = None,
+    count: bool = False,
+) -> tuple[Tensor, Tensor | None, Origin | None]:
     """``neuron(norm(y))``, ``neuron(norms[1](norms[0](y)))`` for two norms, on [T, B, C, H, W]; ``nn.Identity`` is no neuron.
 
     Args:
         offset: Gives what is subtracted from the output of a single norm [C], without gradient; called when the running
             statistics are up to date.
+        origin: That of y.
+        count: Give spikes as counts of one byte, behind a tensor of the right shape that stands for them in the graph: for a
+            single :func:`spike_conv`.
+
+    Returns:
+        The output, its counts if asked for, and its origin if there is no neuron.
     """
     norm = norms[0]
     training = norm.training
@@ -144,7 +170,20 @@ def norm_neuron(
         weight, bias, eps = _merged(*norms)
     elif offset is not None:
         bias = bias - offset()
-    return _NormNeuron.apply(y, weight, bias, eps, mean, var, training, neuron)
+    with torch.no_grad():
+        inverse = (var + eps).rsqrt()
+        scale = weight * inverse
+        shift = bias - mean * scale
+    out = _NormNeuron.apply(y, weight, bias, eps, mean, inverse, scale, shift, training, neuron, origin, count)
+    if type(neuron) is not nn.Identity:
+        return *(out if count else (out, None)), None
+    tensors = (y.detach(),) if origin is None else origin.tensors
+    return out, None, Origin(partial(_affine, None if origin is None else origin.compute), (scale, shift, *tensors))
+
+
+def _affine(compute: Callable[..., Tensor] | None, scale: Tensor, shift: Tensor, *tensors: Tensor) -> Tensor:
+    y = tensors[0] if compute is None else compute(*tensors)
+    return _images(_norm_neuron_forward(_rows(y), scale, shift, nn.Identity()))
 
 
 def _merged(first: nn.BatchNorm2d, second: nn.BatchNorm2d) -> tuple[Tensor, Tensor, Tensor | float]:
@@ -170,12 +209,22 @@ class _SpikeConv(torch.autograd.Function):
     """Convolution whose input is saved as one byte an element."""
 
     @staticmethod
-    def forward(ctx, s, weight, bias, stride, padding, dilation, groups, norm):
-        out = F.conv2d(s, weight, bias, stride, padding, dilation, groups)
-        counts = None
-        if ctx.needs_input_grad[1]:
-            counts = s if norm is None else pack(s, norm)
-        ctx.save_for_backward(counts, weight)
+    def forward(ctx, s, weight, bias, stride, padding, dilation, groups, counts, norm, origin):
+        ctx.matrix_units = counts is not None and amx.fits(s, weight, stride, padding, dilation, groups)
+        if ctx.matrix_units:
+            out = amx.conv(counts, norm, weight, bias)
+        else:
+            out = F.conv2d(s, weight, bias, stride, padding, dilation, groups)
+        ctx.compute = None
+        if not ctx.needs_input_grad[1]:
+            saved = (None,)
+        elif counts is not None:
+            saved = (counts,)
+        elif origin is not None:
+            saved, ctx.compute = origin.tensors, origin.compute
+        else:
+            saved = (s,)
+        ctx.save_for_backward(weight, *saved)
         ctx.shape, ctx.norm, ctx.args = s.shape, norm, (stride, padding, dilation, groups)
         ctx.bias_sizes = None if bias is None else [len(bias)]
         return out
@@ -183,21 +232,30 @@ class _SpikeConv(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        counts, weight = ctx.saved_tensors
+        weight, *saved = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.args
         need_input, need_weight, need_bias = ctx.needs_input_grad[:3]
         grad = grad.contiguous(memory_format=torch.channels_last)
-        if counts is None:
-            s = grad.new_empty(()).expand(ctx.shape)  # of this the gradient of the input takes the shape only
+        k = weight.shape[-1]
+        if ctx.matrix_units:
+            grad_input = amx.conv_input_gradient(grad, weight) if need_input else None
+            grad_weight = amx.conv_weight_gradient(saved[0], ctx.norm, grad, k) if need_weight else None
+            grad_bias = grad.sum((0, 2, 3)) if need_bias else None
         else:
-            s = counts if ctx.norm is None else unpack(counts, ctx.norm, grad.dtype)
-        own = need_weight and depthwise_fits(weight, stride, padding, dilation, groups)
-        grad_weight = depthwise_weight_gradient(s, grad, weight.shape[-1]) if own else None
-        mask = [need_input, need_weight and not own, need_bias]
-        grads = torch.ops.aten.convolution_backward(
-            grad, s, weight, ctx.bias_sizes, stride, padding, dilation, False, [0, 0], groups, mask
-        )
-        return grads[0], grad_weight if own else grads[1], grads[2], None, None, None, None, None
+            if ctx.compute is not None:
+                s = fold(ctx.compute(*saved))
+            elif saved[0] is None:
+                s = grad.new_empty(()).expand(ctx.shape)  # of this the gradient of the input takes the shape only
+            else:
+                s = saved[0] if ctx.norm is None else unpack(saved[0], ctx.norm, grad.dtype)
+            own = need_weight and depthwise_fits(weight, stride, padding, dilation, groups)
+            mask = [need_input, need_weight and not own, need_bias]
+            grad_input, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+                grad, s, weight, ctx.bias_sizes, stride, padding, dilation, False, [0, 0], groups, mask
+            )
+            if own:
+                grad_weight = depthwise_weight_gradient(s, grad, k)
+        return grad_input, grad_weight, grad_bias, *[None] * 7
 
 
 def pack(s: Tensor, norm: float) -> Tensor:
@@ -238,18 +296,44 @@ def depthwise_weight_gradient(x: Tensor, grad: Tensor, k: int) -> Tensor:
     return partial.sum(0).permute(2, 0, 1).unsqueeze(1).contiguous()
 
 
-def spike_conv(conv: nn.Conv2d, x: Tensor, norm: float | None, bias: Tensor | None = None, padding=None) -> Tensor:
-    """``conv`` on [T, B, C, H, W]. ``x`` are counts divided by ``norm``; None: it is no spikes, and is saved as it is.
+def takes_counts(conv: nn.Module, x: Tensor) -> bool:
+    """Whether ``conv`` on ``x`` [T, B, C, H, W] would read counts of one byte."""
+    return fusable_conv(conv) and amx.fits(x, conv.weight, conv.stride, conv.padding, conv.dilation, conv.groups)
 
-    ``bias`` and ``padding`` may take the place of the convolution's own.
+
+def spike_conv(
+    conv: nn.Conv2d,
+    x: Tensor,
+    norm: float | None,
+    counts: Tensor | None = None,
+    origin: Origin | None = None,
+    bias: Tensor | None = None,
+    padding: tuple[int, int] | None = None,
+) -> tuple[Tensor, Origin | None]:
+    """``conv`` on [T, B, C, H, W], and the output's origin, where computing it anew is quick and saves memory.
+
+    Args:
+        norm: ``x`` are counts divided by it, and saved as bytes. None: it is no spikes, and saved as it is.
+        counts: Those of x, where they are at hand.
+        origin: That of x.
+        bias, padding: In place of the convolution's own.
     """
     bias = conv.bias if bias is None else bias
     args = conv.stride, conv.padding if padding is None else padding, conv.dilation, conv.groups
-    if torch.is_grad_enabled():
-        out = _SpikeConv.apply(fold(x), conv.weight, bias, *args, norm)
-    else:
-        out = F.conv2d(fold(x), conv.weight, bias, *args)
-    return unfold(out, x.shape[0])
+    s, after = fold(x), None
+    if norm is not None:
+        quick = takes_counts(conv, x)
+        if counts is not None:
+            counts = fold(counts)
+        elif quick or (torch.is_grad_enabled() and conv.weight.requires_grad):
+            counts = pack(s, norm)
+        if quick and conv.out_channels >= conv.in_channels:
+            after = Origin(partial(_conv_anew, norm, x.shape[0]), (counts, conv.weight, bias))
+    return unfold(_SpikeConv.apply(s, conv.weight, bias, *args, counts, norm, origin), x.shape[0]), after
+
+
+def _conv_anew(norm: float, T: int, counts: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return unfold(amx.conv(counts, norm, weight, bias), T)
 
 
 class _SpikeAttention(torch.autograd.Function):

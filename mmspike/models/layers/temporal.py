@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 def fold(x: Tensor) -> Tensor:
     """[T, B, ...] -> [T*B, ...], a view."""
-    return x.flatten(0, 1)
+    # flattening 1 x 1 would leave a stride by which PyTorch does not know channels-last memory any more
+    return x.squeeze(0) if x.shape[0] == 1 else x.flatten(0, 1)
 
 
 def unfold(x: Tensor, T: int) -> Tensor:

@@ -4,8 +4,13 @@ from torch import Tensor, nn
 
 from mmspike.models.neurons import build_neuron
 
+from .binary import BINARY
 from .conv import build_norm
 from .temporal import fold, unfold
+
+
+def _kind(plain: type[nn.Module], binary: bool) -> type[nn.Module]:
+    return BINARY[plain] if binary else plain
 
 
 class SpikingConv(nn.Module):
@@ -17,6 +22,7 @@ class SpikingConv(nn.Module):
         neuron: Neuron config.
         norm_cfg: Norm of the output, or None.
         bias: By default the convolution has one where no norm follows.
+        binary: Weights of one bit, see :func:`mmspike.models.layers.binary_weight`.
 
     Shape:
         [T, B, C, H, W] -> [T, B, C', H', W'].
@@ -35,12 +41,14 @@ class SpikingConv(nn.Module):
         neuron: dict,
         norm_cfg: dict | None = None,
         bias: bool | None = None,
+        binary: bool = False,
     ) -> None:
         super().__init__()
         padding = dilation * (kernel_size - 1) // 2 if padding is None else padding
         bias = norm_cfg is None if bias is None else bias
         self.neuron = build_neuron(neuron)
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        conv = _kind(nn.Conv2d, binary)
+        self.conv = conv(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         self.norm = build_norm(norm_cfg, out_channels) if norm_cfg else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,6 +62,7 @@ class SpikingConvTranspose(nn.Module):
         in_channels, out_channels, kernel_size, stride, padding: As ``nn.ConvTranspose2d``.
         neuron: Neuron config.
         norm_cfg: Norm of the output, or None: a bias instead.
+        binary: Weights of one bit, see :func:`mmspike.models.layers.binary_weight`.
 
     Shape:
         [T, B, C, H, W] -> [T, B, C', H', W'], H' = (H - 1) * stride - 2 * padding + kernel_size.
@@ -69,10 +78,12 @@ class SpikingConvTranspose(nn.Module):
         *,
         neuron: dict,
         norm_cfg: dict | None = None,
+        binary: bool = False,
     ) -> None:
         super().__init__()
         self.neuron = build_neuron(neuron)
-        self.conv = nn.ConvTranspose2d(in_channels, out_channels, kernel_size, stride, padding, bias=norm_cfg is None)
+        conv = _kind(nn.ConvTranspose2d, binary)
+        self.conv = conv(in_channels, out_channels, kernel_size, stride, padding, bias=norm_cfg is None)
         self.norm = build_norm(norm_cfg, out_channels) if norm_cfg else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,15 +97,18 @@ class SpikingLinear(nn.Module):
         in_features, out_features: As ``nn.Linear``.
         neuron: Neuron config.
         norm_cfg: Norm of the output [T*N, C'], such as ``dict(type='BN1d')``, or None: a bias instead.
+        binary: Weights of one bit, see :func:`mmspike.models.layers.binary_weight`.
 
     Shape:
         [T, N, C] -> [T, N, C'].
     """
 
-    def __init__(self, in_features: int, out_features: int, *, neuron: dict, norm_cfg: dict | None = None) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, *, neuron: dict, norm_cfg: dict | None = None, binary: bool = False
+    ) -> None:
         super().__init__()
         self.neuron = build_neuron(neuron)
-        self.fc = nn.Linear(in_features, out_features, bias=norm_cfg is None)
+        self.fc = _kind(nn.Linear, binary)(in_features, out_features, bias=norm_cfg is None)
         self.norm = build_norm(norm_cfg, out_features) if norm_cfg else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

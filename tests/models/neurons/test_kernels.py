@@ -83,13 +83,13 @@ def test_without_compiler_plain_pytorch_is_announced_once(monkeypatch, tmp_path)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     monkeypatch.setenv('PATH', str(tmp_path))
     monkeypatch.delenv('CC', raising=False)
-    cpu._library.cache_clear()
+    cpu.library.cache_clear()
     try:
         with pytest.warns(UserWarning, match='plain PyTorch.*no C compiler') as record:
             results = [run(LIF(), x, weight) for _ in range(2)]
         assert len(record) == 1
     finally:
-        cpu._library.cache_clear()
+        cpu.library.cache_clear()
     for out, grads in results:
         assert torch.equal(out, expected[0])
         torch.testing.assert_close(grads, expected[1])

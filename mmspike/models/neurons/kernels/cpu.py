@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parent
-SOURCES = [FOLDER / name for name in ('neurons.c', 'norm_neuron.c', 'depthwise.c', 'pack.c')]
+SOURCES = [FOLDER / name for name in ('neurons.c', 'norm_neuron.c', 'depthwise.c', 'pack.c')]  # in float and double
+AMX = FOLDER / 'amx.c'
 FLAGS = [
     '-O3',
     '-march=native',
+    *(['-mprefer-vector-width=512'] if platform.machine() in ('x86_64', 'AMD64') else []),
     '-fopenmp',
     '-ffp-contract=off',
     '-fno-math-errno',
@@ -49,14 +51,15 @@ def _compile() -> Path:
     if os.path.exists('/proc/cpuinfo'):
         lines = Path('/proc/cpuinfo').read_text().splitlines()
         cpu += next((line for line in lines if line.startswith(('flags', 'Features'))), '')
-    texts = [p.read_text() for p in [FOLDER / 'lif.h', *SOURCES]]
+    texts = [p.read_text() for p in [FOLDER / 'lif.h', AMX, *SOURCES]]
     key = hashlib.sha256('\n'.join([*texts, *FLAGS, compiler, cpu, *runtimes]).encode()).hexdigest()[:16]
     library = cache_folder() / f'neurons-{key}.so'
     if library.exists():
         return library
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        objects = []
+        objects = [f'{folder}/amx.o']
+        subprocess.run([compiler, *FLAGS, '-c', str(AMX), '-o', objects[0]], check=True, capture_output=True)
         for real, suffix, exp in (('float', 'f', 'expf'), ('double', 'd', 'exp')):
             defines = [f'-DREAL={real}', f'-DSUFFIX={suffix}', f'-DEXP={exp}']
             for source in SOURCES:
@@ -70,9 +73,12 @@ def _compile() -> Path:
 
 
 @functools.cache
-def _library() -> ctypes.CDLL | None:
+def library() -> ctypes.CDLL | None:
+    """The compiled functions; None where they cannot be had."""
     try:
-        return ctypes.CDLL(str(_compile()))
+        functions = ctypes.CDLL(str(_compile()))
+        functions.amx_weight_size.restype = ctypes.c_int64
+        return functions
     except (OSError, subprocess.CalledProcessError) as error:
         reason = error.stderr.decode(errors='replace') if isinstance(error, subprocess.CalledProcessError) else error
         warnings.warn(f'neurons run as plain PyTorch, several times slower: compiling them failed ({reason})', stacklevel=2)
@@ -82,7 +88,7 @@ def _library() -> ctypes.CDLL | None:
 @torch.compiler.assume_constant_result
 def available() -> bool:
     """Whether the fused neurons can be used; compiles them in the first call."""
-    return _library() is not None
+    return library() is not None
 
 
 def usable(x: Tensor) -> bool:
@@ -108,7 +114,12 @@ def pointers(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
 
 
 def call(name: str, dtype: torch.dtype, *args) -> int:
-    return getattr(_library(), f'{name}_{SUFFIX[dtype]}')(*args)
+    return getattr(library(), f'{name}_{SUFFIX[dtype]}')(*args)
+
+
+def check(failed: int) -> None:
+    if failed:
+        raise MemoryError('no memory for the fused kernel')
 
 
 def reals(dtype: torch.dtype, *values: float) -> list:

@@ -5,7 +5,7 @@
  */
 #include "lif.h"
 
-enum { TILE = 1024, TILES_PER_BLOCK = 64 };
+enum { TILE = 1024, TILES_PER_BLOCK = 16 };
 enum { LIF = 0, SFA = 1, IDENTITY = 2 };
 
 typedef struct {
@@ -37,7 +37,7 @@ int FN(norm_statistics)(const REAL *y, REAL *mean, REAL *var, double *partial, i
     {
         REAL *restrict acc = malloc(sizeof(REAL) * L * 2), *restrict m = acc + L;
         if (!acc) failed = 1;
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic)
         for (int64_t b = 0; b < blocks; b++) {
             if (!acc) continue;
             double *restrict sum = partial + b * 2 * C, *restrict square = sum + C;
@@ -66,24 +66,32 @@ int FN(norm_statistics)(const REAL *y, REAL *mean, REAL *var, double *partial, i
         }
         free(acc);
     }
-    for (int64_t c = 0; c < C; c++) {
-        double total = 0, square = 0;
-        for (int64_t b = 0; b < blocks; b++) total += partial[b * 2 * C + c];
-        const double mu = total / rows;
-        for (int64_t b = 0; b < blocks; b++) {
-            const int64_t n = rows - b * per_block < per_block ? rows - b * per_block : per_block;
-            const double shift = (double)(REAL)(partial[b * 2 * C + c] / n) - mu;
-            /* sum (y - mu)^2 = sum (y - m)^2 + n (m - mu)^2, as m is the block's mean up to rounding */
-            square += partial[(b * 2 + 1) * C + c] + n * shift * shift;
-        }
-        mean[c] = (REAL)mu;
-        var[c] = (REAL)(square / rows);
+    double *restrict total = calloc(2 * C, sizeof(double)), *restrict square = total + C;
+    if (!total || failed) {
+        free(total);
+        return 1;
     }
-    return failed;
+    for (int64_t b = 0; b < blocks; b++)
+        for (int64_t c = 0; c < C; c++) total[c] += partial[b * 2 * C + c];
+    for (int64_t c = 0; c < C; c++) total[c] /= rows;
+    for (int64_t b = 0; b < blocks; b++) {
+        const int64_t n = rows - b * per_block < per_block ? rows - b * per_block : per_block;
+        for (int64_t c = 0; c < C; c++) {
+            const double shift = (double)(REAL)(partial[b * 2 * C + c] / n) - total[c];
+            /* sum (y - mu)^2 = sum (y - m)^2 + n (m - mu)^2, as m is the block's mean up to rounding */
+            square[c] += partial[(b * 2 + 1) * C + c] + n * shift * shift;
+        }
+    }
+    for (int64_t c = 0; c < C; c++) {
+        mean[c] = (REAL)total[c];
+        var[c] = (REAL)(square[c] / rows);
+    }
+    free(total);
+    return 0;
 }
 
-/* out = N(y * scale + shift); y, out: [T, M, C]. */
-int FN(norm_neuron_forward)(const REAL *y, const REAL *scale, const REAL *shift, REAL *out, int64_t T,
+/* out = N(y * scale + shift); y, out: [T, M, C]. Where `counts` is given, it gets norm * out, and out is not touched. */
+int FN(norm_neuron_forward)(const REAL *y, const REAL *scale, const REAL *shift, REAL *out, uint8_t *counts, int64_t T,
                             int64_t M, int64_t C, const Neuron *neuron) {
     const int64_t R = rows_per_tile(C), L = R * C;
     const Neuron N = *neuron;
@@ -105,7 +113,8 @@ int FN(norm_neuron_forward)(const REAL *y, const REAL *scale, const REAL *shift,
                 for (int i = 0; i < n; i++) u[i] = N.v_reset;
             for (int64_t t = 0; t < T; t++) {
                 const REAL *restrict in = y + (t * M + r) * C;
-                REAL *restrict s = out + (t * M + r) * C;
+                REAL *restrict s = counts ? x : out + (t * M + r) * C;
+                uint8_t *restrict k = counts ? counts + (t * M + r) * C : NULL;
                 if (N.kind == LIF) {
                     for (int i = 0; i < n; i++) x[i] = in[i] * a[i] + b[i];
                     charge(h, x, u, n, N.leak, N.tau, N.v_reset);
@@ -117,11 +126,15 @@ int FN(norm_neuron_forward)(const REAL *y, const REAL *scale, const REAL *shift,
                 } else if (N.kind == SFA) {
                     for (int i = 0; i < n; i++) {
                         const REAL z = in[i] * a[i] + b[i];
-                        const REAL k = z < 0 ? (REAL)0 : z > N.levels ? N.levels : z;
-                        s[i] = (sizeof(REAL) == 4 ? (REAL)__builtin_rintf((float)k) : (REAL)__builtin_rint((double)k)) / N.norm;
+                        const REAL c = z < 0 ? (REAL)0 : z > N.levels ? N.levels : z;
+                        s[i] = sizeof(REAL) == 4 ? (REAL)__builtin_rintf((float)c) : (REAL)__builtin_rint((double)c);
                     }
+                    if (!k)
+                        for (int i = 0; i < n; i++) s[i] /= N.norm;
                 } else
                     for (int i = 0; i < n; i++) s[i] = in[i] * a[i] + b[i];
+                if (k)
+                    for (int i = 0; i < n; i++) k[i] = (uint8_t)(int)s[i];
             }
         }
         free(a);
@@ -133,7 +146,7 @@ int FN(norm_neuron_forward)(const REAL *y, const REAL *scale, const REAL *shift,
  *
  * mean, inverse (1 / standard deviation): as in forward, scale = weight * inverse. training: they are the batch's own, and get
  * a gradient. partial: [blocks, 2, C]. sums: [2, C], those of grad_x and of grad_x * (y - mean), x being the membrane.
- * Returns 0, or 1 when memory is out.
+ * grad_y may be grad. Returns 0, or 1 when memory is out.
  */
 int FN(norm_neuron_backward)(const REAL *y, const REAL *grad, const REAL *scale, const REAL *shift, const REAL *mean,
                              const REAL *inverse, REAL *grad_y, REAL *sums, double *partial, int64_t T, int64_t M, int64_t C,
@@ -154,7 +167,7 @@ int FN(norm_neuron_backward)(const REAL *y, const REAL *grad, const REAL *scale,
             expand(m, mean, C);
         } else
             failed = 1;
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic)
         for (int64_t block = 0; block < blocks; block++) {
             if (!a) continue;
             const int64_t first = block * per_block, last = first + per_block < M ? first + per_block : M;
@@ -173,11 +186,12 @@ int FN(norm_neuron_backward)(const REAL *y, const REAL *grad, const REAL *scale,
                 }
                 for (int64_t t = T - 1; t >= 0; t--) {
                     const int64_t at = (t * M + r) * C;
-                    const REAL *restrict in = y + at, *restrict gs = grad + at;
-                    REAL *restrict gy = grad_y + at;
+                    const REAL *restrict in = y + at, *gs = grad + at;
+                    REAL *gy = grad_y + at;
                     if (N.kind == LIF) {
                         const REAL *restrict h = hs + t * L;
                         surrogate_derivative(d, h, n, N.v_threshold, N.surrogate, N.alpha);
+#pragma omp simd
                         for (int i = 0; i < n; i++) {
                             /* the reset is detached: a neuron that fired passes nothing on through its membrane */
                             const REAL through = h[i] >= N.v_threshold ? (REAL)0 : gv[i];
@@ -188,6 +202,7 @@ int FN(norm_neuron_backward)(const REAL *y, const REAL *grad, const REAL *scale,
                             dot[i] += gx * (in[i] - m[i]);
                         }
                     } else if (N.kind == SFA) {
+#pragma omp simd
                         for (int i = 0; i < n; i++) {
                             const REAL z = in[i] * a[i] + b[i];
                             const REAL gx = (z >= 0) & (z <= N.levels) ? gs[i] / N.norm : (REAL)0;
@@ -209,19 +224,23 @@ int FN(norm_neuron_backward)(const REAL *y, const REAL *grad, const REAL *scale,
         }
         free(a);
     }
+    double *restrict total = calloc(2 * C, sizeof(double));
     REAL *restrict k = malloc(sizeof(REAL) * C * 2);
-    if (!k || failed) {
+    if (!k || !total || failed) {
         free(k);
+        free(total);
         return 1;
     }
+    for (int64_t b = 0; b < blocks; b++)
+        for (int64_t c = 0; c < 2 * C; c++) total[c] += partial[b * 2 * C + c];
     for (int64_t c = 0; c < C; c++) {
-        double sum = 0, dot = 0;
-        for (int64_t b = 0; b < blocks; b++) sum += partial[b * 2 * C + c], dot += partial[(b * 2 + 1) * C + c];
+        const double sum = total[c], dot = total[C + c];
         sums[c] = (REAL)sum;
         sums[C + c] = (REAL)dot;
         k[c] = (REAL)(-(double)scale[c] * sum / (double)(T * M));
         k[C + c] = (REAL)(-(double)scale[c] * inverse[c] * inverse[c] * dot / (double)(T * M));
     }
+    free(total);
     const REAL *from = N.kind == IDENTITY ? grad : grad_y;
 #pragma omp parallel reduction(| : failed)
     {
