@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 from mmspike.registry import MODELS
 
 from .base import BaseNeuron, membrane_dtype
-from .kernels import cpu
+from .kernels import cpu, gpu
 from .surrogate import SURROGATES, check_surrogate
 
 
@@ -32,6 +32,8 @@ class _FireFunction(torch.autograd.Function):
         ctx.args = tau, v_threshold, v_reset, surrogate, alpha
         if cpu.usable(x):
             return cpu.lif_forward(x, v, decay, tau, v_threshold, v_reset)
+        if decay is None and gpu.usable(x):
+            return gpu.lif_forward(x, v, tau, v_threshold, v_reset)
         spikes = torch.empty_like(x)
         for t in range(x.shape[0]):
             h = _charge(x[t].to(dtype), v, tau, decay, v_reset)
@@ -48,6 +50,9 @@ class _FireFunction(torch.autograd.Function):
         if cpu.usable(x):
             grads = cpu.lif_backward(x, v, decay, grad_spikes, grad_v, tau, v_threshold, v_reset, surrogate, alpha)
             return *grads[:2], None if decay is None else grads[2], None, None, None, None, None
+        if decay is None and gpu.usable(x):
+            grads = gpu.lif_backward(x, v, grad_spikes, grad_v, tau, v_threshold, v_reset, surrogate, alpha)
+            return *grads, None, None, None, None, None, None
         dtype = membrane_dtype(x)
         T = x.shape[0]
         membranes, hidden = [v], []

@@ -7,7 +7,7 @@ from torch.autograd.function import once_differentiable
 from mmspike.registry import MODELS
 
 from .base import BaseNeuron, membrane_dtype
-from .kernels import cpu
+from .kernels import cpu, gpu
 
 
 class _SFAFunction(torch.autograd.Function):
@@ -20,8 +20,8 @@ class _SFAFunction(torch.autograd.Function):
             ctx.save_for_backward((x > 0) & (x < levels))
             out = (x.clamp(0, levels) + 0.5).floor()
             return out if norm == 1 else out / norm
-        if cpu.usable(x):
-            out, window = cpu.sfa_forward(x, levels, norm)
+        if cpu.usable(x) or gpu.usable(x):
+            out, window = (gpu if x.is_cuda else cpu).sfa_forward(x, levels, norm)
             ctx.save_for_backward(window)
             return out
         ctx.save_for_backward((x >= 0) & (x <= levels))
