@@ -88,7 +88,8 @@ class SpikeDrivenSelfAttention(nn.Module):
         else:
             y = attend(q, k, v, self.num_heads, self.q_neuron)
             y = self.attn_neuron(y * (0.5 / self.threshold if self.variant == 4 else self.scale))
-        return chain(y, self.proj_conv, spikes_of=self.attn_neuron)
+        # products of spikes of two neurons, with variant 1, are no spikes of either
+        return chain(y, self.proj_conv, spikes_of=None if self.variant == 1 else self.attn_neuron)
 
 
 class TransformerBlock(nn.Module):

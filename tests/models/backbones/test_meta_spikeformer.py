@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -40,6 +42,30 @@ def test_attention_variants_equal_their_definition(variant):
     expected = y.transpose(-1, -2).reshape(3, 2, 16, 4, 5)
     assert torch.equal(proj[0][0], expected)
     assert y_record[0][1].unique().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32])
+@pytest.mark.parametrize('neuron', [dict(type='LIF', v_threshold=0.4), dict(type='SFA', levels=4, norm=2)], ids=['LIF', 'SFA'])
+@pytest.mark.parametrize('variant', [1, 3, 4])
+def test_attention_equals_its_modules(variant, neuron, dtype):
+    """As the modules, which hooks on them make run, one by one: spikes saved as counts are the spikes that were sent."""
+    torch.manual_seed(0)
+    attn = SpikeDrivenSelfAttention(16, 2, variant, neuron, dict(type='BN')).to(dtype)
+    x = (torch.randn(2, 2, 16, 6, 5, dtype=torch.float64) * 3).to(dtype)
+    weights = torch.randn(x.shape, dtype=torch.float64).to(dtype)
+    found = []
+    for plain in (False, True):
+        m, z = deepcopy(attn), x.clone().requires_grad_()
+        if plain:
+            for part in m.modules():
+                part.register_forward_hook(lambda *args: None)
+        out = m(z)
+        (out * weights).sum().backward()
+        found.append({'out': out.detach(), 'x': z.grad} | {k: p.grad for k, p in m.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys() and len(found[0]) > 20
+    for key, expected in found[1].items():
+        largest = max(1.0, expected.abs().max().item())  # some gradients are 0 but for rounding
+        torch.testing.assert_close(found[0][key], expected, rtol=0, atol=(1e-10 if dtype == torch.float64 else 1e-4) * largest)
 
 
 def test_learned_threshold_of_variant_4():
