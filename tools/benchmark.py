@@ -155,6 +155,8 @@ class Worker:
 
     def __init__(self, case: dict, threads: int) -> None:
         env = os.environ | dict(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
+        if case['against'] not in ('ours', 'relu'):
+            env['THP_MEM_ALLOC_ENABLE'] = '0'  # PyTorch's default; mmspike sets it, which is part of what is compared
         env['PYTHONPATH'] = os.pathsep.join([str(REPO), *filter(None, [env.get('PYTHONPATH')])])
         command = [sys.executable, __file__, '--worker', json.dumps(case)]
         self.case = case

@@ -29,6 +29,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     check_environment()
     from mmspike.engine import data, launch, testing
+    from mmspike.engine.config_faults import config_faults_explained
 
     args = parse_args()
     cfg = launch.load_config(args)
@@ -40,7 +41,8 @@ def main() -> None:
         testing.enable_tta(cfg)
     if args.out:
         testing.set_out(cfg, args.out)
-    with data.data_faults_explained(cfg, ('test_dataloader',), ('test_evaluator',)):
+    data_faults = data.data_faults_explained(cfg, ('test_dataloader',), ('test_evaluator',))
+    with data_faults, config_faults_explained(cfg):
         runner = launch.build_runner(cfg)
         launch.check_checkpoint_fits(runner.model, args.checkpoint)
         if args.out:

@@ -33,6 +33,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     check_environment()
     from mmspike.engine import data, launch
+    from mmspike.engine.config_faults import config_faults_explained
 
     args = parse_args()
     cfg = launch.load_config(args)
@@ -41,7 +42,8 @@ def main() -> None:
     if args.auto_scale_lr:
         launch.enable_lr_scaling(cfg)
     launch.set_resume(cfg, args.resume)
-    with data.data_faults_explained(cfg, ('train_dataloader', 'val_dataloader'), ('val_evaluator',)):
+    data_faults = data.data_faults_explained(cfg, ('train_dataloader', 'val_dataloader'), ('val_evaluator',))
+    with data_faults, config_faults_explained(cfg):
         runner = launch.build_runner(cfg)
         if cfg.get('load_from'):
             # heads may differ where a training starts from other weights, nothing where it goes on

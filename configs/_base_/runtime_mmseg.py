@@ -13,6 +13,8 @@ default_hooks = dict(
 custom_hooks = [
     # a resumed run repeats bit for bit what an uninterrupted one does
     dict(type='mmspike.IterationSeedHook'),
+    # a loss that is NaN or infinite stops the run, and the layer is named
+    dict(type='mmspike.FiniteLossHook'),
     # separates samples for neurons with stateful=True
     dict(type='mmspike.SpikeResetHook'),
     # decode heads that take features for those of other strides are an error

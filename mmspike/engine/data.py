@@ -1,8 +1,10 @@
 """The data of a config: move it to another directory, check that it is there, explain what is wrong with it."""
 
 import json
+import os
 import os.path as osp
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 
@@ -16,6 +18,8 @@ SOURCES = dict(
     CocoDataset='COCO 2017: from https://cocodataset.org get train2017.zip, val2017.zip and annotations_trainval2017.zip and '
     'unpack them side by side, so that the directory holds train2017/, val2017/ and annotations/',
     ADE20KDataset='ADE20K: from http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip, unpacked',
+    PascalVOCDataset='PASCAL VOC 2012: from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ get VOCtrainval_11-May-2012.tar, '
+    'unpacked; the directory is its VOC2012/',
     ImageNet='ImageNet-1k: from https://image-net.org (needs an account), as train/ and val/',
     CityscapesDataset='Cityscapes: from https://www.cityscapes-dataset.com (needs an account)',
     NMNIST='N-MNIST: from https://www.garrickorchard.com/datasets/n-mnist, as Train/<digit>/*.bin and Test/<digit>/*.bin',
@@ -137,8 +141,13 @@ def check_data_exists(cfg: Config, loaders: tuple[str, ...] = LOADERS, evaluator
         )
 
 
-def annotation_fault(path: str) -> str | None:
-    """What is wrong with a COCO-style or OpenMMLab JSON annotation file, in words, or None if it can be read."""
+def annotation_fault(path: str, masks: bool = False, classes: Sequence[str] = ()) -> str | None:
+    """What is wrong with a COCO-style or OpenMMLab JSON annotation file, in words, or None if it can be read.
+
+    Args:
+        masks: Every annotation must have a mask.
+        classes: Of the classes that the dataset learns, if they are known, one at least must be there.
+    """
     if osp.getsize(path) == 0:
         return 'the file is empty (0 bytes)'
     try:
@@ -158,27 +167,66 @@ def annotation_fault(path: str) -> str | None:
     for key in ('images', 'categories'):
         if not content[key]:
             return f'"{key}" is empty'
+    names = [category.get('name') for category in content['categories']]
+    if classes and not set(classes) & set(names):
+        return f'its categories are {names[:5]}, and the classes of the dataset are {list(classes)[:5]}: none is in both'
+    for annotation in content['annotations'] if masks else ():
+        mask = annotation.get('segmentation')
+        if not mask or (isinstance(mask, list) and min(map(len, mask)) < 6):
+            return (
+                f'annotation {annotation.get("id")} has no mask (segmentation {str(mask)[:40]}), expected polygons of three or '
+                'more points or run lengths: take it out, or train without masks'
+            )
     return None
+
+
+def _masks_and_classes(cfg: Config, loaders: tuple[str, ...]) -> tuple[bool, list[str]]:
+    """Whether the datasets load masks, and the classes that are given for them (without: those of their type)."""
+    masks = False
+    classes: list[str] = []
+    for dataset in config_datasets(cfg, loaders):
+        masks |= any(transform.get('with_mask') for transform in dataset.get('pipeline') or ())
+        classes += (dataset.get('metainfo') or {}).get('classes') or ()
+    return masks, classes
+
+
+def empty_files(directories: list[str]) -> list[str]:
+    """The files of 0 bytes under ``directories``, sorted."""
+    walked = (osp.join(folder, name) for top in directories for folder, _, names in os.walk(top) for name in names)
+    return sorted({path for path in walked if osp.isfile(path) and osp.getsize(path) == 0})
 
 
 @contextmanager
 def data_faults_explained(
     cfg: Config, loaders: tuple[str, ...] = LOADERS, evaluators: tuple[str, ...] = EVALUATORS
 ) -> Iterator[None]:
-    """Check that a config's data are there; if the body then fails and a JSON annotation file is broken, say which.
+    """Check that a config's data are there; if the body then fails, say which files are broken, or why a worker died.
 
-    The files are read only after a failure: the large ones take many seconds.
+    The files are read only after a failure: the large ones take many seconds. Broken JSON annotation files and empty images
+    are found, which the hosts' loaders report without a name.
     """
     check_data_exists(cfg, loaders, evaluators)
     try:
         yield
     except Exception as error:
         files = [path for dataset in config_datasets(cfg, loaders) for path in _paths(dataset)]
+        if re.search(r'DataLoader worker \(pid(\(s\))? [\d, ]+\) (is killed|exited)', str(error)):
+            raise SystemExit(
+                f'A worker of a data loader died: {error}\n  The system kills processes when memory is short: take fewer '
+                '(--cfg-options train_dataloader.num_workers=1), or smaller batches or images. In a container /dev/shm may be '
+                'too small. Training goes on from the last checkpoint with --resume'
+            ) from error
+        if 'buf.empty()' in str(error) and (empty := empty_files(files)):
+            raise SystemExit(
+                f'{len(empty)} image files are empty (0 bytes): {", ".join(empty[:5])}{"…" if len(empty) > 5 else ""}. '
+                'Replace them, or take them out of the annotations'
+            ) from error
         files += _evaluator_annotations(cfg, evaluators)
+        masks, classes = _masks_and_classes(cfg, loaders)
         for path in dict.fromkeys(files):
-            if path.endswith('.json') and osp.isfile(path) and (fault := annotation_fault(path)):
+            if path.endswith('.json') and osp.isfile(path) and (fault := annotation_fault(path, masks, classes)):
                 raise SystemExit(
-                    f'The annotation file {path} is broken: {fault}. Replace it by a complete copy.\n'
+                    f'The annotation file {path} is broken: {fault}. Replace or correct it.\n'
                     f'  (The error was {type(error).__name__}: {error})'
                 ) from error
         raise

@@ -1,5 +1,6 @@
 """What tools/train.py and tools/test.py share: options, work directory, processes, resuming."""
 
+from typing import Any
 import argparse
 import os
 import os.path as osp
@@ -8,10 +9,11 @@ import re
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.registry import RUNNERS
+from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
-from mmengine.runner.checkpoint import _load_checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader
 
+from mmspike.engine.config_faults import check_options, check_top_level
 from mmspike.engine.data import move_data_root
 from mmspike.engine.hooks import latest_readable_checkpoint
 from mmspike.engine.swap import SwapError, config_difference, config_path, parse_backbone, swap_backbone
@@ -57,7 +59,9 @@ def load_config(args: argparse.Namespace) -> Config:
             cfg = move_data_root(cfg, args.data_root)
         except ValueError as error:
             raise SystemExit(str(error)) from None
+    check_top_level(cfg)
     if args.cfg_options is not None:
+        check_options(cfg, args.cfg_options)
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
@@ -144,9 +148,10 @@ def set_resume(cfg: Config, resume: str | None) -> None:
 
 
 def _read_checkpoint(path: str) -> dict:
-    if '://' not in path and not osp.isfile(path):
-        raise SystemExit(f'checkpoint {path} does not exist')
-    return _load_checkpoint(path, map_location='cpu')
+    try:
+        return CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    except (FileNotFoundError, RuntimeError) as error:
+        raise SystemExit(str(error)) from error
 
 
 def _has_accelerator() -> bool:
@@ -162,32 +167,48 @@ def build_runner(cfg: Config) -> Runner:
             f'--launcher {cfg.launcher} needs a GPU on every process and this machine shows none: '
             'for processes on the CPU use tools/dist_train.sh or tools/dist_test.sh'
         )
-    # mmengine would select a CUDA device per process, and hand it to DistributedDataParallel
+    strategy: Any = cfg.get('strategy') or {}
+    if cfg.get('sync_bn') or strategy.get('sync_bn'):
+        raise SystemExit('sync_bn needs a GPU for every process: torch and mmcv synchronise batch norms on GPUs only')
+    # mmengine would select a CUDA device per process, and hand it to the wrapper of the model
     torch.distributed.init_process_group('gloo')
-    wrapper = dict(
-        type='MMDistributedDataParallel',
-        broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False),
-    )
-    cfg.model_wrapper_cfg = wrapper | cfg.get('model_wrapper_cfg', {}) | dict(device_ids=None)
+    wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False)
+    if str(strategy.get('type')).endswith('FSDPStrategy'):
+        wrapper = dict(type='MMFullyShardedDataParallel')
+        strategy.model_wrapper = wrapper | (strategy.get('model_wrapper') or {}) | dict(device_id='cpu')
+        if strategy.get('state_dict_cfg') == 'full':  # moves the weights to the CPU, which frees them if they are there
+            strategy.state_dict_cfg = dict(
+                state_dict_type='FULL_STATE_DICT',
+                state_dict_config=dict(type='FullStateDictConfig', rank0_only=True),
+                optim_state_dict_config=dict(type='FullOptimStateDictConfig', rank0_only=True),
+            )
+    elif strategy:
+        strategy.model_wrapper = wrapper | (strategy.get('model_wrapper') or {}) | dict(device_ids=None)
+    else:
+        wrapper['find_unused_parameters'] = cfg.get('find_unused_parameters', False)
+        cfg.model_wrapper_cfg = wrapper | cfg.get('model_wrapper_cfg', {}) | dict(device_ids=None)
     cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.logger.info(f'No GPU found: {runner.world_size} processes on the CPU communicate through gloo instead of nccl')
+    size = torch.distributed.get_world_size()
+    runner.logger.info(f'No GPU found: {size} processes on the CPU communicate through gloo instead of nccl')
     return runner
 
 
-def check_checkpoint_fits(model: torch.nn.Module, path: str, part: str = '') -> None:
+def check_checkpoint_fits(model: torch.nn.Module | dict, path: str, part: str = '') -> None:
     """Leave with a message if the checkpoint ``path`` does not fill every parameter and buffer of ``model``.
 
     mmengine would warn and go on with random weights for the rest. What the checkpoint has beyond that (auxiliary heads, a
     teacher) is no fault, and layer scales that it lacks start at 1.
 
     Args:
+        model: The model, or its config.
         part: Look at entries that begin with this only, for example 'backbone.'.
 
     Raises:
         SystemExit: Parameters are missing or have another shape.
     """
+    if isinstance(model, dict):  # FlexibleRunner builds its model when it starts, and wraps it at once
+        model = MODELS.build(model)
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     checkpoint = _read_checkpoint(path)

@@ -1,5 +1,6 @@
 """Mixed precision on a machine without accelerator, and weight decay that spares norms and biases everywhere."""
 
+from typing import Any
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,14 +19,14 @@ from mmspike.registry import OPTIM_WRAPPER_CONSTRUCTORS
 NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
 
-def _cast(values, source: torch.dtype, target: torch.dtype):
+def _cast(values: Any, source: torch.dtype, target: torch.dtype) -> Any:
     """Tensors of ``source`` among ``values`` (one or a tuple) cast to ``target``; all else as it is."""
     if isinstance(values, tuple):
         return tuple(_cast(v, source, target) for v in values)
     return values.to(target) if isinstance(values, Tensor) and values.dtype == source else values
 
 
-def _in_float32(function: Callable) -> Callable:
+def _in_float32(function: Callable) -> Any:
     """A forward or backward of an operator that computes bfloat16 in float32; the result has the first tensor's dtype."""
 
     @functools.wraps(function)
@@ -42,6 +43,7 @@ def run_mmcv_operators_in_float32() -> None:
     """Let mmcv's compiled operators (NMS, RoIAlign, …) accept bfloat16 on the CPU, which they do not know."""
     import mmcv.ops  # noqa: F401  (defines the operators)
 
+    operator: Any
     for operator in Function.__subclasses__():
         if operator.__module__.startswith('mmcv.ops.'):
             operator.forward = _in_float32(operator.forward)

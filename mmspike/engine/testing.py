@@ -1,5 +1,6 @@
 """What tools/test.py does to a config for the one host or the other: drawing, test-time augmentation, output files."""
 
+from typing import Any
 from copy import deepcopy
 
 from mmengine.config import Config, ConfigDict
@@ -50,7 +51,7 @@ def enable_tta(cfg: Config) -> None:
     datasets = list(config_datasets(cfg, ('test_dataloader',)))
     pipeline = datasets[0]['pipeline']
     scope = cfg.get('default_scope')
-    defaults = {
+    defaults: Any = {
         'mmdet': dict(
             tta_model=dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)),
             pack=dict(

@@ -1,9 +1,4 @@
-"""Spiking models. What needs a missing host library is a placeholder that raises and names the package."""
-
-from importlib import import_module
-
-from mmspike.registry import MODELS
-from mmspike.utils.optional import is_installed, register_placeholder
+"""Spiking models. Those that need a host library are in :mod:`mmspike.models.hosted`, which the registry imports."""
 
 from .backbones import (
     ESpikeFormer,
@@ -16,40 +11,10 @@ from .backbones import (
     Spikformer,
     SpikingBackbone,
     SpikingResformer,
+    SpikingVGG,
 )
 from .necks import SpikingFPN, SpikingSimplePyramid, TemporalMean
 from .neurons import IF, ILIF, LIF, NILIF, PLIAF, PLIF, SFA, build_neuron
-
-# task package -> its host library, and the models that need it
-TASKS = dict(
-    detection=(
-        'mmdet',
-        (
-            'SpikingCascadeRoIHead',
-            'SpikingConvFCBBoxHead',
-            'SpikingFCNMaskHead',
-            'SpikingRPNHead',
-            'SpikingRetinaHead',
-            'SpikingRoIExtractor',
-            'SpikingShared2FCBBoxHead',
-            'SpikingShared4Conv1FCBBoxHead',
-            'SpikingStandardRoIHead',
-        ),
-    ),
-    segmentation=('mmseg', ('SpikingDeepLabHead', 'SpikingFCNHead', 'SpikingFPNHead')),
-    classification=(
-        'mmpretrain',
-        ('AttentionPoolClsHead', 'DistilledImageClassifier', 'EventDataPreprocessor', 'SpikingLinearClsHead'),
-    ),
-    pretraining=('mmpretrain', ('SpikeMAE', 'SpikeMAEDecoder')),
-)
-
-for _task, (_host, _names) in TASKS.items():
-    if is_installed(_host):
-        import_module(f'mmspike.models.{_task}')
-    else:
-        for _name in _names:
-            register_placeholder(MODELS, _name, _host)
 
 __all__ = [
     'IF',
@@ -71,6 +36,7 @@ __all__ = [
     'SpikingFPN',
     'SpikingResformer',
     'SpikingSimplePyramid',
+    'SpikingVGG',
     'TemporalMean',
     'build_neuron',
 ]

@@ -14,6 +14,7 @@ import sys
 from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from mmspike.version import __version__
 
@@ -49,7 +50,7 @@ OPERATORS = ('nms', 'softnms', 'roi_align_forward', 'sigmoid_focal_loss_forward'
 
 def installed_versions() -> dict[str, str]:
     """Version of every installed distribution by its normalised name; what Python finds first wins."""
-    versions = {}
+    versions: dict[str, str] = {}
     for distribution in distributions():
         name = distribution.metadata['Name']
         if name:  # None: the remains of an interrupted pip
@@ -132,12 +133,13 @@ def load_operators() -> ModuleType:
         FileNotFoundError: mmcv has none.
         ImportError: It does not fit the installed torch.
     """
-    folder = Path(importlib.util.find_spec('mmcv').origin).parent
+    package: Any = importlib.util.find_spec('mmcv')
+    folder = Path(package.origin).parent
     files = [folder / f'_ext{suffix}' for suffix in importlib.machinery.EXTENSION_SUFFIXES]
     found = [file for file in files if file.exists()]
     if not found:
         raise FileNotFoundError(f'no compiled {files[0].name} in {folder}')
-    spec = importlib.util.spec_from_file_location('mmcv._ext', found[0])
+    spec: Any = importlib.util.spec_from_file_location('mmcv._ext', found[0])
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -166,7 +168,9 @@ def find_operator_faults(versions: dict[str, str]) -> list[str]:
 def find_conflicts() -> list[str]:
     """What keeps mmspike from running here, one explanation with the commands that mend it per finding."""
     versions = installed_versions()
-    findings = find_originals(versions) + find_unimportable(versions)
+    from mmspike.utils.versions import find_unusable  # not at the top: it imports from here
+
+    findings = find_originals(versions) + find_unimportable(versions) + find_unusable()
     # With one of those, mmcv's operators would only repeat it.
     return findings or find_operator_faults(versions)
 

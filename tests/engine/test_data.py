@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 
 from mmspike.engine.data import annotation_fault, check_data_exists, data_faults_explained, move_data_root
@@ -160,6 +161,39 @@ def test_broken_annotations(tmp_path, content, fault):
     with pytest.raises(SystemExit, match=fault) as info, data_faults_explained(cfg):
         raise KeyError('whatever the host makes of it')
     assert path in str(info.value) and 'whatever the host makes of it' in str(info.value)
+
+
+@pytest.mark.parametrize('mask', [None, [], [[1, 2, 3, 4]], [[0, 0, 5, 0, 5, 5], [1]]])
+def test_annotations_without_masks(tmp_path, mask):
+    annotations = [dict(id=7, segmentation=dict(size=[4, 4], counts='04')), dict(id=8, segmentation=mask)]
+    content = dict(images=[dict(id=1)], annotations=annotations, categories=[dict(id=1, name='a')])
+    cfg = coco(tmp_path, json.dumps(content))
+    cfg.train_dataloader.dataset.pipeline = [dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
+    with pytest.raises(SystemExit, match='annotation 8 has no mask'), data_faults_explained(cfg):
+        raise KeyError('mask')
+    cfg.train_dataloader.dataset.pipeline[0].with_mask = False
+    with pytest.raises(KeyError, match='mask'), data_faults_explained(cfg):
+        raise KeyError('mask')
+
+
+def test_annotations_of_other_classes(tmp_path):
+    cfg = coco(tmp_path)
+    cfg.train_dataloader.dataset.metainfo = dict(classes=('nucleus',))
+    with pytest.raises(SystemExit, match=r"categories are \['a'\], and the classes of the dataset are \['nucleus'\]"):
+        with data_faults_explained(cfg):
+            raise ValueError('need at least one array to concatenate')
+
+
+def test_empty_images_are_listed(tmp_path):
+    cfg = coco(tmp_path)
+    (tmp_path / 'train' / 'more').mkdir()
+    for name in ('a.png', 'more/b.png'):
+        (tmp_path / 'train' / name).write_bytes(b'')
+    (tmp_path / 'train' / 'c.png').write_bytes(b'x')
+    load = LoadImageFromFile()
+    message = r'2 image files are empty \(0 bytes\): .*a\.png, .*b\.png'
+    with pytest.raises(SystemExit, match=message), data_faults_explained(cfg):
+        load(dict(img_path=str(tmp_path / 'train' / 'a.png')))
 
 
 def test_other_errors_pass(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 
 import pytest
 import torch
@@ -84,7 +85,9 @@ def test_rates_dead_and_saturated_at_the_interval_only(tmp_path, caplog) -> None
     assert list(tmp_path.rglob('events.out.tfevents*')), 'TensorBoard got them, too'
     text = '\n'.join(p.read_text() for p in tmp_path.rglob('*.log'))
     assert 'Firing rates at iteration 3' in text and 'Firing rates at iteration 6' in text
-    assert 'backbone.stem: ' in text
+    # a line per stage, the mean of its layers, and one per layer
+    assert re.search(r'^  backbone\.stem +0\.8750  62\.5%  37\.5%$', text, re.M)
+    assert re.search(r'^    0 +1\.5000  50\.0%  50\.0%$', text, re.M)
     assert 'has died' not in text
 
 

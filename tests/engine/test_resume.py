@@ -1,10 +1,12 @@
 """A run that is killed and resumed computes, bit for bit, what an uninterrupted one does."""
 
+import errno
 import functools
 import multiprocessing
 import os
 import random
 import signal
+import time
 
 import matplotlib.backends.backend_agg  # noqa: F401 (with torchvision: imported once, not in every forked process)
 import mmengine.runner.loops
@@ -23,6 +25,7 @@ from torch.utils.data import Dataset
 
 from mmspike.engine import launch
 from mmspike.engine.hooks import latest_readable_checkpoint, safe_checkpoint_hook
+from mmspike.utils.checkpoint import read_checkpoint
 
 FORK = multiprocessing.get_context('fork')
 ITERATIONS = 12  # 3 epochs of 4 batches
@@ -90,10 +93,11 @@ def kill(*args):
 
 
 class HalfWritten:
-    """A file whose process is killed in the middle of a write."""
+    """A file in the middle of whose write ``fault`` happens."""
 
-    def __init__(self, file):
+    def __init__(self, file, fault):
         self.file = file
+        self.fault = fault
 
     def __enter__(self):
         return self
@@ -104,7 +108,7 @@ class HalfWritten:
     def write(self, data):
         self.file.write(data[: len(data) // 2])
         self.file.flush()
-        kill()
+        self.fault()
 
 
 def config(work_dir, by_epoch, workers, persistent=False, sampler=None, hook=True, kill=None):
@@ -167,10 +171,15 @@ def _train(cfg, resume, patch):
         Runner.from_cfg(cfg).train()
 
 
-def train(cfg, resume=None, patch=None):
-    """Train in a process of its own; returns its exit code."""
+def start(cfg, resume=None, patch=None):
     process = FORK.Process(target=_train, args=(cfg, resume, patch))
     process.start()
+    return process
+
+
+def train(cfg, resume=None, patch=None):
+    """Train in a process of its own; returns its exit code."""
+    process = start(cfg, resume, patch)
     process.join(60)
     assert not process.is_alive()
     return process.exitcode
@@ -262,10 +271,10 @@ def test_killed_in_validation(tmp_path, uninterrupted):
     assert_bit_exact(uninterrupted(by_epoch=True, workers=0), tmp_path)
 
 
-def _kill_while_writing(call):
+def _fail_while_writing(fault, call):
     calls = iter(range(100))
     safe_checkpoint_hook.open = lambda *args: (  # shadows the builtin in that module
-        HalfWritten(open(*args)) if args[-1] == 'wb' and next(calls) == call else open(*args)
+        HalfWritten(open(*args), fault) if args[-1] == 'wb' and next(calls) == call else open(*args)
     )
 
 
@@ -278,7 +287,7 @@ def _kill_at(function, call):
 # Epoch 1 writes a checkpoint (0), the record of the last one (1), the best (2), and 0 and 1 again with the best score;
 # epoch 2 writes a checkpoint (5) and the record (6), then removes the checkpoint of epoch 1.
 WRITES = (0, 1, 2, 3, 5, 6)
-SAVING = {f'write{n}': functools.partial(_kill_while_writing, n) for n in WRITES}
+SAVING = {f'write{n}': functools.partial(_fail_while_writing, kill, n) for n in WRITES}
 SAVING |= {f'rename{n}': functools.partial(_kill_at, 'replace', n) for n in WRITES}
 SAVING['remove'] = functools.partial(_kill_at, 'remove', 0)
 
@@ -287,6 +296,63 @@ SAVING['remove'] = functools.partial(_kill_at, 'remove', 0)
 def test_killed_while_saving(tmp_path, uninterrupted, moment):
     interrupt(tmp_path, patch=SAVING[moment], by_epoch=True, workers=0)
     assert_bit_exact(uninterrupted(by_epoch=True, workers=0), tmp_path)
+
+
+def disk_full():
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize('write', [0, 2, 5, 6])
+def test_disk_full(tmp_path, uninterrupted, write, capfd):
+    """Whatever cannot be written: what was saved before is readable, nothing half written is left, and it goes on."""
+    options = dict(by_epoch=True, workers=0)
+    patch = functools.partial(_fail_while_writing, disk_full, write)
+    assert train(config(tmp_path, **options), patch=patch) == 1
+    message = capfd.readouterr().err
+    assert 'No space left on device' in message and 'MB are free' in message and '--resume' in message
+    assert not list(tmp_path.glob('*.tmp'))
+    assert [read_checkpoint(str(path)) for path in tmp_path.glob('*.pth')] or write == 0
+    assert train(config(tmp_path, **options), resume='auto') == 0
+    assert_bit_exact(uninterrupted(**options), tmp_path)
+
+
+def _die(process, work_dir, iterations, delay):
+    """Kill a training ``delay`` seconds after it has finished so many iterations; whether it was still running."""
+    goal = len(losses(work_dir)) + iterations
+    while process.is_alive() and len(losses(work_dir)) < goal:
+        time.sleep(0.002)
+    time.sleep(delay)
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def test_killed_twenty_times_at_random_moments(tmp_path, uninterrupted):
+    """A checkpoint every iteration, so that many of the kills meet one that is being written."""
+    moments = random.Random(0)
+    expected = losses(uninterrupted(by_epoch=False, workers=0))
+    kills = runs = 0
+    while kills < 20:
+        work_dir = tmp_path / str(runs)
+        work_dir.mkdir()
+        runs += 1
+        cfg = config(work_dir, by_epoch=False, workers=0)
+        cfg.default_hooks.checkpoint.interval = 1
+        exitcode = None
+        while exitcode != 0:
+            process = start(cfg, resume='auto')
+            if kills < 20 and _die(process, work_dir, moments.randrange(4), moments.uniform(0, 0.05)):
+                kills += 1
+            process.join(60)
+            exitcode = process.exitcode
+            assert exitcode in (0, -signal.SIGKILL)
+            record = work_dir / 'last_checkpoint'
+            assert not record.exists() or read_checkpoint(record.read_text())['meta']['iter'] > 0
+            for path in work_dir.glob('*.pth'):
+                read_checkpoint(str(path))
+        found = losses(work_dir)
+        assert set(found) == set(expected) and found[-1] == expected[-1]
+        assert_same(final_state(uninterrupted(by_epoch=False, workers=0)), final_state(work_dir))
 
 
 @pytest.mark.parametrize('by_epoch,workers', [(True, 2), (False, 0)])

@@ -31,6 +31,7 @@ def check(hidden):
             importlib.import_module('mmspike.' + module.name)
     assert not set(hidden) & set(sys.modules)
     from mmspike.registry import MODELS
+    MODELS.import_from_location()
     from mmspike.utils.optional import PACKAGES
     needs = set()
     for name, cls in MODELS.module_dict.items():
@@ -89,3 +90,14 @@ def test_placeholder_raises_and_names_the_package(module, package):
 def test_is_installed_does_not_import():
     assert is_installed('tabnanny') and 'tabnanny' not in sys.modules
     assert not is_installed('no_such_module')
+
+
+def test_importing_a_backbone_imports_no_host():
+    code = """
+import sys
+from mmspike.models import ESpikeFormer
+ESpikeFormer(dict(dims=(8, 8, 16, 16), num_heads=2))
+print({'mmdet', 'mmseg', 'mmpretrain'} & set(sys.modules))
+"""
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1] == 'set()', result.stderr

@@ -1,3 +1,4 @@
+from .finite_loss_hook import FiniteLossHook
 from .firing_rate_hook import FiringRateHook
 from .iteration_seed_hook import IterationSeedHook
 from .safe_checkpoint_hook import SafeCheckpointHook, latest_readable_checkpoint
@@ -6,6 +7,7 @@ from .spike_reset_hook import SpikeResetHook, reset_spikes, stateful_modules
 from .stride_check_hook import StrideCheckHook, check_strides
 
 __all__ = [
+    'FiniteLossHook',
     'FiringRateHook',
     'IterationSeedHook',
     'SafeCheckpointHook',

@@ -4,7 +4,8 @@ from functools import partial
 import numpy as np
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import IterBasedTrainLoop
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmspike.registry import HOOKS
 
@@ -77,7 +78,7 @@ class IterationSeedHook(Hook):
     # first of all hooks: what others draw in before_train_iter is covered as well
     priority = 'VERY_HIGH'
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         loader = runner.train_dataloader
         if loader.batch_sampler is None:
             raise ValueError(
@@ -91,7 +92,7 @@ class IterationSeedHook(Hook):
         dataset = loader.dataset
         dataset.__getitems__ = partial(_load_batch, dataset, getattr(dataset, '__getitems__', None))
 
-    def before_train_epoch(self, runner) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         seed_everything(iteration_seed(runner.seed, runner.rank, MODEL, runner.iter))
         # A resumed IterBasedTrainLoop fast-forwards a sampler that has `skip`, past our numbering; any other sampler it
         # advances batch by batch, which counts them.
@@ -100,5 +101,5 @@ class IterationSeedHook(Hook):
         )
         self._batches.iteration = 0 if counted_by_loop else runner.iter
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
         seed_everything(iteration_seed(runner.seed, runner.rank, MODEL, runner.iter))

@@ -1,29 +1,45 @@
 import logging
 import os
 import os.path as osp
-import pickle
+import shutil
 from glob import escape, glob
+from pathlib import Path
 
-import torch
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
+from mmengine.runner import Runner
 
 from mmspike.registry import HOOKS
+from mmspike.utils.checkpoint import read_checkpoint
 
 
 def write_atomically(data: bytes, path: str) -> None:
-    """Write ``path`` so that at any moment it holds either its old content or all of ``data``, also after a power cut."""
-    os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
+    """Write ``path`` so that at any moment it holds either its old content or all of ``data``, also after a power cut.
+
+    Raises:
+        OSError: It cannot be written, for example because the disk is full. What was written of it is removed.
+    """
+    folder = osp.dirname(osp.abspath(path))
+    os.makedirs(folder, exist_ok=True)
     # A fixed name: what a killed run leaves behind is overwritten when the resumed run gets to the same step.
     temporary = f'{path}.tmp'
-    with open(temporary, 'wb') as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(temporary, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        if osp.exists(temporary):
+            os.remove(temporary)
+        raise OSError(
+            error.errno,
+            f'{error.strerror}: {path} needs {len(data) / 1e6:.3g} MB, {shutil.disk_usage(folder).free / 1e6:.3g} MB are free. '
+            'Checkpoints that were saved before are complete: make room, then continue with --resume',
+        ) from error
     os.replace(temporary, path)
-    directory = os.open(osp.dirname(osp.abspath(path)), os.O_RDONLY)
+    directory = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
@@ -34,7 +50,7 @@ def write_atomically(data: bytes, path: str) -> None:
 class AtomicLocalBackend(LocalBackend):
     """mmengine's local files, written atomically."""
 
-    def put(self, obj: bytes, filepath) -> None:
+    def put(self, obj: bytes, filepath: str | Path) -> None:
         write_atomically(obj, str(filepath))
 
 
@@ -48,12 +64,14 @@ class SafeCheckpointHook(CheckpointHook):
     safely it writes is up to that.
     """
 
-    def __init__(self, *args, **kwargs):
+    backend_args: dict | None
+
+    def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if self.backend_args is None and self.file_client_args is None and '://' not in str(self.out_dir):
             self.backend_args = dict(backend='mmspike.atomic_local')
 
-    def _save_checkpoint_with_step(self, runner, step, meta) -> None:
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         outdated = None
         # called twice in one step when the best score has changed
         if self.max_keep_ckpts > 0 and (not self.keep_ckpt_ids or self.keep_ckpt_ids[-1] != step):
@@ -98,14 +116,13 @@ def latest_readable_checkpoint(work_dir: str) -> tuple[str, dict] | None:
     )
     record = osp.join(work_dir, 'last_checkpoint')
     if osp.isfile(record):
-        with open(record) as file:
+        with open(record, encoding='utf-8') as file:
             last = file.read().strip()
         if last:
             candidates = [last, *(path for path in candidates if osp.abspath(path) != osp.abspath(last))]
     for path in candidates:
         try:
-            checkpoint = torch.load(path, map_location='cpu', weights_only=False)
-            return path, checkpoint['meta']
-        except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            return path, read_checkpoint(path)['meta']
+        except (OSError, RuntimeError, KeyError) as error:
             print_log(f'Checkpoint {path} cannot be read, trying an older one: {error}', 'current', logging.WARNING)
     return None

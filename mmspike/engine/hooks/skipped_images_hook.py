@@ -3,8 +3,9 @@ from collections.abc import Iterator
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
-from mmspike.datasets.loading import LoadImageFromFile
+from mmspike.datasets.loading import SkipsFaults
 from mmspike.registry import HOOKS
 
 
@@ -23,26 +24,28 @@ def _find(item, kind: type) -> Iterator:
 
 @HOOKS.register_module()
 class SkippedImagesHook(Hook):
-    """Reports how many images ``mmspike.LoadImageFromFile(on_error='skip')`` has left out, over all workers and ranks.
+    """Reports how many images or recordings were left out by loaders with ``on_error='skip'``, over all workers and ranks.
+
+    These are ``mmspike.LoadImageFromFile``, ``LoadEvents`` and ``LoadEventFrames``.
 
     A warning in the log at the end of every training epoch, and before every validation, if the count has grown.
     """
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         self._reported = 0
 
-    def after_train_epoch(self, runner) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         self._report(runner)
 
-    def before_val_epoch(self, runner) -> None:
+    def before_val_epoch(self, runner: Runner) -> None:
         if hasattr(self, '_reported'):
             self._report(runner)
 
-    def _report(self, runner) -> None:
+    def _report(self, runner: Runner) -> None:
         # by identity, because datasets may share a transform
-        counters = {id(load.skipped): load.skipped for load in _find(runner.train_dataloader.dataset, LoadImageFromFile)}
+        counters = {id(load.skipped): load.skipped for load in _find(runner.train_dataloader.dataset, SkipsFaults)}
         count = torch.tensor(sum(counter.total() for counter in counters.values()))
         all_reduce(count)
         if int(count) > self._reported:
             self._reported = int(count)
-            runner.logger.warning(f'{self._reported} corrupt images skipped since the start (see "Skipped image" above)')
+            runner.logger.warning(f'{self._reported} corrupt files skipped since the start (see "Skipped" above)')

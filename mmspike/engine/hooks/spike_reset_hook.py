@@ -2,7 +2,9 @@ import sys
 from collections.abc import Iterator
 
 from mmengine.hooks import EMAHook, Hook
+from mmengine.hooks.hook import DATA_BATCH
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import Runner
 from torch import nn
 
 from mmspike.registry import HOOKS
@@ -39,28 +41,28 @@ class SpikeResetHook(Hook):
     alone.
     """
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
         self._reset(runner)
 
-    def before_val_iter(self, runner, batch_idx, data_batch=None) -> None:
+    def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
         self._reset(runner)
 
-    def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:
+    def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
         self._reset(runner)
 
-    def before_val_epoch(self, runner) -> None:
+    def before_val_epoch(self, runner: Runner) -> None:
         self._separate_views_and_windows(runner)
 
-    def before_test_epoch(self, runner) -> None:
+    def before_test_epoch(self, runner: Runner) -> None:
         self._separate_views_and_windows(runner)
 
-    def after_val_epoch(self, runner, metrics=None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self._remove_handles()
 
-    def after_test_epoch(self, runner, metrics=None) -> None:
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self._remove_handles()
 
-    def _separate_views_and_windows(self, runner) -> None:
+    def _separate_views_and_windows(self, runner: Runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self._handles = []
         # BaseTTAModel calls test_step of what it wraps once a view
@@ -75,7 +77,7 @@ class SpikeResetHook(Hook):
         for handle in self._handles:
             handle.remove()
 
-    def _reset(self, runner) -> None:
+    def _reset(self, runner: Runner) -> None:
         reset_spikes(runner.model)
         for hook in runner.hooks:
             if isinstance(hook, EMAHook):

@@ -1,6 +1,9 @@
+from typing import Any
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
 from torch import nn
 
 from mmspike.registry import HOOKS
@@ -17,7 +20,7 @@ def check_strides(model: nn.Module) -> None:
     The features' strides are measured on a trial image, so that they are the true ones: published configs for
     spike-driven transformers take the last stage for stride 32, which is 16. Does nothing for other backbones than ours.
     """
-    backbone = getattr(model, 'backbone', None)
+    backbone: Any = getattr(model, 'backbone', None)
     if not hasattr(backbone, 'out_strides') or not hasattr(model, 'extract_feat'):
         return
     training = model.training
@@ -46,7 +49,12 @@ def check_strides(model: nn.Module) -> None:
 
 @HOOKS.register_module()
 class StrideCheckHook(Hook):
-    """Before a run, checks that anchors, RoI extractors and decode heads assume the strides that the features have."""
+    """Before a run, checks that anchors, RoI extractors and decode heads assume the strides that the features have.
 
-    def before_run(self, runner) -> None:
+    Not with ``FlexibleRunner``, whose weights may be sharded: no process could run its part of a trial alone.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        if not isinstance(runner, Runner):
+            return
         check_strides(runner.model.module if is_model_wrapper(runner.model) else runner.model)

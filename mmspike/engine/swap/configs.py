@@ -5,6 +5,7 @@ import importlib.util
 import os.path as osp
 import re
 import traceback
+from typing import Any
 
 from mmengine.config import Config
 
@@ -45,7 +46,7 @@ def config_path(config: str) -> str:
         return config
     host, _, name = config.partition('::')
     spec = importlib.util.find_spec(host) if host in HOSTS else None
-    if spec is None:
+    if spec is None or spec.origin is None:
         problem = 'is not installed' if host in HOSTS else f'is none of {", ".join(HOSTS)}'
         raise SwapError(f'config {config}: {host} {problem}')
     folder = osp.join(osp.dirname(spec.origin), '.mim', 'configs')
@@ -55,7 +56,7 @@ def config_path(config: str) -> str:
     return path
 
 
-def _value(node: ast.expr):
+def _value(node: ast.expr) -> Any:
     """A literal; dicts may be written as calls, dict(type='LIF')."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
         return {keyword.arg: _value(keyword.value) for keyword in node.keywords if keyword.arg}
@@ -85,7 +86,7 @@ def parse_backbone(text: str) -> dict:
     return dict(type=name, **({} if arch is None else dict(arch=arch)), **arguments)
 
 
-def _difference(before, after, path: str) -> list[str]:
+def _difference(before: Any, after: Any, path: str) -> list[str]:
     """Changed keys of two nested settings; a module that is replaced by one of other arguments is shown whole."""
     if before == after:
         return []

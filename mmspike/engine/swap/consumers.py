@@ -1,6 +1,7 @@
 """What reads a backbone's features: necks, decode heads, classifiers. Their channels are rewritten here."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from .configs import SwapError, kind
 from .features import Features
@@ -19,7 +20,7 @@ def reads_backbone(neck: dict | None) -> bool:
     return neck is not None and 'in_channels' in neck
 
 
-def _renamed(value, old: Features, new: Features, where: str):
+def _renamed(value: Any, old: Features, new: Features, where: str) -> Any:
     """``value``, channels of one level or a list of them, as the new backbone has them.
 
     A list is that of all levels or of adjacent ones, of which the coarsest possible, finest or coarsest first.

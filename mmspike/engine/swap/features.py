@@ -1,10 +1,12 @@
 """What a backbone gives, measured by a dry run, and which stages of a spiking one take its place."""
 
 import inspect
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import combinations
 from math import log2
+from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
@@ -24,7 +26,7 @@ class Features:
     """Channels and strides of a backbone's features, in the order in which it returns them; a pooled vector has stride None."""
 
     channels: list[int]
-    strides: list[int | None]
+    strides: list[Any]
 
     def __str__(self) -> str:
         levels = [f'{c} at stride {s}' if s else f'{c} pooled' for c, s in zip(self.channels, self.strides, strict=True)]
@@ -82,6 +84,7 @@ def _neuron_config(backbone: nn.Module) -> dict:
     if neuron is None:
         raise SwapError('backbone: it has no neuron of mmspike, so give the one of new stages and heads with neuron=...')
     arguments: dict = {}
+    cls: Any
     for cls in type(neuron).__mro__:
         parameters = inspect.signature(cls.__init__).parameters
         arguments |= {p: getattr(neuron, p) for p in parameters if hasattr(neuron, p)}
@@ -151,7 +154,7 @@ def same_strides(old: Features, new: Candidates) -> tuple[list[int], int]:
     positions: list[int] = []
     top, num_extra = len(new.strides) - 1, 0
     for stride in reversed(old.strides):
-        beyond = log2(stride / new.strides[-1]) if stride else 0
+        beyond = log2(stride / new.strides[-1]) if stride else 0.0
         if beyond > 0 and beyond.is_integer():
             found, num_extra = [top + int(beyond)], max(num_extra, int(beyond))
         else:
@@ -177,7 +180,7 @@ def nearest_strides(old: Features, new: Candidates) -> list[int]:
     if n > len(new.strides):
         raise SwapError(f'heads expect {n} features ({old}); {kind(new.cfg)} has {len(new.strides)}')
 
-    def distance(positions: tuple[int, ...]) -> tuple:
+    def distance(positions: Iterable[int]) -> Any:
         ratios = [abs(log2(new.strides[p] / s)) for p, s in zip(positions, old.strides, strict=True) if s]
         return round(sum(ratios), 6), [-p for p in positions]
 

@@ -1,5 +1,6 @@
 """Replace neck and heads of a swapped config by spiking ones, as far as everything that reads a feature can follow."""
 
+from typing import Any
 from collections.abc import Iterator
 
 from mmengine.config import ConfigDict
@@ -83,6 +84,7 @@ def replace_heads(model: ConfigDict, scope: str, backbone: dict, neuron: dict, n
             'counterpart'
         )
         return
+    cfg: Any
     for _, cfg in parts:
         name = kind(cfg)
         cfg.type = f'mmspike.{table[name]}'

@@ -1,6 +1,7 @@
 """The swap itself: choose features, rewrite what reads them, drop what belonged to the old backbone, try the result."""
 
 from copy import deepcopy
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -80,7 +81,7 @@ def swap_backbone(cfg: Config, backbone: dict, spiking_heads: bool = False) -> t
 
 def _set_features(model: ConfigDict, scope: str, old: Features, new: Candidates) -> Features:
     """Set the new backbone and the channels of what reads it; returns its features."""
-    neck = first_neck(model)
+    neck: Any = first_neck(model)
     if scope == 'mmpretrain' and not (reads_backbone(neck) and isinstance(neck['in_channels'], list | tuple)):
         old = Features(old.channels[-1:], old.strides[-1:])
         positions, num_extra = [len(new.strides) - 1], 0

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _shapes(item) -> str:
+def _shapes(item: Any) -> str:
     if isinstance(item, Tensor):
         return str(tuple(item.shape))
     if isinstance(item, list | tuple):
@@ -45,7 +46,7 @@ def failures_located(model: nn.Module, doing: str) -> Iterator[None]:
     def enter(module: nn.Module, inputs: tuple) -> None:
         running.append((module, ', '.join(map(_shapes, inputs))))
 
-    def leave(module: nn.Module, inputs: tuple, output) -> None:
+    def leave(module: nn.Module, inputs: tuple, output: Any) -> None:
         while running and running.pop()[0] is not module:
             pass
 
@@ -88,7 +89,7 @@ def _predict(model: nn.Module, scope: str, side: int) -> None:
             model.extract_feat(data['inputs'])
 
 
-def _drop_pretrained(item) -> None:
+def _drop_pretrained(item: Any) -> None:
     """No ``Pretrained`` initialisation in a nested config: a trial loads nothing."""
     if isinstance(item, dict):
         if isinstance(item.get('init_cfg'), dict) and item['init_cfg'].get('type') == 'Pretrained':

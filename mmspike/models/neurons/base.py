@@ -53,7 +53,8 @@ def build_neuron(cfg: dict) -> nn.Module:
         raise KeyError(f'a neuron config needs a type, for example dict(type="LIF"), got {cfg}')
     kwargs = dict(cfg)
     name = kwargs.pop('type')
-    cls = MODELS.get(name) if isinstance(name, str) else name
+    # a registered name first: get() would import every host library for it
+    cls = (MODELS.module_dict.get(name) or MODELS.get(name)) if isinstance(name, str) else name
     if cls is None:
         known = sorted(k for k, c in MODELS.module_dict.items() if isinstance(c, type) and issubclass(c, BaseNeuron))
         raise KeyError(f"neuron type '{name}' is unknown: choose one of {known}, or an activation of mmcv such as 'ReLU'")

@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -58,3 +60,12 @@ def test_ann_twin():
     feats = model(torch.randn(2, 3, 64, 64))
     assert all(f.isfinite().all() for f in feats)
     assert sum(isinstance(m, torch.nn.ReLU) for m in model.modules()) > 50
+
+
+def test_compiles_in_one_graph_for_any_size():
+    model = ESpikeFormer(dict(dims=(8, 8, 16, 16), depths=(1, 1, 1, 1, 0), num_heads=2)).double()
+    compiled = torch.compile(deepcopy(model), fullgraph=True, dynamic=True, backend='eager')
+    for size in ((32, 32), (64, 40)):
+        x = torch.randn(1, 3, *size, dtype=torch.float64)
+        for a, b in zip(model(x), compiled(x), strict=True):
+            torch.testing.assert_close(a, b)

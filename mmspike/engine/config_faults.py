@@ -1,0 +1,195 @@
+"""Keys and types of a config that do not exist: named with their place, and with the nearest right ones."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+import mmengine.registry
+from mmengine.config import Config
+from mmengine.registry import Registry, init_default_scope
+from mmengine.runner import EpochBasedTrainLoop, FlexibleRunner, IterBasedTrainLoop, Runner, TestLoop, ValLoop
+from torch.utils.data import DataLoader
+
+from mmspike.registry import MODELS
+
+# what runners read besides their arguments, and common variables of configs that look like one of those
+OTHERS = (
+    'find_unused_parameters', 'sync_bn', 'model_wrapper_cfg', 'custom_imports', 'runner_type', 'tta_model', 'tta_pipeline',
+    'train_pipeline', 'val_pipeline', 'test_pipeline', 'models',
+)  # fmt: skip
+LOADER_KEYS = ('dataset', 'sampler', 'batch_sampler', 'collate_fn', 'num_batch_per_epoch', 'worker_init_fn')
+LOOPS = dict(train_cfg=(EpochBasedTrainLoop, IterBasedTrainLoop), val_cfg=(ValLoop,), test_cfg=(TestLoop,))
+ADDED_KEYS = ('type', '_scope_', '_delete_')
+
+
+def _runner_keys() -> set[str]:
+    return {key for runner in (Runner, FlexibleRunner) for key in inspect.signature(runner).parameters} | set(OTHERS)
+
+
+def _near(word: str, words, cutoff: float = 0.6) -> str | None:
+    return next(iter(get_close_matches(word, list(words), 1, cutoff)), None)
+
+
+def check_top_level(cfg: Config) -> None:
+    """Leave if a key at the top of ``cfg`` is nearly, but not quite, one that the runner reads: it would be ignored.
+
+    Raises:
+        SystemExit: There is such a key.
+    """
+    known = _runner_keys()
+    for key in cfg:
+        # none of the 2580 configs of mmdet, mmseg, mmpretrain and ours has such a key
+        if key not in known and (near := _near(key, known, 0.88)):
+            raise SystemExit(
+                f'The config has a key {key!r}, which nobody reads: did you mean {near!r}? A variable of your own needs a name '
+                'that is less alike'
+            )
+
+
+def check_options(cfg: Config, options: dict) -> None:
+    """Leave if a key of ``--cfg-options`` is not in ``cfg``, not known to the class there, and nearly one that is in ``cfg``.
+
+    Other new keys are let through: most defaults stand in no config.
+
+    Raises:
+        SystemExit: There is such a key.
+    """
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    for option in options:
+        item: Any = cfg
+        path: list[str] = []
+        for part in option.split('.'):
+            if isinstance(item, list | tuple):
+                if not part.isdigit() or int(part) >= len(item):
+                    break
+                item = item[int(part)]
+            elif not hasattr(item, 'keys'):
+                break
+            elif part in item:
+                item = item[part]
+            else:
+                near = _near(part, item.keys(), 0.8)
+                known = _parameters(item, path) if path else _runner_keys()
+                if near is not None and (known is None or part not in known):
+                    raise SystemExit(
+                        f'--cfg-options {option}: the config has no {".".join([*path, part])}. '
+                        f'Did you mean {".".join([*path, near])}? A key that is really new can be set in the config file'
+                    )
+                break
+            path.append(part)
+
+
+def _resolve(kind) -> object | None:
+    """The class or function that a config's ``type`` names in any registry of the default scope."""
+    if not isinstance(kind, str):
+        return kind
+    for registry in vars(mmengine.registry).values():
+        if isinstance(registry, Registry):
+            with registry.switch_scope_and_registry(None) as scoped:
+                found = scoped.get(kind)
+            if found is not None:
+                return found
+    return MODELS.get(kind)  # neurons need no prefix
+
+
+def _signature(function) -> tuple[set[str], bool]:
+    """Names of the parameters, and whether it passes on others."""
+    parameters = inspect.signature(function).parameters.values()
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    return named - {'self'}, any(p.kind == p.VAR_KEYWORD for p in parameters)
+
+
+def _class_parameters(kind) -> set[str]:
+    """What a class or function takes by name; of a class also what its ``**kwargs`` hand on to its bases."""
+    if not inspect.isclass(kind):
+        return _signature(kind)[0]
+    names: set[str] = set()
+    base: Any
+    for base in kind.__mro__:
+        if '__init__' in vars(base):
+            given, passes_on = _signature(base.__init__)
+            names |= given
+            if not passes_on:
+                break
+    return names
+
+
+def _parameters(item: dict, path: list[str]) -> set[str] | None:
+    """The keys that the config dict ``item`` at ``path`` may have, or None if that is not known."""
+    if 'type' in item:
+        kind = _resolve(item['type'])
+        return None if kind is None else _class_parameters(kind) | set(ADDED_KEYS)
+    if path[-1].endswith('_dataloader'):
+        return _class_parameters(DataLoader) | set(LOADER_KEYS)
+    if len(path) == 1 and path[0] in LOOPS:
+        loops = set().union(*map(_class_parameters, LOOPS[path[0]]))
+        return loops - {'runner', 'dataloader', 'evaluator'} | {'by_epoch', 'type'}
+    return None
+
+
+def _dicts(item, path: tuple[str, ...] = ()) -> Iterator[tuple[list[str], dict]]:
+    """Every dict in a config with its path, variables of the config last."""
+    if isinstance(item, dict):
+        if path:
+            yield list(path), item
+        for key in item if path else sorted(item, key=lambda key: key not in _runner_keys()):
+            yield from _dicts(item[key], (*path, str(key)))
+    elif isinstance(item, list | tuple):
+        for number, child in enumerate(item):
+            yield from _dicts(child, (*path, str(number)))
+
+
+def _unknown_key(cfg: Config, key: str) -> str | None:
+    for path, item in _dicts(cfg._cfg_dict):
+        known = _parameters(item, path) if key in item else None
+        if known is None or key in known:
+            continue
+        where = f'{".".join(path)}.{key}'
+        owner = f'{item["type"]} takes' if 'type' in item else 'there is'
+        known -= set(ADDED_KEYS)
+        near = _near(key, known)
+        hint = f'Did you mean {near!r}?' if near else f'Known are {", ".join(sorted(known))}'
+        return f'The config sets {where}, but {owner} no {key!r}. {hint}'
+    return None
+
+
+def _unknown_type(cfg: Config, kind: str, registry_name: str) -> str | None:
+    names: dict[str, str] = {}
+    for registry in vars(mmengine.registry).values():
+        if isinstance(registry, Registry) and registry.name == registry_name:
+            for child in (registry, *registry.children.values()):
+                local = child.scope in ('mmengine', cfg.get('default_scope'))
+                names |= {name if local else f'{child.scope}.{name}': name for name in child.module_dict}
+    bare = kind.rsplit('.', 1)[-1]
+    near = _near(kind, names) or next((full for full, name in names.items() if name == _near(bare, names.values())), None)
+    if bare in names.values():
+        near = next(full for full, name in names.items() if name == bare)
+    places = [f'{".".join(path)}.type' for path, item in _dicts(cfg._cfg_dict) if item.get('type') == kind]
+    if not places:
+        return None
+    hint = f'Did you mean {near!r}?' if near else 'Is the package that has it in custom_imports?'
+    return f'The config sets {places[0]} to {kind!r}, which is not registered. {hint}'
+
+
+@contextmanager
+def config_faults_explained(cfg: Config) -> Iterator[None]:
+    """If the body fails because of a key that a class does not take, or a type that does not exist, say where it stands.
+
+    Raises:
+        SystemExit: The explanation, in place of the TypeError or KeyError.
+    """
+    try:
+        yield
+    except (TypeError, KeyError) as error:
+        init_default_scope(cfg.get('default_scope') or 'mmengine')
+        message = None
+        if found := re.search(r"got an unexpected keyword argument '(\w+)'", str(error)):
+            message = _unknown_key(cfg, found.group(1))
+        elif found := re.search(r'(\S+) is not in the \S*::(.+?) registry', str(error).strip('\'"')):
+            message = _unknown_type(cfg, found.group(1), found.group(2))
+        if message is None:
+            raise
+        raise SystemExit(message) from error

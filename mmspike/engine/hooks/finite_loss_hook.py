@@ -1,0 +1,154 @@
+from collections.abc import Iterator
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from mmspike.registry import HOOKS
+
+from .spike_reset_hook import reset_spikes
+
+ADVICE = (
+    'Usual causes: a learning rate that is too high or has no warm-up, gradients that are not clipped '
+    '(optim_wrapper.clip_grad=dict(max_norm=1.0)), float16 (--amp) and broken labels. Training stops here; the last '
+    'checkpoint is from before'
+)
+
+
+class _Found(Exception):
+    """Ends the search for the layer; its message says which."""
+
+
+def _tensors(item) -> Iterator[Tensor]:
+    """Every floating-point tensor in nested containers."""
+    if isinstance(item, Tensor):
+        if item.is_floating_point():
+            yield item
+    elif isinstance(item, dict):
+        for value in item.values():
+            yield from _tensors(value)
+    elif isinstance(item, list | tuple):
+        for value in item:
+            yield from _tensors(value)
+
+
+def _is_finite(item) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in _tensors(item))
+
+
+def broken_parameters(model: nn.Module) -> list[str]:
+    """Names of the parameters that hold NaN or infinite values."""
+    return [name for name, p in model.named_parameters() if not bool(p.detach().isfinite().all())]
+
+
+@torch.no_grad()
+def first_broken_layer(model: nn.Module, args: tuple, kwargs: dict) -> str | None:
+    """Run ``model(*args, **kwargs)`` and describe the first layer with an output that is not finite; None if there is none.
+
+    Layers are taken in the order in which they finish, so that of nested ones the innermost is named. Synchronised batch
+    norms use their running statistics: other processes do not take part.
+    """
+
+    def check(name: str):
+        def hook(module: nn.Module, inputs: tuple, output) -> None:
+            if _is_finite(output):
+                return
+            bad = next(t for t in _tensors(output) if not bool(t.isfinite().all()))
+            number = f'{int((~bad.isfinite()).sum())} of {bad.numel()} values'
+            largest = max((float(t.abs().max()) for t in _tensors(inputs) if t.numel()), default=None)
+            given = 'from an input that is not finite itself' if not _is_finite(inputs) else f'from inputs up to {largest:.3g}'
+            given = '' if largest is None else f', {given}'
+            raise _Found(f'{name} ({type(module).__name__}): {number} of its output {tuple(bad.shape)}{given}')
+
+        return hook
+
+    handles = [module.register_forward_hook(check(name)) for name, module in model.named_modules() if name]
+    for module in model.modules():
+        if type(module).__name__ == 'SyncBatchNorm':  # torch's and mmcv's
+            module.eval()
+    reset_spikes(model)
+    try:
+        model(*args, **kwargs)
+    except _Found as found:
+        return str(found)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return None
+
+
+@HOOKS.register_module()
+class FiniteLossHook(Hook):
+    """Stops a training whose loss is NaN or infinite, before that reaches the weights, and says where it comes from.
+
+    Every loss is looked at before its backward pass: one addition and one comparison an iteration. Then the iteration is
+    named, with what is not finite first: the images, the weights (since an earlier step), or a layer, which is found by
+    running the iteration again with the same random numbers. Weights that are not finite are not saved as a checkpoint.
+
+    With weights that are sharded over processes (``FlexibleRunner``) no layer is searched for.
+
+    Raises:
+        FloatingPointError: in the iteration, or when the checkpoint would be saved.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._runner = runner
+        self._searching = False
+        self._handles = [
+            model.register_forward_pre_hook(self._keep_random_state),
+            model.register_forward_hook(self._check, with_kwargs=True),
+        ]
+
+    def after_train(self, runner: Runner) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if broken := broken_parameters(model):
+            raise FloatingPointError(
+                f'{len(broken)} parameters are not finite after iteration {runner.iter + 1}, the first is {broken[0]}: '
+                f'they are not saved. {ADVICE}'
+            )
+
+    def _keep_random_state(self, model: nn.Module, args: tuple) -> None:
+        if not self._searching:
+            self._device = next(model.parameters()).device
+            self._random_states = torch.get_rng_state(), self._device.type == 'cuda' and torch.cuda.get_rng_state(self._device)
+
+    def _check(self, model: nn.Module, args: tuple, kwargs: dict, output) -> None:
+        if self._searching or kwargs.get('mode') != 'loss' or not isinstance(output, dict):
+            return
+        losses = {name: list(_tensors(value)) for name, value in output.items() if 'loss' in name}
+        total = sum(tensor.detach().float().sum() for tensors in losses.values() for tensor in tensors)
+        if bool(torch.as_tensor(total).isfinite()):
+            return
+        names = [name for name, tensors in losses.items() if not _is_finite(tensors)]
+        sums = [f'{name} = {float(sum(t.detach().sum() for t in losses[name]))}' for name in names]
+        values = ', '.join(sums) or f'their sum is {float(total)}'
+        iteration = self._runner.iter + 1
+        raise FloatingPointError(
+            f'The loss of iteration {iteration} is not finite ({values}). {self._cause(model, args, kwargs)} {ADVICE}'
+        )
+
+    def _cause(self, model: nn.Module, args: tuple, kwargs: dict) -> str:
+        if not _is_finite([args, kwargs.get('inputs')]):
+            return 'The images themselves are not: look at the data and its preprocessing.'
+        if broken := broken_parameters(model):
+            return (
+                f'{len(broken)} parameters are not since an earlier iteration, the first is {broken[0]}: '
+                'a gradient was not finite there.'
+            )
+        if not isinstance(self._runner, Runner):
+            return 'The weights are sharded: the layer was not searched for.'
+        self._searching = True
+        torch.set_rng_state(self._random_states[0])
+        if self._device.type == 'cuda':
+            torch.cuda.set_rng_state(self._random_states[1], self._device)
+        layer = first_broken_layer(model, args, kwargs)
+        if layer is None:
+            return 'The output of every layer is: it comes from the computation of the loss, its labels or its weights.'
+        return f'The first layer whose output is not finite: {layer}.'

@@ -1,0 +1,95 @@
+"""Checkpoint files are read without running what is in them."""
+
+import argparse
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import load_checkpoint
+from torch import nn
+
+import mmspike.registry  # noqa: F401  (whoever uses mmspike has this)
+from mmspike.utils.checkpoint import read_checkpoint
+
+
+class Call:
+    """Something whose loading calls a function."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+def stranger(path):
+    """A checkpoint that writes a file when it is loaded as pickles are, and what it would write."""
+    mark = path.parent / 'executed'
+    state = nn.Linear(2, 2).state_dict()
+    torch.save(dict(state_dict=state, meta=Call(os.system, f'touch {mark}')), path)
+    return mark
+
+
+def test_code_is_refused_and_not_run(tmp_path):
+    mark = stranger(tmp_path / 'x.pth')
+    with pytest.raises(RuntimeError, match=r'x\.pth is refused: .*posix\.system.*If you trust.*weights_only=False'):
+        read_checkpoint(str(tmp_path / 'x.pth'))
+    # mmengine reads for runners, inferencers and init_cfg
+    with pytest.raises(RuntimeError, match='is refused'):
+        load_checkpoint(nn.Linear(2, 2), str(tmp_path / 'x.pth'), map_location='cpu')
+    assert not mark.exists()
+    # it would have been
+    torch.load(tmp_path / 'x.pth', weights_only=False)
+    assert mark.exists()
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+@pytest.mark.parametrize(
+    'item,named',
+    [
+        (nn.Linear(1, 1), 'torch.nn.modules.linear.Linear'),
+        (argparse.Namespace(a=1), 'argparse.Namespace'),
+        (Call(getattr, HistoryBuffer, '__init__'), 'builtins.getattr'),
+        (Call(getattr, np.ndarray, 'tofile'), 'builtins.getattr'),
+        (Call(eval, '1'), 'eval'),
+    ],
+)
+def test_objects_are_named(tmp_path, item, named, legacy):
+    path = tmp_path / 'x.pth'
+    torch.save(dict(state_dict={}, extra=item), path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(RuntimeError, match=f'is refused: besides tensors it holds {named}'):
+        read_checkpoint(str(path))
+
+
+def test_what_a_training_saves_is_read(tmp_path):
+    log = HistoryBuffer()
+    log.update(np.float32(0.5).item())
+    log.update(0.25)
+    saved = dict(
+        state_dict=nn.Linear(2, 2).state_dict(),
+        meta=dict(epoch=3, seed=1, dataset_meta=dict(classes=('a', 'b'))),
+        message_hub=dict(log_scalars=dict(loss=log), runtime_info=dict(best=np.float64(0.5), shape=np.zeros(3, np.int32))),
+        optimizer=torch.optim.AdamW(nn.Linear(2, 2).parameters()).state_dict(),
+    )
+    torch.save(saved, tmp_path / 'x.pth')
+    read = read_checkpoint(str(tmp_path / 'x.pth'))
+    assert read['message_hub']['log_scalars']['loss'].mean() == 0.375
+    assert read['message_hub']['runtime_info']['best'] == 0.5 and read['meta'] == saved['meta']
+    model = nn.Linear(2, 2)
+    load_checkpoint(model, str(tmp_path / 'x.pth'), map_location='cpu', strict=True)
+    assert torch.equal(model.weight, saved['state_dict']['weight'])
+
+
+def test_broken_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match='none.pth does not exist'):
+        read_checkpoint(str(tmp_path / 'none.pth'))
+    path = tmp_path / 'x.pth'
+    torch.save(dict(state_dict=nn.Linear(64, 64).state_dict()), path)
+    whole = path.read_bytes()
+    for content in (b'', b'not found', b'<!DOCTYPE html>', whole[: len(whole) // 2], whole[:-1], pickle.dumps([1, 2])[:3]):
+        path.write_bytes(content)
+        with pytest.raises(RuntimeError, match=rf'x\.pth \({len(content)} bytes\) cannot be read: .*older one'):
+            read_checkpoint(str(path))
