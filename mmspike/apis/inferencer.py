@@ -1,0 +1,268 @@
+"""One inferencer for detection, segmentation and classification."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import IO
+
+import cv2
+import mmcv
+import mmengine
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import TRANSFORMS, DefaultScope
+from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.structures import BaseDataElement
+from rich.progress import track
+
+from mmspike.analysis import EnergyReport, measure_energy
+from mmspike.analysis.loading import picture
+from mmspike.engine.hooks import reset_spikes, stateful_modules
+from mmspike.engine.launch import check_checkpoint_fits
+from mmspike.utils.optional import PACKAGES, is_installed
+
+from .hosts import HOSTS, class_names, label_map
+from .sources import Frame, Input, InputError, count_frames, find_inputs, read_frames
+from .spikes import ALL, plot_overlay, spike_maps
+from .zoo import find_config
+
+
+def inference(config_or_name: str | Path, checkpoint: str | Path, device: str | None = None) -> 'Inferencer':
+    """An inferencer for a detector, segmentor or classifier.
+
+    Args:
+        config_or_name: A config file, the name of one of this project's (``'mask_rcnn_espike_nuclei'``), or of a host's
+            (``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'``).
+        checkpoint: The file or URL of its weights.
+        device: Default: the accelerator if there is one, else 'cpu'.
+
+    Raises:
+        InputError: There is no such config, or see :class:`Inferencer`.
+    """
+    return Inferencer(Config.fromfile(find_config(config_or_name)), checkpoint, device)
+
+
+class Inferencer:
+    """Predictions of images, folders and videos, drawn and as JSON; those of ``tools/test.py``, bit by bit on the CPU.
+
+    It stands on DetInferencer, MMSegInferencer and ImageClassificationInferencer, which build the model and its test pipeline
+    and draw. Every image is a sample of its own. With stateful neurons the frames of one video are one stream.
+
+    Args:
+        cfg: Config of mmdet, mmseg or mmpretrain; its ``default_scope`` decides which.
+        checkpoint: A checkpoint file or URL. It is read without running what is in it.
+        device: Default: the accelerator if there is one, else 'cpu'.
+
+    Attributes:
+        task: 'detection', 'segmentation' or 'classification'.
+        model: The network, in evaluation mode.
+        classes: Names of the classes, or None if neither checkpoint nor config has any.
+
+    Raises:
+        InputError: The config cannot be used for inference, or the checkpoint is refused, or does not fill the model entirely.
+        ImportError: The host is not installed.
+    """
+
+    def __init__(self, cfg: Config, checkpoint: str | Path, device: str | None = None) -> None:
+        cfg = deepcopy(cfg)
+        self._scope = cfg.get('default_scope')
+        if self._scope not in HOSTS:
+            raise InputError(f'default_scope of the config is {self._scope!r}: expected one of {", ".join(map(repr, HOSTS))}')
+        if not is_installed(self._scope):
+            raise ImportError(f'a config of {self._scope} needs it installed: pip install {PACKAGES[self._scope]}')
+        loader = _image_loader(cfg)
+        if cfg.get('data_preprocessor') is not None:
+            cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+        path = str(checkpoint)
+        try:
+            content = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
+        except (OSError, RuntimeError, UnpicklingError) as error:
+            raise InputError(str(error)) from error
+        with self._in_scope():
+            self._load = TRANSFORMS.build(loader)
+            self.classes = class_names(cfg, content)
+            self._host = HOSTS[self._scope](cfg, path, device or get_device(), self.classes)
+        self.task, self.model = self._host.task, self._host.model
+        try:
+            check_checkpoint_fits(self.model, path)
+        except SystemExit as error:
+            raise InputError(str(error)) from None
+        self._stateful = next(stateful_modules(self.model), None) is not None
+        if self._stateful and (getattr(self.model, 'test_cfg', None) or {}).get('mode') == 'slide':
+            # as SpikeResetHook does in tools/test.py
+            self.model.backbone.register_forward_pre_hook(lambda module, args: reset_spikes(self.model))
+
+    def _in_scope(self):
+        # each host looks its parts up in the scope that is the default at that moment
+        return DefaultScope.overwrite_default_scope(self._scope)
+
+    def __call__(
+        self,
+        inputs: Input | Sequence[Input],
+        batch_size: int = 1,
+        out_dir: str | Path | None = None,
+        score_thr: float = 0.3,
+        spikes: str | None = None,
+        show_progress: bool = True,
+    ) -> list[dict]:
+        """Predict, and with ``out_dir`` write.
+
+        ``out_dir`` gets ``vis/NAME.png`` (of a video ``vis/NAME.mp4``) with the prediction drawn, ``preds/NAME.json``, for
+        segmentation ``preds/NAME.png`` with the labels, and with ``spikes`` ``spikes/NAME.png``. NAME is the file's, with a
+        number behind it where names repeat, and of video frames; arrays are numbered.
+
+        Args:
+            inputs: A path of an image or video, a folder of images, a glob, an array (uint8 BGR [H, W, 3]), or a list of these.
+            batch_size: Images at once. Only images that have one size behind the test pipeline share a batch: padding would
+                be seen by an attention.
+            score_thr: Instances with lower scores are not drawn; the JSON has all.
+            spikes: Also draw firing rates, of a stage such as 'backbone.stages.2' or of 'all' (one more forward an image).
+            show_progress: Show a progress bar.
+
+        Returns:
+            For each picture what ``preds/NAME.json`` holds: ``name``, ``path``, ``size`` (width, height), ``task`` and the
+            prediction. Detection: ``classes``, ``labels``, ``scores``, ``bboxes`` (x1, y1, x2, y2), ``masks`` (COCO's RLE).
+            Segmentation: of the classes in the picture ``classes``, ``labels``, ``shares`` of the pixels, ``masks``.
+            Classification: ``pred_class``, ``pred_label``, ``pred_score``, ``pred_scores``.
+
+        Raises:
+            InputError: An input cannot be read, or there is no such stage.
+        """
+        items = find_inputs(inputs)
+        if spikes is not None and out_dir is None:
+            raise InputError(f'spikes={spikes!r} draws into out_dir, which is None')
+        results = []
+        with nullcontext() if out_dir is None else _Writer(out_dir) as writer:
+            total = count_frames(items) if show_progress else None
+            for frame, sample in track(self.stream(items, batch_size), 'Inference', total, disable=not show_progress):
+                result = self.describe(frame, sample)
+                results.append(result)
+                if writer is None:
+                    continue
+                writer.picture(frame, self.draw(frame.image, sample, score_thr))
+                writer.prediction(result, label_map(sample) if self.task == 'segmentation' else None)
+                if spikes is not None:
+                    if self._stateful and frame.video is not None:
+                        raise InputError(f'{frame.path}: spikes are drawn from rest, which would interrupt stateful neurons')
+                    self.draw_spikes(frame.image, writer.file('spikes', frame), spikes)
+        return results
+
+    def stream(self, inputs: Input | Sequence[Input], batch_size: int = 1) -> Iterator[tuple[Frame, BaseDataElement]]:
+        """Each picture with the host's data sample, as soon as its batch is done: nothing is kept."""
+        if batch_size < 1:
+            raise InputError(f'batch_size={batch_size}: expected 1 or more')
+        frames: list[Frame] = []
+        prepared: list[dict] = []
+        for frame in read_frames(find_inputs(inputs), self._load):
+            if self._stateful and frame.video is not None and batch_size > 1:
+                raise InputError(f'{frame.path}: the frames of a video are one stream for stateful neurons, use batch_size=1')
+            with self._in_scope():
+                item = self._host.prepare(frame.image)
+            if frames and (len(frames) == batch_size or item['inputs'].shape != prepared[-1]['inputs'].shape):
+                yield from zip(frames, self._forward(frames, prepared), strict=True)
+                frames, prepared = [], []
+            frames.append(frame)
+            prepared.append(item)
+        yield from zip(frames, self._forward(frames, prepared), strict=True)
+
+    @torch.no_grad()
+    def _forward(self, frames: list[Frame], prepared: list[dict]) -> list[BaseDataElement]:
+        if frames[0].number == 0:  # not further on in a video
+            reset_spikes(self.model)
+        with self._in_scope():
+            return [sample.cpu() for sample in self._host.inferencer.forward(self._host.collate(prepared))]
+
+    def batch(self, image: np.ndarray) -> dict:
+        """A batch of one image, as the model's ``test_step`` takes it, for :mod:`mmspike.analysis`."""
+        with self._in_scope():
+            return self._host.collate([self._host.prepare(image)])
+
+    def energy(self, image: np.ndarray) -> EnergyReport:
+        """What one image costs and how often its neurons fire, see :func:`mmspike.analysis.measure_energy`."""
+        with self._in_scope():
+            return measure_energy(self.model, [self.batch(image)])
+
+    def draw_spikes(self, image: np.ndarray, path: str | Path | IO[bytes], stage: str = ALL) -> None:
+        """Write firing rates over the image, as the network sees it, as a PNG; see :func:`mmspike.apis.spikes.spike_maps`."""
+        batch = self.batch(image)
+        with self._in_scope():
+            maps = spike_maps(self.model, batch, stage)
+            plot_overlay(picture(self.model, batch), maps, path)
+
+    def draw(self, image: np.ndarray, sample: BaseDataElement, score_thr: float = 0.3) -> np.ndarray:
+        """The prediction on its picture: BGR [H, W, 3] -> uint8 RGB [H', W', 3]; small pictures are enlarged."""
+        picture = np.atleast_3d(image)
+        picture = np.repeat(picture, 3, 2) if picture.shape[2] == 1 else picture[..., :3]
+        rgb = np.ascontiguousarray(picture[..., ::-1].clip(0, 255).astype(np.uint8))
+        with self._in_scope():
+            return self._host.draw(rgb, sample, score_thr)
+
+    def describe(self, frame: Frame, sample: BaseDataElement) -> dict:
+        """A prediction as plain data, see :meth:`__call__`."""
+        height, width = frame.image.shape[:2]
+        return dict(name=frame.name, path=frame.path, size=[width, height], task=self.task) | self._host.describe(sample)
+
+
+def _image_loader(cfg: Config) -> dict:
+    """The transform that loads an image in the config's test pipeline; there it gets the name that the hosts look for."""
+    loader = cfg.get('test_dataloader') or {}
+    pipeline = (loader.get('dataset') or {}).get('pipeline')
+    if not pipeline:
+        raise InputError(
+            'the config has no test_dataloader.dataset.pipeline, which says how images are prepared: '
+            'it is of pretraining, or its data set is wrapped'
+        )
+    for transform in pipeline:
+        kind = transform['type']
+        if (kind if isinstance(kind, str) else kind.__name__).rsplit('.', 1)[-1] == 'LoadImageFromFile':
+            transform.pop('on_error', None)  # of mmspike.LoadImageFromFile
+            transform.type = 'LoadImageFromFile'
+            return deepcopy(transform)
+    kinds = ', '.join(str(transform['type']) for transform in pipeline)
+    raise InputError(f'the test pipeline has no LoadImageFromFile, so the network takes no images (it has {kinds})')
+
+
+class _Writer:
+    """Files of the results; videos stay open until all is done."""
+
+    def __init__(self, out_dir: str | Path):
+        self.folder = Path(out_dir)
+        self.videos: dict[str, cv2.VideoWriter] = {}
+
+    def __enter__(self) -> '_Writer':
+        return self
+
+    def __exit__(self, *_) -> None:
+        for video in self.videos.values():
+            video.release()
+
+    def file(self, kind: str, frame: Frame, suffix: str = '.png') -> Path:
+        folder = self.folder / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f'{frame.name}{suffix}'
+
+    def picture(self, frame: Frame, rgb: np.ndarray) -> None:
+        bgr = np.ascontiguousarray(rgb[..., ::-1])
+        if frame.video is None:
+            mmcv.imwrite(bgr, str(self.file('vis', frame)))
+            return
+        if frame.video not in self.videos:
+            path = self.file('vis', frame).with_name(f'{frame.video}.mp4')
+            size = (bgr.shape[1], bgr.shape[0])
+            self.videos[frame.video] = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), frame.fps, size)
+            if not self.videos[frame.video].isOpened():
+                raise InputError(
+                    f'cannot write the video {path}: OpenCV has no encoder for MP4 here. '
+                    'The wheels of opencv-python-headless have one; or extract the frames into a folder and give that'
+                )
+        self.videos[frame.video].write(bgr)
+
+    def prediction(self, result: dict, labels: np.ndarray | None) -> None:
+        path = str(self.folder / 'preds' / result['name'])
+        mmengine.dump(result, f'{path}.json', ensure_ascii=False)
+        if labels is not None:
+            mmcv.imwrite(labels, f'{path}.png')

@@ -1,0 +1,47 @@
+"""Configs by name."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+import mmspike
+from mmspike.engine.swap import SwapError, config_path
+
+from .sources import InputError
+
+
+def _configs_folder() -> Path:
+    """``configs`` of the repository, or of an installed wheel, which carries them in ``mmspike/.mim``."""
+    package = Path(mmspike.__file__).parent
+    for root in (package.parent, package / '.mim'):
+        if (root / 'model-index.yml').is_file():
+            return root / 'configs'
+    raise FileNotFoundError(f'no configs beside {package} and none in {package / ".mim"}: install mmspike again')
+
+
+def list_configs() -> dict[str, Path]:
+    """Every config of this project: name (the file's, without .py) -> file."""
+    folder = _configs_folder()
+    return {path.stem: path for path in sorted(folder.rglob('*.py')) if '_base_' not in path.relative_to(folder).parts}
+
+
+def find_config(config_or_name: str | Path) -> str:
+    """The file of a config: a path, the name of a config of this project, or one of a host such as ``'mmdet::…'``.
+
+    Raises:
+        InputError: It is none of these; the nearest names are listed.
+    """
+    given = str(config_or_name)
+    if Path(given).is_file():
+        return given
+    if '::' in given:
+        try:
+            return config_path(given)
+        except SwapError as error:
+            raise InputError(str(error)) from None
+    configs = list_configs()
+    name = Path(given).name.removesuffix('.py')
+    if name == given and name in configs:
+        return str(configs[name])
+    near = get_close_matches(name, configs, 5, 0.5)
+    hint = f'Nearest names: {", ".join(near)}' if near else f'Names: {", ".join(configs)}'
+    raise InputError(f'{given!r} is neither a config file nor the name of a config. {hint}')

@@ -1,0 +1,64 @@
+"""Predict images, a folder, a glob or a video with a detector, segmentor or classifier: pictures and JSON into a folder."""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmspike.utils.collect_env import check_environment  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('image', help='image, folder of images, video, or a glob in quotes')
+    parser.add_argument('config', help='config file, or the name of a config, such as mask_rcnn_espike_nuclei')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out-dir', default='outputs', help='folder of the results (default: outputs)')
+    parser.add_argument('--batch-size', type=int, default=1, help='images of one size at once (default: 1)')
+    parser.add_argument('--device', help='default: the accelerator if there is one, else cpu')
+    parser.add_argument('--score-thr', type=float, default=0.3, help='draw instances from this score on (default: 0.3)')
+    parser.add_argument(
+        '--spikes',
+        nargs='?',
+        const='all',
+        metavar='STAGE',
+        help='also draw firing rates, of every stage or of one, such as backbone.stages.2 or neck',
+    )
+    return parser.parse_args()
+
+
+def summary(result: dict, score_thr: float) -> str:
+    """One line about a prediction; of instances those are counted that are drawn."""
+    if result['task'] == 'classification':
+        return f'{result.get("pred_class", result["pred_label"])} ({result["pred_score"]:.2f})'
+    if result['task'] == 'segmentation':
+        shares = zip(result['classes'], result['shares'], strict=True)
+        return ', '.join(f'{name} {share:.1%}' for name, share in shares)
+    found = Counter(name for name, score in zip(result['classes'], result['scores'], strict=True) if score >= score_thr)
+    return ', '.join(f'{number} {name}' for name, number in found.items()) or 'nothing'
+
+
+def main() -> None:
+    check_environment()
+    args = parse_args()
+    from mmengine.config import Config
+
+    from mmspike.apis import Inferencer, InputError, find_config
+    from mmspike.engine.config_faults import config_faults_explained
+
+    try:
+        cfg = Config.fromfile(find_config(args.config))
+        with config_faults_explained(cfg):
+            inferencer = Inferencer(cfg, args.checkpoint, args.device)
+        results = inferencer(args.image, args.batch_size, args.out_dir, args.score_thr, args.spikes)
+    except (InputError, ImportError) as error:
+        raise SystemExit(str(error)) from error
+    for result in results:
+        print(f'{result["name"]}: {summary(result, args.score_thr)}')
+    print(f'Written to {args.out_dir}')
+
+
+if __name__ == '__main__':
+    main()

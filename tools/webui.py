@@ -1,0 +1,61 @@
+"""A web page on this machine: upload an image, choose a model, see what it finds, where it fires and what it costs."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmspike.utils.collect_env import check_environment  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--model',
+        nargs=2,
+        action='append',
+        required=True,
+        metavar=('CONFIG', 'CHECKPOINT'),
+        help='config (file or name) and checkpoint of a model; repeat it for more to choose from',
+    )
+    parser.add_argument('--device', help='default: the accelerator if there is one, else cpu')
+    parser.add_argument('--port', type=int, default=7860, help='default: 7860')
+    parser.add_argument(
+        '--host',
+        default='127.0.0.1',
+        help='address to listen on (default: 127.0.0.1, this machine only). The page asks nobody for a password',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    check_environment()
+    args = parse_args()
+    from mmspike.apis import InputError, find_config
+    from mmspike.apis.webui import build_page, model_names
+
+    try:
+        for config, checkpoint in args.model:
+            find_config(config)
+            if not Path(checkpoint).is_file():
+                raise InputError(f'checkpoint {checkpoint} does not exist')
+        page = build_page(model_names([tuple(pair) for pair in args.model]), args.device)
+        page.launch(
+            server_name=args.host,
+            server_port=args.port,
+            share=False,
+            show_error=True,
+            ssr_mode=False,
+            footer_links=[],
+            quiet=True,
+            prevent_thread_lock=True,
+        )
+    except (InputError, ImportError, OSError) as error:  # gradio raises OSError for a port that is taken
+        raise SystemExit(str(error)) from error
+    print(f'http://{args.host}:{args.port} (Ctrl+C ends it)', flush=True)
+    page.block_thread()
+
+
+if __name__ == '__main__':
+    main()
