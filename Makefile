@@ -1,6 +1,8 @@
 # make demo   sets up .venv, trains and tests the demo network
 # make test   sets up .venv, runs the whole test suite
 # make lint   sets up .venv, runs ruff
+# make types  sets up .venv, checks the type hints with mypy
+# make docs   sets up .venv, builds the documentation as a site
 # make setup  sets up .venv only (done once: a second call takes a moment)
 # PYTHON=/path/to/python3.11 chooses the interpreter that .venv is made with.
 
@@ -8,7 +10,7 @@
 PYTHON ?= $(shell for p in python3.11 python3; do $$p -c pass >/dev/null 2>&1 && echo $$p && break; done)
 PY = .venv/bin/python
 
-.PHONY: setup demo test lint
+.PHONY: setup demo test lint types docs
 .NOTPARALLEL:
 
 setup:
@@ -25,3 +27,9 @@ test: setup
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+
+types: setup
+	$(PY) -m mypy
+
+docs: setup
+	$(PY) -m mkdocs build --strict

@@ -68,6 +68,8 @@ extras = {
     'mim': parse_requirements('mminstall'),
     'tests': parse_requirements('tests'),
     'optional': parse_requirements('optional'),
+    'docs': parse_requirements('docs'),
+    'webui': parse_requirements('webui'),
 }
 extras['all'] = sorted({requirement for requirements in extras.values() for requirement in requirements})
 
@@ -89,7 +91,7 @@ setup(
     # No upper bound: 3.11 is what we test, nothing is known to break above, and a cap in a published wheel cannot be lifted.
     python_requires='>=3.11',
     packages=find_packages(include=['mmspike', 'mmspike.*']),
-    package_data={'mmspike': ['**/*.c', '**/*.h']},
+    package_data={'mmspike': ['py.typed', '**/*.c', '**/*.h']},
     install_requires=parse_requirements('runtime'),
     extras_require=extras,
     cmdclass={'build': BuildInTemporaryFolder, 'build_py': BuildPyWithMim},

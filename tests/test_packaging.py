@@ -55,7 +55,9 @@ def relative_files(folder, *suffixes):
 
 
 def test_wheel_has_every_module(source, wheel):
-    assert {f'mmspike/{name}' for name in relative_files(source / 'mmspike', '.py', '.c')} <= set(wheel.namelist())
+    assert {f'mmspike/{name}' for name in relative_files(source / 'mmspike', '.py', '.c', '.h', '.typed')} <= set(
+        wheel.namelist()
+    )
 
 
 def test_wheel_carries_configs_and_tools(source, wheel):
@@ -66,6 +68,17 @@ def test_wheel_carries_configs_and_tools(source, wheel):
     assert {f'tools/{name}' for name in tools} <= names
     assert ('model-index.yml' in names) == (source / 'model-index.yml').exists()
     assert {name.split('/')[0] for name in names} <= {'configs', 'tools', 'model-index.yml'}
+
+
+def test_source_distribution_builds_the_same_wheel(source, wheel, tmp_path):
+    copy = shutil.copytree(source, tmp_path / 'source')
+    result = subprocess.run([sys.executable, 'setup.py', '-q', 'sdist'], capture_output=True, text=True, cwd=copy)
+    assert result.returncode == 0, result.stderr
+    (archive,) = (copy / 'dist').iterdir()
+    pip('wheel', '-w', str(tmp_path), str(archive))
+    (path,) = tmp_path.glob('*.whl')
+    with zipfile.ZipFile(path) as other:
+        assert set(other.namelist()) == set(wheel.namelist())
 
 
 def test_wheel_has_nothing_else(wheel):
@@ -79,7 +92,7 @@ def test_metadata(wheel):
     assert metadata['Version'] == mmspike.__version__
     assert metadata['License-Expression'] == 'Apache-2.0'
     assert metadata['Requires-Python'] == '>=3.11'
-    assert set(metadata.get_all('Provides-Extra')) == {'mim', 'tests', 'optional', 'all'}
+    assert set(metadata.get_all('Provides-Extra')) == {'mim', 'tests', 'optional', 'docs', 'webui', 'all'}
     mandatory = [line for line in metadata.get_all('Requires-Dist') if 'extra' not in line]
     assert mandatory == [str(requirement) for requirement in read_requirements('runtime')]
     assert any(name.startswith(f'{information}/') and name.endswith('LICENSE') for name in wheel.namelist())

@@ -1,0 +1,39 @@
+"""Two things that mkdocs cannot do with our pages: links to files outside docs/, and docstrings with Sphinx roles."""
+
+import posixpath
+import re
+from pathlib import Path
+from textwrap import dedent
+
+import griffe
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).resolve().parents[2]
+OUTSIDE = re.compile(r'(\]\()((?:\.\./)+[^)\s#]+)(?=\))')
+
+
+def on_page_markdown(markdown: str, page, config, files) -> str:
+    """Let links to files of the repository outside docs/ lead to copies, which are part of the site as text."""
+    folder = posixpath.dirname(page.file.src_uri)
+
+    def copied(match: re.Match) -> str:
+        path = posixpath.normpath(posixpath.join('docs', folder, match[2]))
+        if path.startswith('docs/') or not (ROOT / path).is_file():
+            return match[0]  # a page, or nothing: for mkdocs to check
+        copy = f'repository/{path}.txt'
+        if files.get_file_from_path(copy) is None:
+            files.append(File.generated(config, copy, abs_src_path=str(ROOT / path)))
+        return match[1] + posixpath.relpath(copy, folder or '.')
+
+    return OUTSIDE.sub(copied, markdown)
+
+
+class PlainRoles(griffe.Extension):
+    """Sphinx roles become code, and ``.. math::`` a block."""
+
+    def on_object(self, *, obj: griffe.Object, **kwargs) -> None:
+        if obj.docstring is None:
+            return
+        text = re.sub(r':[a-z]+:`~?([^`]+)`', r'`\1`', obj.docstring.value)
+        math = re.compile(r'^( *)\.\. math::\n((?:\1 +.*\n?)+)', re.MULTILINE)
+        obj.docstring.value = math.sub(lambda match: f'```latex\n{dedent(match[2]).rstrip()}\n```\n', text)
