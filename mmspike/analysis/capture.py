@@ -1,7 +1,9 @@
 """Spikes, membranes and attention of one image, as small maps."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 
 import numpy as np
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from mmspike.engine.hooks.spike_reset_hook import reset_spikes
 from mmspike.engine.neurons import has_time, is_neuron, spike_unit, stage_of
+from mmspike.models.neurons import IF, ILIF, LIF, PLIF
 
 
 @contextmanager
@@ -35,13 +38,32 @@ def _run(model: nn.Module, batch: dict) -> None:
         model.train(training)
 
 
+def membranes(neuron: nn.Module, x: Tensor) -> Tensor:
+    """Membrane of a neuron at rest for its input ``x`` [T, B, ...], at every step, before it fires and is reset.
+
+    Neurons that keep nothing from step to step, and those of other libraries, are taken to have their input as membrane.
+    """
+    if not isinstance(neuron, (LIF, PLIF, IF, ILIF)):
+        return x
+    silent = copy(neuron)
+    silent.v_threshold = math.inf
+    v, charged = None, []
+    for t in range(x.shape[0]):
+        _, h = silent.step(x[t : t + 1], v)
+        out, v = neuron.step(x[t : t + 1], v)
+        # integer neurons have no threshold: what they keep is the membrane without what they sent
+        charged.append(v + out[0] * neuron.norm if isinstance(neuron, ILIF) else h)
+    return torch.stack(charged)
+
+
 def neuron_maps(model: nn.Module, batch: dict) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """What each neuron layer took in and sent of the first image of a batch.
+    """Membrane and spikes of each neuron layer for the first image of a batch.
 
     Layers without a map (vectors of regions or classes) are left out, and of several calls (pyramid levels) the first counts.
 
     Returns:
-        Name -> (membrane input, spike counts), each float32 [H, W], means over steps and channels.
+        Name -> (membrane before it fires, see :func:`membranes`, and spike counts), each float32 [H, W], means over steps and
+        channels.
     """
     maps: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -49,8 +71,9 @@ def neuron_maps(model: nn.Module, batch: dict) -> dict[str, tuple[np.ndarray, np
         shape = out.shape[1 if has_time(module) else 0 :]
         if name in maps or len(shape) != 4 or min(shape[-2:]) < 2 or out.numel() == 0:
             return
-        pair = [y.reshape(-1, *shape)[:, 0].float().mean((0, 1)) for y in (x, out / spike_unit(module))]
-        maps[name] = tuple(y.cpu().numpy() for y in pair)
+        pair = [y.reshape(-1, *shape)[:, 0].float().mean((0, 1)) for y in (membranes(module, x), out / spike_unit(module))]
+        membrane, rate = (y.cpu().numpy() for y in pair)
+        maps[name] = (membrane, rate)
 
     with _hooked({n: m for n, m in model.named_modules() if is_neuron(m)}, keep):
         _run(model, batch)

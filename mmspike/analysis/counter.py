@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from mmspike.engine.neurons import is_neuron, spike_unit, time_steps
 
+from .blanks import Blanks
 from .linear_ops import LINEAR_OPS, LinearOp
 from .op_tables import CATEGORY, MOVES, NO_ARITHMETIC, base_name
 from .provenance import Origin, derive, spike_counts
@@ -23,6 +25,8 @@ KINDS = ('binary spikes', 'integers', 'floats')
 FRAMES = Origin(unit=1.0, neurons=frozenset(['(input)']))
 #: modules whose work is preparation of the input, not inference
 PREPARATION = ('data_preprocessor',)
+#: what is listed where a feature has values that no operation wrote
+UNSEEN = 'kernel that PyTorch does not dispatch'
 
 
 @dataclass
@@ -134,21 +138,26 @@ class OpCounter:
         layers: :class:`LayerRecord` by (module name, operation), in order of execution.
         neurons: :class:`NeuronRecord` by module name.
         not_billed: (category, operation) -> [calls, output elements]: known operations that the formula leaves out.
-        unknown: (operation, module name) -> [calls, output elements]: operations on floats that no table knows.
+        places: (category, operation) of those -> names of the modules in which it ran on features, which have more than two
+            dimensions; boxes and indices have at most two.
+        unknown: (operation, module name) -> [calls, output elements]: operations on floats that no table knows. Kernels that
+            are called past PyTorch are among them, in the module that reads what they wrote.
     """
 
-    def __init__(self, model: nn.Module, memory: object | None = None) -> None:
+    def __init__(self, model: nn.Module, memory: Any = None) -> None:
         self.model = model
         self.memory = memory
         self.layers: dict[tuple[str, str], LayerRecord] = {}
         self.neurons: dict[str, NeuronRecord] = {}
         self.not_billed: dict[tuple[str, str], list[int]] = {}
+        self.places: dict[tuple[str, str], set[str]] = {}
         self.unknown: dict[tuple[str, str], list[int]] = {}
 
     def __enter__(self) -> 'OpCounter':
         self._origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         for tensor in (*self.model.parameters(), *self.model.buffers()):
             self._origins[tensor] = Origin(weight=True)
+        self._blanks = Blanks()
         self._stack: list[tuple[str, nn.Module, Counter]] = [('', self.model, Counter())]
         self._handles = []
         for name, module in self.model.named_modules():
@@ -186,6 +195,7 @@ class OpCounter:
         levels, steps = getattr(module, 'levels', 1), time_steps(module, out)
         origin = Origin(spike_unit(module), frozenset([name]), levels, steps)
         self._origins[out] = origin
+        self._blanks.wrote([out])
         record = self.neurons.setdefault(name, NeuronRecord(name, type(module).__name__, levels))
         record.steps = max(record.steps, steps)
         record.elements += out.numel()
@@ -199,21 +209,27 @@ class OpCounter:
             if self.memory is not None:
                 record.memory.update(self.memory.neuron(module, counts, steps))
 
-    def _see(self, qualified: str, name: str, args: tuple, kwargs: dict, out) -> None:
+    def _see(self, func, name: str, args: tuple, kwargs: dict, out) -> None:
         module_name, module, seen = self._stack[-1]
+        qualified = func._schema.name
+        with _unseen():
+            filled = self._blanks.see(name, func._schema, args, kwargs, out)
         if module_name.split('.')[0] in PREPARATION:
             return
         results = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
         inputs = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         if any(is_neuron(m) for _, m, _ in self._stack):
-            self._note(self.not_billed, ('membrane updates (neurons)', type(module).__name__), results)
+            self._note_known('membrane updates (neurons)', type(module).__name__, results)
             return
+        for x in filled:
+            if x.is_floating_point():
+                self._note(self.unknown, (UNSEEN, module_name), x)
         origins = [self._origins.get(x) for x in inputs]
         if qualified in LINEAR_OPS:
             steps = max((o.steps for o in origins if o), default=1)
             for linear in LINEAR_OPS[qualified](args, out):
                 self._count(linear, steps, module_name, seen)
-            derived = Origin(steps=steps)
+            derived: Origin | None = Origin(steps=steps)
         elif name in NO_ARITHMETIC:
             return
         else:
@@ -223,28 +239,34 @@ class OpCounter:
                 return
             floating = any(x.is_floating_point() for x in (*inputs, *results))
             if name in CATEGORY and floating:
-                self._note(self.not_billed, (CATEGORY[name], name), results)
+                self._note_known(CATEGORY[name], name, results)
             elif name not in MOVES and name not in CATEGORY and floating and results:
-                self._note(self.unknown, (qualified, module_name), results)
+                self._note(self.unknown, (qualified, module_name), results[0])
         for x in results:
             if derived is not None:
                 self._origins[x] = derived
             else:
                 self._origins.pop(x, None)
 
-    def _note(self, table: dict, key: tuple[str, str], results: list[Tensor]) -> None:
+    def _note(self, table: dict, key: tuple[str, str], result: Tensor | None) -> None:
         entry = table.setdefault(key, [0, 0])
         entry[0] += 1
-        entry[1] += results[0].numel() if results else 0
+        entry[1] += 0 if result is None else result.numel()
+
+    def _note_known(self, category: str, name: str, results: list[Tensor]) -> None:
+        self._note(self.not_billed, (category, name), results[0] if results else None)
+        if any(x.dim() > 2 for x in results):
+            self.places.setdefault((category, name), set()).add(self._stack[-1][0])
 
     def _see_compiled(self, name: str, tensors: list[Tensor]) -> None:
         """A compiled function of mmcv, which PyTorch does not dispatch: it writes its results into its arguments."""
         qualified = f'mmcv::{name}'
         origins = [self._origins.get(x) for x in tensors]
         if qualified in CATEGORY:
-            self._note(self.not_billed, (CATEGORY[qualified], qualified), tensors[2:] or tensors)
+            self._note_known(CATEGORY[qualified], qualified, tensors[2:] or tensors)
         else:
-            self._note(self.unknown, (qualified, self._stack[-1][0]), tensors)
+            self._note(self.unknown, (qualified, self._stack[-1][0]), tensors[0] if tensors else None)
+        self._blanks.wrote(tensors)
         steps = max((o.steps for o in origins if o), default=1)
         for x, origin in zip(tensors, origins, strict=True):
             if origin is None and x.is_floating_point():
@@ -281,7 +303,7 @@ class OpCounter:
             if not factors:
                 return Call(linear, steps=steps)
             if len(factors) == 2:
-                events = linear.pairs(factors[0][0], factors[1][0])
+                events = linear.pairs(factors[0][0], factors[1][0])  # type: ignore[misc]  # two operands have it
                 factors.sort(key=lambda f: f[0].sum(dtype=torch.float64).item() / max(f[0].numel(), 1))
             else:
                 events = factors[0][2].fanout(factors[0][0])
@@ -319,7 +341,7 @@ class _Dispatch(TorchDispatchMode):
             if out is not NotImplemented:
                 return out
         out = func(*args, **kwargs)
-        self.see(qualified, name, args, kwargs, out)
+        self.see(func, name, args, kwargs, out)
         return out
 
 

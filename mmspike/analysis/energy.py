@@ -10,6 +10,7 @@ from torch import nn
 
 from mmspike.engine.hooks.spike_reset_hook import reset_spikes
 
+from .binary import binary_savings
 from .counter import KINDS, LayerRecord, OpCounter
 from .memory import COMPONENTS, LemaireMemory
 
@@ -54,6 +55,7 @@ class EnergyReport:
         unknown: Operations on floats that no table knows; empty in a report that can be trusted as it is.
         quantised: The twin with ceil(log2(T * D + 1)) bits, or None.
         memory: The memory-aware estimate, or None.
+        binary: What weights of one bit save, or None, see :func:`mmspike.analysis.binary.binary_savings`.
         info: What the caller adds: config, checkpoint, a metric.
     """
 
@@ -68,6 +70,7 @@ class EnergyReport:
     unknown: list[dict]
     quantised: dict | None = None
     memory: dict | None = None
+    binary: dict | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
 
@@ -149,7 +152,8 @@ def _quantised(records: Iterable[LayerRecord], images: int) -> dict:
 def _memory(counter: OpCounter, images: int) -> dict:
     spent = {c: 0.0 for c in COMPONENTS}
     twin = dict(spent)
-    for record in (*counter.layers.values(), *counter.neurons.values()):
+    records: list[Any] = [*counter.layers.values(), *counter.neurons.values()]
+    for record in records:
         for component, energy in record.memory.items():
             spent[component] += energy * MJ / images
     for record in counter.layers.values():
@@ -208,6 +212,7 @@ def summarise(counter: OpCounter, images: int, preset: str = 'fp32', quantised: 
         ],
         quantised=_quantised(records, images) if quantised else None,
         memory=_memory(counter, images) if counter.memory is not None else None,
+        binary=binary_savings(counter.model, layers, ac),
     )
 
 

@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +143,14 @@ def _figures(image: np.ndarray | None, maps: dict[str, np.ndarray]) -> str:
     return f'<div id=maps>{"".join(figures)}</div>'
 
 
+def _origin(info: dict) -> str:
+    """What network this is, of a report that says so."""
+    text = ''.join(f' {key.capitalize()}: {info[key]}.' for key in ('config', 'checkpoint') if info.get(key))
+    text += ' Counted as it is deployed: folded.' if info.get('deployed') else ''
+    metric = info.get('metric')
+    return text + (f' {metric["name"]}: {metric["value"]:g}.' if metric else '')
+
+
 def to_html(report: EnergyReport, image: np.ndarray | None = None, maps: dict[str, np.ndarray] | None = None) -> str:
     """The page.
 
@@ -151,7 +158,7 @@ def to_html(report: EnergyReport, image: np.ndarray | None = None, maps: dict[st
         image: Example image, uint8 RGB [H, W, 3].
         maps: Spikes of the example image: name -> mean count over channels and steps [H, W].
     """
-    info = {k: v for k, v in report.info.items() if v is not None}
+    info = report.info
     stages = [
         [
             r['name'],
@@ -183,7 +190,7 @@ def to_html(report: EnergyReport, image: np.ndarray | None = None, maps: dict[st
         f'<!doctype html><html lang=en><head><meta charset=utf-8><title>{html.escape(title)}</title>',
         f'<style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1>',
         f'<p>Means per image over {report.images}. {html.escape(report.preset["name"])}: {report.preset["mac"]} pJ a MAC, ',
-        f'{report.preset["ac"]} pJ an accumulate. {html.escape(json.dumps(info, default=str)) if info else ""}</p>',
+        f'{report.preset["ac"]} pJ an accumulate.{html.escape(_origin(info))}</p>',
         '<h2>Totals</h2>',
         _table(['', 'MACs', 'SOPs', 'exact SOPs', 'mJ', 'exact mJ', 'twin mJ', 'twin / this', 'exact'], stages, ' id=stages'),
         _table(['other estimates', '', 'mJ', 'twin mJ', 'twin / this'], extra, ' id=estimates') if extra else '',

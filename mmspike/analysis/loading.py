@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,6 @@ from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from mmspike.engine.launch import check_checkpoint_fits
 
@@ -41,7 +41,7 @@ def build_model(cfg: Config, checkpoint: str | None, device: str | None = None) 
     return model.to(device or get_device()).eval()
 
 
-def _test_data(cfg: Config) -> tuple[Dataset, Callable]:
+def _test_data(cfg: Config) -> tuple[Any, Callable]:
     """Dataset and collate function of the config's test loader."""
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     loader_cfg = deepcopy(cfg.test_dataloader)

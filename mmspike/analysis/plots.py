@@ -38,7 +38,9 @@ def plot_rates(report: dict, path: str | Path) -> None:
     for i, stage in enumerate(stages):
         layers = [(x, n) for x, n in enumerate(neurons) if stage_of(n['name']) == stage]
         colour = COLOURS[i % len(COLOURS)]
-        ax.bar([x for x, _ in layers], [n['firing_rate'] for _, n in layers], 0.85, label=stage, color=colour)
+        hatch = '////' if i >= len(COLOURS) else None
+        rates = [n['firing_rate'] for _, n in layers]
+        ax.bar([x for x, _ in layers], rates, 0.85, label=stage, color=colour, hatch=hatch, edgecolor='white', linewidth=0)
     silent = [x for x, n in enumerate(neurons) if n['firing_rate'] == 0]
     if silent:
         ax.plot(silent, [0] * len(silent), 'v', color='#d00000', label='silent', clip_on=False)
@@ -48,7 +50,7 @@ def plot_rates(report: dict, path: str | Path) -> None:
 
 
 def plot_maps(image: np.ndarray | None, maps: dict[str, tuple[np.ndarray, np.ndarray]], path: str | Path) -> None:
-    """The image, and below it a pair per stage: what its last neuron took in (membrane) and the spikes that it sent.
+    """The image, and beside it a pair per stage: the membrane of its last neuron and the spikes that it sent.
 
     Args:
         image: uint8 RGB [H, W, 3].
@@ -73,30 +75,23 @@ def plot_maps(image: np.ndarray | None, maps: dict[str, tuple[np.ndarray, np.nda
 
 
 def plot_attention(image: np.ndarray | None, maps: dict[str, np.ndarray], path: str | Path) -> None:
-    """How much each position is attended to, over the image, for every attention.
+    """The image, and beside it how much each position is attended to, for every attention.
 
     Args:
         image: uint8 RGB [H, W, 3].
         maps: Name -> [H, W], see :func:`mmspike.analysis.capture.attention_maps`.
     """
-    columns = min(4, len(maps))
-    rows = -(-len(maps) // columns)
-    figure, axes = _figure(2.6 * columns, 2.3 * rows, rows, columns)
+    panels = len(maps) + (image is not None)
+    columns = min(5, panels)
+    rows = -(-panels // columns)
+    figure, axes = _figure(2.3 * columns, 2.1 * rows, rows, columns)
     for ax in axes.flat:
         ax.set_axis_off()
-    for ax, (name, weights) in zip(axes.flat, maps.items(), strict=False):
-        if image is not None:
-            ax.imshow(image, extent=(0, 1, 1, 0), aspect=image.shape[0] / image.shape[1])
-        shown = ax.imshow(
-            weights,
-            cmap='magma',
-            vmin=0,
-            vmax=float(weights.max()) or 1.0,
-            alpha=0.65 if image is not None else 1.0,
-            extent=(0, 1, 1, 0),
-            aspect=weights.shape[0] / weights.shape[1],
-            interpolation='bilinear',
-        )
+    if image is not None:
+        axes[0, 0].imshow(image)
+        axes[0, 0].set_title('image', fontsize=8)
+    for ax, (name, weights) in zip(axes.flat[panels - len(maps) :], maps.items(), strict=False):
+        shown = ax.imshow(weights, cmap='viridis')
         ax.set_title(name, fontsize=7)
         figure.colorbar(shown, ax=ax, shrink=0.6).ax.tick_params(labelsize=6)
     figure.savefig(path)

@@ -5,6 +5,7 @@ Provenance proposes, values decide: a tensor counts as spikes when operations th
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -105,6 +106,7 @@ def spike_counts(x: Tensor, origin: Origin | None) -> Tensor | None:
         return None
     if origin is not None and origin.weight:
         return None
+    unit: Any
     unit, limit = (1.0, MAX_COUNT) if origin is None else (origin.unit, max(MAX_COUNT, origin.levels))
     # most tensors of floats show themselves at once
     for part in (x.flatten()[:512], x) if x.numel() > 512 else (x,):

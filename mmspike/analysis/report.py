@@ -150,6 +150,14 @@ def to_text(report: EnergyReport) -> str:
         table.append(['this network', *map(energy, m['components_mj'].values()), energy(m['energy_mj'])])
         table.append(['twin', *map(energy, m['twin_components_mj'].values()), energy(m['twin_energy_mj'])])
         lines += ['', *_columns(table, 1), f'twin / this: {ratio(m["ratio"])}']
+    if report.binary:
+        b = report.binary
+        lines += [
+            '',
+            f'Weights of one bit: {b["layers"]} layers, {number(b["weights"])} weights in {number(b["bytes"])}B instead of '
+            f'{number(b["full_bytes"])}B; their accumulations as integer additions (0.1 pJ), exact: '
+            f'{energy(b["energy_mj"])} mJ instead of {energy(b["full_energy_mj"])} mJ',
+        ]
     lines += ['', 'How it is counted:', *(f'- {line}' for line in FORMULAS), f'Not counted: {NOT_COUNTED}.']
     lines += ['', 'Seen and not billed, output elements per image:']
     lines += _columns([[f'- {r["category"]}: {r["op"]}', number(r['elements'])] for r in report.not_billed], 1)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmspike.analysis.counter import KINDS, LayerRecord, OpCounter
 from mmspike.engine.hooks.spike_reset_hook import reset_spikes
@@ -16,19 +16,6 @@ OTHER = (
     'normalisation',
     'other elementwise arithmetic',
 )
-
-
-class _Auditor(OpCounter):
-    """Counter that also keeps in which module each operation without weights runs."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__(model)
-        self.places: dict[tuple[str, str], set[str]] = {}
-
-    def _note(self, table: dict, key: tuple[str, str], results: list[Tensor]) -> None:
-        super()._note(table, key, results)
-        if any(x.dim() > 2 for x in results):  # features; boxes and indices have at most two dimensions
-            self.places.setdefault(key, set()).add(self._stack[-1][0])
 
 
 @dataclass
@@ -99,22 +86,22 @@ def audit(model: nn.Module, run: Callable[[], object]) -> Audit:
     Raises:
         ValueError: The forward multiplies nothing: no operation was seen.
     """
-    auditor = _Auditor(model)
+    counter = OpCounter(model)
     training = model.training
     model.eval()
     reset_spikes(model)
     try:
-        with torch.no_grad(), auditor:
+        with torch.no_grad(), counter:
             run()
     finally:
         model.train(training)
-    if not auditor.layers:
+    if not counter.layers:
         raise ValueError(f'the forward of {type(model).__name__} has no operation with weights: run it on the model itself')
     other = [
         (category, op, place)
         for category in OTHER
-        for (c, op), places in auditor.places.items()
+        for (c, op), places in counter.places.items()
         for place in sorted(places)
         if c == category and place
     ]
-    return Audit(list(auditor.layers.values()), other, list(auditor.unknown))
+    return Audit(list(counter.layers.values()), other, list(counter.unknown))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from mmengine.structures import BaseDataElement
@@ -149,8 +150,8 @@ def spikes_that_differ(model: nn.Module, deployed: nn.Module, batch: dict) -> Sp
 @contextmanager
 def _postprocessing_of_float64() -> Iterator[None]:
     """Lets the hosts' post-processing take float64. mmcv's non-maximum suppression chooses among the boxes in float32."""
-    extension = sys.modules.get('mmcv._ext')
-    nms = getattr(extension, 'nms', None)
+    extension: Any = sys.modules.get('mmcv._ext')
+    nms: Any = getattr(extension, 'nms', None)
 
     def in_float32(boxes: Tensor, scores: Tensor, **kwargs) -> Tensor:
         return nms(boxes.float(), scores.float(), **kwargs)

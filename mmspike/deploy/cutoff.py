@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +109,7 @@ class StepByStep:
         B = inputs.shape[-4]
         left = torch.arange(B, device=inputs.device)
         classes, steps = torch.empty_like(left), torch.empty_like(left)
-        total = 0
+        total: Any = 0
         with self.sample() as step:
             for t in range(self.T):
                 x = _input_of(inputs, t)

@@ -6,8 +6,17 @@ from torch import nn
 
 from mmspike.models.neurons import BaseNeuron
 
-from .fuse import head_readers
-from .layers import Accumulate, BinarySteps, FusedAttention, OverTime, SpikeFed
+from .fuse import readers_of
+from .layers import (
+    Accumulate,
+    BinarySteps,
+    FusedAggregation,
+    FusedAttention,
+    FusedDualAttention,
+    OverTime,
+    SpikeFed,
+    SumPool,
+)
 
 
 def expand(model: nn.Module, binary: bool = True) -> nn.Module:
@@ -28,11 +37,20 @@ def expand(model: nn.Module, binary: bool = True) -> nn.Module:
     model = deepcopy(model)
     for name, module in list(model.named_modules()):
         if isinstance(module, SpikeFed):
-            _expand(module, name, 'neuron', ['linear'], binary)
+            _expand_spike_fed(module, name, binary)
         elif isinstance(module, FusedAttention):
             _expand_attention(module, name, binary)
+        elif isinstance(module, FusedAggregation):
+            _expand(module, name, 'neuron', ['q_conv', 'k_conv'], binary)
+            _expand(module, name, 'q_neuron', [], binary)
+            _expand(module, name, 'k_neuron', ['dwconv'], binary)
+            _expand(module, name, 'attn_neuron', [], binary)
+        elif isinstance(module, FusedDualAttention):
+            module.largest = _levels(module, name, 'neuron'), _levels(module, name, 'attn_neuron')
+            _expand(module, name, 'neuron', ['dual_conv'], binary)
+            _expand(module, name, 'attn_neuron', [], binary)
         else:
-            for neuron, readers in head_readers(module):
+            for neuron, readers in readers_of(module):
                 _expand(module, name, neuron, readers, binary)
     if not any(isinstance(m, Accumulate) for m in model.modules()):
         raise ValueError(
@@ -77,6 +95,15 @@ def _expand(owner: nn.Module, name: str, attribute: str, readers: list[str], bin
         _accumulate(owner, name, reader, levels if binary else 1, levels)
 
 
+def _expand_spike_fed(module: SpikeFed, name: str, binary: bool) -> None:
+    levels = _levels(module, name, 'neuron')
+    # a step of a sum over windows has whole numbers up to the window; that of a maximum is binary, like its input
+    window = module.pool.window if isinstance(module.pool, SumPool) else 1
+    if binary and levels > 1:
+        module.neuron = BinarySteps(module.neuron)
+    _accumulate(module, name, 'linear', levels if binary else 1, levels * window)
+
+
 def _accumulate(owner: nn.Module, name: str, reader: str, steps: int, largest: int) -> None:
     layer = getattr(owner, reader)
     inner = layer.layer if isinstance(layer, OverTime) else layer
@@ -87,10 +114,15 @@ def _accumulate(owner: nn.Module, name: str, reader: str, steps: int, largest: i
 
 
 def _expand_attention(module: FusedAttention, name: str, binary: bool) -> None:
-    levels = {n: _levels(module, name, n) for n in ('neuron', 'q_neuron', 'k_neuron', 'v_neuron', 'attn_neuron')}
+    names = ['q_neuron', 'k_neuron', 'v_neuron', 'attn_neuron']
+    if isinstance(module.neuron, nn.Identity):  # q, k and v read the sums of a shortcut: those stay whole
+        readers = []
+    else:
+        names, readers = ['neuron', *names], ['q_conv', 'k_conv', 'v_conv']
+    levels = {n: _levels(module, name, n) for n in names}
     # masked values are products of two counts
-    largest = levels['attn_neuron'] * (levels['v_neuron'] if module.mask else 1)
-    for reader in ('q_conv', 'k_conv', 'v_conv'):
+    largest = levels['attn_neuron'] * (levels[f'{module.mask}_neuron'] if module.mask else 1)
+    for reader in readers:
         _accumulate(module, name, reader, levels['neuron'] if binary else 1, levels['neuron'])
     _accumulate(module, name, 'proj_conv', largest if binary else 1, largest)
     for attribute, n in levels.items():

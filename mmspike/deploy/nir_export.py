@@ -7,6 +7,7 @@ shortcut is. It has no integer neuron (SFA, ILIF), no product of features (atten
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ class _Graph:
         return self.add(name.lstrip('.'), node, sources)
 
 
-def _node(module: nn.Module, shape: tuple[int, ...] | None) -> object | None:
+def _node(module: nn.Module, shape: Any) -> object | None:
     """NIR node of a layer or neuron, or None if there is none. ``shape``: of its input, without time and batch."""
     import nir
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmspike.analysis.counter import OpCounter
+from mmspike.analysis.counter import UNSEEN, OpCounter
 from mmspike.analysis.memory import LemaireMemory
 from mmspike.models.layers import fold, unfold
 from mmspike.models.neurons import IF, SFA, build_neuron
@@ -58,30 +58,37 @@ def test_one_spike_in_the_corner_and_one_inside(levels, T) -> None:
     assert r.float_macs == 0
 
 
-def test_strided_depthwise_transposed_and_linear_by_hand() -> None:
+@pytest.mark.parametrize('levels', [1, 4, 8])
+@pytest.mark.parametrize('T', [1, 4])
+def test_strided_depthwise_transposed_and_linear_by_hand(levels, T) -> None:
+    """The largest count in the last step in one place, one spike in the first step in another."""
+    fed = 'integers' if levels > 1 else 'binary spikes'
     # 3x3, stride 2, padding 1 on 4 x 4: along an axis, positions 0 … 3 are read by 1, 2, 1, 1 outputs
-    x = torch.zeros(1, 1, 1, 4, 4)
-    x[..., 1, 1] = 1
-    x[..., 0, 3] = 1
-    r = only(count(Spikes(nn.Conv2d(1, 5, 3, 2, 1), 1), x))
-    assert (r.macs, r.events) == (2 * 2 * 5 * 9, 5 * (2 * 2 + 1 * 1))
+    x = torch.zeros(T, 1, 1, 4, 4)
+    x[-1, ..., 1, 1] = levels
+    x[0, ..., 0, 3] = 1
+    r = only(count(Spikes(nn.Conv2d(1, 5, 3, 2, 1), levels), x))
+    assert (r.fed, r.steps, r.macs, r.events) == (fed, T, T * 2 * 2 * 5 * 9, 5 * (levels * 2 * 2 + 1 * 1))
 
-    x = torch.zeros(1, 1, 3, 4, 4)
-    x[0, 0, 2, 0, 0] = 3
-    r = only(count(Spikes(nn.Conv2d(3, 3, 3, padding=1, groups=3), 4), x))
-    assert (r.op, r.macs, r.events) == ('depthwise conv', 16 * 3 * 9, 3 * 4)  # its own channel only
+    x = torch.zeros(T, 1, 3, 4, 4)
+    x[-1, 0, 2, 0, 0] = levels
+    x[0, 0, 1, 1, 1] = 1
+    r = only(count(Spikes(nn.Conv2d(3, 3, 3, padding=1, groups=3), levels), x))
+    # its own channel only
+    assert (r.op, r.fed, r.macs, r.events) == ('depthwise conv', fed, T * 16 * 3 * 9, levels * 4 + 9)
 
     # kernel 3, stride 2, padding 1: 4 x 4 -> 7 x 7; the corner loses 1 of 3 taps along each axis
-    x = torch.zeros(1, 1, 2, 4, 4)
-    x[0, 0, 0, 0, 0] = 2
+    x = torch.zeros(T, 1, 2, 4, 4)
+    x[-1, 0, 0, 0, 0] = levels
     x[0, 0, 1, 1, 2] = 1
-    r = only(count(Spikes(nn.ConvTranspose2d(2, 5, 3, 2, 1), 4), x))
-    assert (r.op, r.macs, r.events) == ('transposed conv', 32 * 5 * 9, 5 * (2 * 4 + 9))
+    r = only(count(Spikes(nn.ConvTranspose2d(2, 5, 3, 2, 1), levels), x))
+    assert (r.op, r.fed, r.macs, r.events) == ('transposed conv', fed, T * 32 * 5 * 9, 5 * (levels * 4 + 9))
 
-    x = torch.zeros(4, 3, 6)
-    x[:, 0, 0] = 1
-    r = only(count(Spikes(nn.Linear(6, 10), 1), x))
-    assert (r.op, r.steps, r.macs, r.step_macs, r.events, r.sops) == ('linear', 4, 4 * 180, 180, 40, 40)
+    x = torch.zeros(T, 3, 6)
+    x[:, 0, 0] = levels
+    r = only(count(Spikes(nn.Linear(6, 10), levels), x))
+    assert (r.op, r.fed, r.steps, r.step_macs, r.macs) == ('linear', fed, T, 180, T * 180)
+    assert r.events == T * levels * 10 and r.sops == pytest.approx(r.events)
 
 
 @pytest.mark.parametrize('levels', [1, 4, 8])
@@ -276,6 +283,61 @@ def test_unknown_operations_are_listed_and_known_ones_not_free() -> None:
     assert counter.unknown == {('mmspike_test::mystery', ''): [1, 16]}
     assert counter.not_billed['normalisation', 'native_batch_norm'] == [1, 16]
     assert counter.not_billed['additions (residual, bias, sums)', 'add'] == [1, 16]
+
+
+def past_pytorch(x: Tensor, out: Tensor) -> Tensor:
+    """A kernel that PyTorch does not dispatch, written into ``out``."""
+    out.numpy()[:] = x.numpy() * 3
+    return out
+
+
+class Foreign(nn.Module):
+    def __init__(self, make) -> None:
+        super().__init__()
+        self.make = make
+        self.norm = nn.BatchNorm1d(4).eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.make(x.sin()))
+
+
+@pytest.mark.parametrize(
+    'make, found',
+    [
+        (lambda x: past_pytorch(x, torch.empty_like(x)), True),
+        (lambda x: past_pytorch(x, torch.zeros_like(x)), True),
+        (lambda x: past_pytorch(x, x.new_empty(4, 4))[:], True),
+        (lambda x: past_pytorch(x, torch.empty(4, 4)).mul_(2), True),
+        (lambda x: torch.empty_like(x).copy_(x), False),
+        (lambda x: torch.zeros_like(x).add_(x), False),
+        (lambda x: torch.zeros(4, 4) + x, False),
+        (lambda x: torch.mul(x, 2, out=torch.empty_like(x)), False),
+        (lambda x: torch.cat([torch.empty(0, 4), torch.empty(4, 4).zero_() + x]), False),
+        (lambda x: torch.stack([torch.empty(4).normal_() for _ in range(4)]), False),
+    ],
+)
+@pytest.mark.parametrize('context', [torch.no_grad, torch.inference_mode])
+def test_kernels_past_pytorch_are_listed(make, found, context) -> None:
+    counter = OpCounter(Foreign(make))
+    with context(), counter:
+        counter.model(torch.rand(4, 4))
+    listed = {what: [1, 16] for what in counter.unknown}
+    assert counter.unknown == listed
+    assert {what for what, _ in listed} == ({UNSEEN} if found else set())
+
+
+def test_places_of_arithmetic_without_weights() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = nn.AvgPool2d(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.pool(x).flatten(1).softmax(1)
+
+    counter = count(Model(), torch.rand(1, 2, 4, 4))
+    assert counter.places == {('pooling and resampling', 'avg_pool2d'): {'pool'}}
+    assert ('other elementwise arithmetic', '_softmax') in counter.not_billed
 
 
 def test_compiled_operations_of_mmcv_are_seen() -> None:

@@ -15,11 +15,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmspike.analysis import measure_energy, plots
-from mmspike.analysis.capture import attention_maps, last_of_each_stage, neuron_maps
+from mmspike.analysis.capture import attention_maps, last_of_each_stage, membranes, neuron_maps
 from mmspike.analysis.energy import activation_bits
 from mmspike.analysis.html import to_html
 from mmspike.analysis.report import load_report, to_text, write_csv, write_json
-from mmspike.models.neurons import SFA
+from mmspike.models.layers import binarise
+from mmspike.models.neurons import SFA, build_neuron
 
 
 class Net(BaseModel):
@@ -32,6 +33,12 @@ class Net(BaseModel):
     def forward(self, inputs: Tensor, mode: str = 'tensor') -> Tensor:
         b = self.backbone
         return b['second'](b['neuron'](b['first'](inputs)[None])[0])
+
+
+class BinaryNet(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        binarise(self.backbone['second'])
 
 
 def batches(n: int) -> list[dict]:
@@ -187,6 +194,7 @@ def test_page_is_whole_and_self_contained(report) -> None:
     assert parser.open == []
     assert parser.links == [], 'nothing is loaded from elsewhere'
     assert parser.tags.count('img') == 3
+    assert 'an accumulate. Config: a/net.py. AP: 31.5.</p>' in page
     assert '<first>' not in page and 'backbone.&lt;first&gt;' in page
     assert 'http' not in page
 
@@ -207,8 +215,11 @@ def test_page_sorts_in_a_browser(report, tmp_path) -> None:
     </script>"""
     path = tmp_path / 'page.html'
     path.write_text(page_of(report).replace('</body>', f'{probe}</body>'), encoding='utf-8')
-    command = [browser, '--headless', '--no-sandbox', '--disable-gpu', f'--user-data-dir={tmp_path}/profile', '--dump-dom']
-    out = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, timeout=180, check=True).stdout
+    options = '--headless --no-sandbox --disable-gpu --dump-dom'.split()
+    # it would call home
+    options += '--disable-background-networking --disable-component-update --disable-sync --disable-quic --no-first-run'.split()
+    command = [browser, *options, f'--user-data-dir={tmp_path}/profile', path.as_uri()]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
     result = json.loads(re.search('<title>(.*)</title>', out)[1])
     first, second = 'backbone.first', 'backbone.second'
     up, down = [first, second], [second, first]
@@ -259,6 +270,17 @@ def test_maps_and_attention(tmp_path) -> None:
         assert np.asarray(Image.open(tmp_path / file).convert('L')).std() > 0
 
 
+def test_membranes_by_hand() -> None:
+    x = torch.tensor([1.5, 1.5, 3.0, 0.2]).view(4, 1, 1)
+    lif, integer = build_neuron(dict(type='LIF', tau=2.0)), build_neuron(dict(type='NILIF', levels=4, beta=0.5))
+    # tau 2, threshold 1: 0.75, 0.75 + (1.5 - 0.75) / 2 fires, 1.5 fires, 0.1
+    assert membranes(lif, x).flatten().tolist() == pytest.approx([0.75, 1.125, 1.5, 0.1])
+    assert lif(x).flatten().tolist() == [0, 1, 1, 0] and lif.v_threshold == 1
+    # counts 2, 1, 3, 0: half of what is left goes on
+    assert membranes(integer, x).flatten().tolist() == pytest.approx([1.5, 1.25, 3.125, 0.2625])
+    assert membranes(SFA(4), x) is x
+
+
 class BaseModelWithout(BaseModel):
     def forward(self, inputs, mode='tensor'):
         return inputs
@@ -289,6 +311,7 @@ def test_tools_on_a_classifier(run_tool, repo, shared, tmp_path) -> None:
     data = ['--data-root', shared / 'data' / 'cifar10']
     files = [tmp_path / f'r.{x}' for x in ('json', 'csv', 'html')]
     outputs = [x for f in files for x in (f'--{f.suffix[1:]}', f)]
+    torch.manual_seed(0)
     result = run_tool('analysis_tools/get_energy.py', config, *data, '--num-images', 2, *outputs, '--metric', 'top-1=90')
     assert result.returncode == 0, result.stderr
     assert 'float-fed: 1 of ' in result.stdout and '- backbone.stem.0.conv.conv (conv)' in result.stdout
@@ -300,7 +323,37 @@ def test_tools_on_a_classifier(run_tool, repo, shared, tmp_path) -> None:
     assert report['info']['metric'] == dict(name='top-1', value=90.0)
     assert files[1].read_text().count('\n') == len(report['layers']) + 1
     assert files[2].read_text().count('<img') == 6  # the image and five stages
+    folded = tmp_path / 'folded.json'
+    torch.manual_seed(0)
+    result = run_tool('analysis_tools/get_energy.py', config, *data, '--num-images', 2, '--deployed', '--json', folded)
+    assert result.returncode == 0 and '- backbone.stem.0.layer (conv)' in result.stdout, result.stderr
+    folded = load_report(folded)
+    assert folded['info']['deployed'] and not report['info']['deployed'] and not folded['unknown']
+    assert len(folded['layers']) == len(report['layers'])
+    assert folded['total']['macs'] == report['total']['macs']
+    assert folded['total']['exact_energy_mj'] == pytest.approx(report['total']['exact_energy_mj'], rel=0.02)
+    result = run_tool('analysis_tools/get_energy.py', config, *data, '--keep-depthwise')
+    assert result.returncode and 'add --deployed' in result.stderr
     result = run_tool('analysis_tools/plot_spikes.py', 'attention', config, *data, '-o', tmp_path / 'a.png')
     assert result.returncode == 0 and (tmp_path / 'a.png').stat().st_size > 1000
     result = run_tool('analysis_tools/plot_spikes.py', 'tradeoff', files[0], '-o', tmp_path / 't.png')
     assert result.returncode == 0 and (tmp_path / 't.png').stat().st_size > 1000
+
+
+def test_savings_of_binary_weights(silent_but_one) -> None:
+    net = BinaryNet()
+    net.load_state_dict(silent_but_one.state_dict())
+    report, plain = measure_energy(net, batches(2)), measure_energy(silent_but_one, batches(2))
+    exact = 2 * (2 + 3 + 3 + 2) ** 2 * 2  # as above: the spikes are those of the plain network
+    assert not report.unknown and report.layers[1]['fed'] == 'integers' and report.layers[1]['exact_sops'] == exact
+    assert report.binary == dict(
+        layers=1,
+        weights=36,
+        bytes=36 / 8 + 4 * 2,
+        full_bytes=4 * 36,
+        energy_mj=pytest.approx(0.1 * exact * 1e-9),
+        full_energy_mj=pytest.approx(0.9 * exact * 1e-9),
+    )
+    assert report.total == plain.total and plain.binary is None
+    assert 'Weights of one bit: 1 layers, 36 weights' in to_text(report)
+    assert 'Weights of one bit' not in to_text(plain)

@@ -7,11 +7,25 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmspike.models import ESpikeFormer, ESpikeFormerLarge, ExtraStages, MetaSpikeFormer
+from mmspike.models.backbones import (
+    ESpikeFormer,
+    ESpikeFormerLarge,
+    ExtraStages,
+    MetaSpikeFormer,
+    SAFormer,
+    SpikeDrivenTransformer,
+    Spikeformer,
+    Spikformer,
+    SpikingResformer,
+    SpikingVGG,
+)
 from mmspike.models.neurons import BaseNeuron
 
 ARCH = dict(dims=(8, 16, 32, 32), depths=(1, 1, 1, 1, 1))
+PATCHES = dict(dims=(8, 8, 16, 32), depth=1)
+RESFORMER = dict(dims=(16, 16, 32), num_heads=(1, 2, 2), depths=(1, 1, 1), group_size=8)
 LIF = dict(type='LIF', tau=2.0)
+EASY = LIF | dict(v_threshold=0.3)
 
 
 def sfa(levels, norm=None):
@@ -30,6 +44,17 @@ BACKBONES = {
     'e_binary': lambda: ESpikeFormer(ARCH, T=2, neuron=sfa(1)),
     'large': lambda: ESpikeFormerLarge(dict(dims=(8, 16, 32), depths=(1, 1, 1, 1)), neuron=sfa(4), layer_scale=0.5),
     'large_levels8': lambda: ESpikeFormerLarge(dict(dims=(8, 16, 32), depths=(1, 1, 1, 1), rep_conv=False), neuron=sfa(8, 2)),
+    'saformer': lambda: SAFormer(PATCHES, T=2, neuron=EASY),
+    'saformer_levels4': lambda: SAFormer(PATCHES, T=2, neuron=sfa(4)),
+    'v1': lambda: SpikeDrivenTransformer(PATCHES, T=2, neuron=EASY),
+    'v1_levels4': lambda: SpikeDrivenTransformer(PATCHES, T=2, neuron=sfa(4, 2)),
+    'resformer': lambda: SpikingResformer(RESFORMER, T=2, neuron=EASY),
+    'resformer_levels4': lambda: SpikingResformer(RESFORMER, T=2, neuron=sfa(4, 2)),
+    'vgg': lambda: SpikingVGG(dict(dims=(8, 12, 16), depths=(2, 2, 2)), T=2, neuron=EASY),
+    'vgg_levels4': lambda: SpikingVGG(dict(dims=(8, 12, 16), depths=(2, 2, 2)), T=2, neuron=sfa(4)),
+    'vgg_max_levels4': lambda: SpikingVGG(dict(dims=(8, 12, 16), depths=(2, 2, 2)), T=2, pool='max', neuron=sfa(4)),
+    'spikformer': lambda: Spikformer(PATCHES | dict(num_heads=2), T=2, neuron=EASY),
+    'spikeformer': lambda: Spikeformer(PATCHES | dict(num_heads=2), T=2, neuron=dict(type='PLIF', v_threshold=0.3)),
     'extra': lambda: ExtraStages(dict(type='ESpikeFormer', arch=ARCH), 2, neuron=sfa(4)),
 }
 

@@ -1,13 +1,12 @@
 """Anytime inference of a classifier of T > 1 time steps: stop at the first step at which it is sure.
 
-Chooses the thresholds on training images and evaluates them on the test set, where a decided image is computed no further.
-Prints accuracy and average steps beside the accuracy of 1, 2, … T steps for every image.
+Chooses the thresholds on training images, augmented as in training, and evaluates them on the test set, where a decided
+image is computed no further. Prints accuracy and average steps beside the accuracy of 1, 2, … T steps for every image.
 """
 
 import argparse
 import json
 import sys
-from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 
@@ -41,7 +40,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--epsilon', type=share, default=0.05, help='share of stopped training images that may be wrong (default 0.05)'
     )
-    parser.add_argument('--train-images', type=positive, default=1000, help='images to calibrate on (default 1000)')
+    parser.add_argument(
+        '--train-images',
+        type=positive,
+        default=1000,
+        help='images to calibrate on (default 1000); each several times, augmented anew, where the training set has fewer',
+    )
     parser.add_argument('--num-images', type=positive, help='test images to evaluate (default: all)')
     parser.add_argument('--batch-size', type=positive, default=50, help='images at a time (default 50)')
     parser.add_argument('--json', metavar='FILE', help='write the result as JSON')
@@ -50,14 +54,11 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def batches(cfg, model, dataset_cfg: dict, number: int | None, size: int):
+def batches(model, dataset, number: int, size: int):
     """Preprocessed inputs and labels of ``number`` images, evenly spaced over a dataset, ``size`` at a time."""
     import torch
     from mmengine.dataset import default_collate
-    from mmengine.registry import DATASETS
 
-    dataset = DATASETS.build(dataset_cfg)
-    number = len(dataset) if number is None else min(number, len(dataset))
     indices = [i * len(dataset) // number for i in range(number)]
     for start in range(0, number, size):
         batch = default_collate([dataset[i] for i in indices[start : start + size]])
@@ -69,6 +70,8 @@ def batches(cfg, model, dataset_cfg: dict, number: int | None, size: int):
 def main() -> None:
     check_environment()
     import torch
+    from mmengine.registry import DATASETS
+    from mmengine.runner import set_random_seed
 
     from mmspike.analysis.loading import build_model
     from mmspike.deploy.cutoff import StepByStep, calibrate, evaluate
@@ -86,19 +89,21 @@ def main() -> None:
             runner = StepByStep(model)
         except ValueError as error:
             sys.exit(f'{args.config}: {error}')
-        # training images as they are in a test, without augmentation
-        train = deepcopy(cfg.train_dataloader.dataset)
+        # most training images are known by heart, and a network is surer of those than of what it has never seen
+        train = cfg.train_dataloader.dataset
         while 'dataset' in train:
             train = train.dataset
-        train.pipeline = cfg.test_dataloader.dataset.pipeline
+        train, test = DATASETS.build(train), DATASETS.build(cfg.test_dataloader.dataset)
+        set_random_seed(0)
         logits, labels = [], []
-        for inputs, truth in batches(cfg, model, train, args.train_images, args.batch_size):
+        for inputs, truth in batches(model, train, args.train_images, args.batch_size):
             if not logits:
                 runner.check(inputs)
             logits.append(runner.logits(inputs))
             labels.append(truth)
         betas = calibrate(torch.cat(logits, 1), torch.cat(labels), args.epsilon)
-        result = evaluate(runner, betas, batches(cfg, model, cfg.test_dataloader.dataset, args.num_images, args.batch_size))
+        number = min(args.num_images or len(test), len(test))
+        result = evaluate(runner, betas, batches(model, test, number, args.batch_size))
     print(f'thresholds from {sum(map(len, labels))} training images, epsilon {args.epsilon}')
     print(result)
     if args.json:

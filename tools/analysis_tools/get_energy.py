@@ -2,7 +2,7 @@
 
 Prints per layer and in total: dense MACs, what feeds the layer (binary spikes, integers, floats), firing rates, accumulations
 by the field's formula and exactly, mJ; the same by stage; the ordinary twin. Without a checkpoint the weights are those with
-which training starts, and so are the firing rates.
+which training starts, and so are the firing rates. With --deployed the network is counted as deploy.py folds it.
 """
 
 import argparse
@@ -41,13 +41,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--quantised', action='store_true', help='also compare with an ordinary network of ceil(log2(T*D + 1)) bit activations'
     )
+    parser.add_argument('--deployed', action='store_true', help='count the network as deployment folds it')
+    parser.add_argument(
+        '--keep-depthwise',
+        action='store_true',
+        help="with --deployed: leave Meta-SpikeFormer's depthwise and pointwise convolutions apart",
+    )
     parser.add_argument('--json', metavar='FILE', help='write everything as JSON')
     parser.add_argument('--csv', metavar='FILE', help='write the layers as CSV')
     parser.add_argument('--html', metavar='FILE', help='write one self-contained page')
     parser.add_argument('--metric', type=metric, metavar='NAME=VALUE', help='accuracy to keep in the JSON, for tradeoff plots')
     parser.add_argument('--device', help='default: the accelerator if there is one, else cpu')
     add_common_options(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.keep_depthwise and not args.deployed:
+        parser.error('--keep-depthwise is about the network as it is deployed: add --deployed')
+    return args
 
 
 def main() -> None:
@@ -57,17 +66,24 @@ def main() -> None:
     from mmspike.analysis.html import to_html
     from mmspike.analysis.loading import build_model, picture, test_image, test_images
     from mmspike.analysis.report import to_text, write_csv, write_json
+    from mmspike.deploy import fuse
     from mmspike.engine import data, launch
 
     args = parse_args()
     cfg = launch.load_config(args)
     with data.data_faults_explained(cfg, ('test_dataloader',), ()):
         model = build_model(cfg, args.checkpoint, args.device)
+        params = sum(p.numel() for p in model.parameters())
+        if args.deployed:
+            model = fuse(model, not args.keep_depthwise)
         report = measure_energy(model, test_images(cfg, args.num_images), args.preset, args.memory, args.quantised)
         checkpoint = args.checkpoint or 'none: an untrained network'
-        report.info = dict(config=args.config, checkpoint=checkpoint, metric=args.metric)
+        report.info = dict(config=args.config, checkpoint=checkpoint, params=params)
+        report.info |= dict(deployed=args.deployed, metric=args.metric)
         if args.checkpoint is None:
             print('No checkpoint was given: firing rates, SOPs and ratios are those of an untrained network.\n')
+        if args.deployed:
+            print('Counted as it is deployed: folded. Its twin has the folded layers, too.\n')
         print(to_text(report))
         if args.html:
             batch = test_image(cfg, 0)
