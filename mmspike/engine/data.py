@@ -16,11 +16,14 @@ EVALUATORS = ('val_evaluator', 'test_evaluator')
 # dataset type, without scope -> where its data come from
 SOURCES = dict(
     CocoDataset='COCO 2017: from https://cocodataset.org get train2017.zip, val2017.zip and annotations_trainval2017.zip and '
-    'unpack them side by side, so that the directory holds train2017/, val2017/ and annotations/',
-    ADE20KDataset='ADE20K: from http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip, unpacked',
+    'unpack them side by side, so that the directory holds train2017/, val2017/ and annotations/; '
+    'tools/dataset_converters/coco.py DIR does it',
+    ADE20KDataset='ADE20K: from http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip, unpacked; '
+    'tools/dataset_converters/ade20k.py DIR does it',
     PascalVOCDataset='PASCAL VOC 2012: from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ get VOCtrainval_11-May-2012.tar, '
     'unpacked; the directory is its VOC2012/',
-    ImageNet='ImageNet-1k: from https://image-net.org (needs an account), as train/ and val/',
+    ImageNet='ImageNet-1k: from https://image-net.org (needs an account), as train/ and val/; '
+    'tools/dataset_converters/imagenet.py DIR unpacks the tar files',
     CityscapesDataset='Cityscapes: from https://www.cityscapes-dataset.com (needs an account)',
     NMNIST='N-MNIST: from https://www.garrickorchard.com/datasets/n-mnist, as Train/<digit>/*.bin and Test/<digit>/*.bin',
     NCaltech101='N-Caltech101: from https://www.garrickorchard.com/datasets/n-caltech101, as <class>/*.bin',

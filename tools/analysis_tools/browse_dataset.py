@@ -1,0 +1,47 @@
+"""Draw the images of a config's training data as its pipeline makes them, with boxes, masks or labels.
+
+This is the browse_dataset.py of the host that the config's default_scope names. Recordings of event cameras are drawn by
+plot_events.py.
+"""
+
+import inspect
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from the repository, installed or not
+
+from mmspike.utils.collect_env import check_environment  # noqa: E402
+
+SCRIPTS = dict(
+    mmdet='analysis_tools/browse_dataset.py',
+    mmseg='analysis_tools/browse_dataset.py',
+    mmpretrain='visualization/browse_dataset.py',
+)
+
+
+def adapt_matplotlib() -> None:
+    """mmpretrain's tool calls a function of matplotlib without the renderer that it has needed since version 3.11."""
+    from matplotlib import _tight_bbox
+
+    adjust_bbox = _tight_bbox.adjust_bbox
+    if 'renderer' in inspect.signature(adjust_bbox).parameters:
+        _tight_bbox.adjust_bbox = lambda figure, box: adjust_bbox(figure, box, figure.canvas.get_renderer())
+
+
+def main() -> None:
+    check_environment()
+    from mmspike.engine.data import config_datasets
+    from mmspike.engine.host_tools import parse_tool_args, run_host_tool
+
+    cfg, rest = parse_tool_args(__doc__)
+    if any(step['type'] == 'mmspike.PackEvents' for data in config_datasets(cfg) for step in data.get('pipeline') or ()):
+        raise SystemExit('These are recordings of event cameras: draw them with tools/analysis_tools/plot_events.py')
+    while cfg.train_dataloader.dataset.type.endswith('RepeatDataset'):  # it has no end, and the tool would draw on and on
+        cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.dataset
+    if cfg.get('default_scope') == 'mmpretrain':
+        adapt_matplotlib()
+    run_host_tool(cfg, rest, SCRIPTS, ('train_dataloader',))
+
+
+if __name__ == '__main__':
+    main()
