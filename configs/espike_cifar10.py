@@ -23,7 +23,7 @@ model = dict(
 )
 
 # 79 iterations an epoch
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=25, val_interval=5)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=32, val_interval=8)
 val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
@@ -34,7 +34,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=0, end=25, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=0, end=32, convert_to_iter_based=True),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=64)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=2))
