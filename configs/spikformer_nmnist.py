@@ -40,5 +40,9 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=0, end=60, convert_to_iter_based=True),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=32)
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=10, max_keep_ckpts=2))
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(interval=10, max_keep_ckpts=2),
+    visualization=dict(type='mmspike.EventVisualizationHook'),
+)
 randomness = dict(seed=0)

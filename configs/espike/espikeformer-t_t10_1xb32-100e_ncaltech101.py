@@ -28,3 +28,5 @@ model = dict(
 )
 
 auto_scale_lr = dict(base_batch_size=32)
+
+default_hooks = dict(visualization=dict(type='mmspike.EventVisualizationHook'))

@@ -26,3 +26,5 @@ model = dict(
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     ),
 )
+
+default_hooks = dict(visualization=dict(type='mmspike.EventVisualizationHook'))

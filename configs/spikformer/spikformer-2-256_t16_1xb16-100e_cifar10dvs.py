@@ -27,3 +27,5 @@ model = dict(
     ),
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.5), dict(type='CutMix', alpha=1.0)], probs=[0.3, 0.3]),
 )
+
+default_hooks = dict(visualization=dict(type='mmspike.EventVisualizationHook'))

@@ -1,8 +1,8 @@
-"""Data sets and transforms. What needs a missing host library is a placeholder that raises and names the package."""
+"""Data sets, transforms, pictures. What needs a missing host library is a placeholder that raises and names the package."""
 
 from importlib import import_module
 
-from mmspike.registry import DATASETS, TRANSFORMS
+from mmspike.registry import DATASETS, HOOKS, TRANSFORMS
 from mmspike.utils.optional import is_installed, register_placeholder
 
 from .events import EventsToFrames, LoadEventFrames, LoadEvents, RandomEventAffine, RandomEventDrop
@@ -11,6 +11,7 @@ from .loading import LoadImageFromFile
 # registry -> module of mmspike.datasets.events that needs mmpretrain, what it registers
 FOR_MMPRETRAIN = {
     TRANSFORMS: ('packing', ('PackEvents',)),
+    HOOKS: ('visualization', ('EventVisualizationHook',)),
     DATASETS: ('datasets', ('CIFAR10DVS', 'DVS128Gesture', 'EventFolders', 'HARDVS', 'NCaltech101', 'NMNIST')),
 }
 

@@ -15,7 +15,7 @@ MAX_WORKERS = 256  # each counts in a slot of its own: no lock
 class _SharedCounter:
     """Counts over all worker processes of a data loader, however they are started."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.slots = torch.zeros(MAX_WORKERS, dtype=torch.int64).share_memory_()
 
     def increment(self) -> None:
@@ -25,12 +25,30 @@ class _SharedCounter:
     def total(self) -> int:
         return int(self.slots.sum())
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict) -> '_SharedCounter':
         return self  # a copied pipeline, as in a subset of a dataset, goes on counting here
 
 
+class SkipsFaults:
+    """What a transform does that reads files: with ``on_error='skip'`` it leaves out those that cannot be read.
+
+    The transform then gives None, for which mmengine's datasets draw another sample in training, and raise in testing.
+    """
+
+    def _set_on_error(self, on_error: str) -> None:
+        if on_error not in ON_ERROR:
+            raise ValueError(f'on_error={on_error!r}: expected one of {ON_ERROR}')
+        self.on_error = on_error
+        self.skipped = _SharedCounter()
+
+    def _skip(self, what: str) -> None:
+        """Count and log a file, ``what`` says which and why."""
+        self.skipped.increment()
+        print_log(f'Skipped {what}', 'current', logging.WARNING)
+
+
 @TRANSFORMS.register_module()
-class LoadImageFromFile(MMCVLoadImageFromFile):
+class LoadImageFromFile(SkipsFaults, MMCVLoadImageFromFile):
     """mmcv's ``LoadImageFromFile`` that names the file which cannot be read or decoded, or skips and counts it.
 
     Args:
@@ -40,14 +58,11 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
         kwargs: what mmcv's transform takes; ``ignore_empty`` is replaced by ``on_error``.
     """
 
-    def __init__(self, on_error: str = 'raise', **kwargs):
-        if on_error not in ON_ERROR:
-            raise ValueError(f'on_error={on_error!r}: expected one of {ON_ERROR}')
+    def __init__(self, on_error: str = 'raise', **kwargs) -> None:
+        self._set_on_error(on_error)
         if 'ignore_empty' in kwargs:
             raise TypeError("ignore_empty is not taken here: use on_error='skip'")
         super().__init__(**kwargs)
-        self.on_error = on_error
-        self.skipped = _SharedCounter()
 
     def transform(self, results: dict) -> dict | None:
         path = results['img_path']
@@ -60,6 +75,5 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
                     f'cannot load image {path} ({reason}). Replace the file, take it out of the annotations, or set '
                     "on_error='skip' in mmspike.LoadImageFromFile to train without it"
                 ) from error
-        self.skipped.increment()
-        print_log(f'Skipped image {path} ({reason})', 'current', logging.WARNING)
+        self._skip(f'image {path} ({reason})')
         return None

@@ -133,7 +133,8 @@ def _write_split(root: Path, split: str, num: int, size: int, rng_seed: tuple[in
     for name in CLASSES:
         (root / 'classes' / split / name).mkdir(parents=True)
 
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for index in range(num):
         # A generator for each picture: it does not depend on how many others there are.
         image, owner, labels = draw_scene(np.random.default_rng([*rng_seed, index]), size)
@@ -144,7 +145,8 @@ def _write_split(root: Path, split: str, num: int, size: int, rng_seed: tuple[in
         images.append(dict(id=index + 1, file_name=f'{stem}.png', height=size, width=size))
         for k, label in enumerate(labels, start=1):
             encoded = rle.encode(np.asfortranarray(owner == k, np.uint8))
-            box = tuple(int(v) for v in rle.toBbox(encoded))
+            x, y, width, height = (int(v) for v in rle.toBbox(encoded))
+            box = (x, y, width, height)
             annotations.append(
                 dict(
                     id=len(annotations) + 1,

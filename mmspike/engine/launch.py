@@ -1,10 +1,10 @@
 """What tools/train.py and tools/test.py share: options, work directory, processes, resuming."""
 
-from typing import Any
 import argparse
 import os
 import os.path as osp
 import re
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction

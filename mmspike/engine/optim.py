@@ -1,9 +1,9 @@
 """Mixed precision on a machine without accelerator, and weight decay that spares norms and biases everywhere."""
 
-from typing import Any
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper

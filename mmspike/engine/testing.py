@@ -1,7 +1,7 @@
 """What tools/test.py does to a config for the one host or the other: drawing, test-time augmentation, output files."""
 
-from typing import Any
 from copy import deepcopy
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
@@ -25,7 +25,7 @@ def draw_predictions(cfg: Config, show: bool, show_dir: str | None, wait_time: f
         raise SystemExit(
             '--show and --show-dir need a visualization hook in default_hooks, for example '
             "visualization=dict(type='DetVisualizationHook') with mmdet, 'SegVisualizationHook' with mmseg, "
-            "'VisualizationHook' with mmpretrain"
+            "'VisualizationHook' with mmpretrain, 'mmspike.EventVisualizationHook' there for event cameras"
         )
     hook.update(show=show, wait_time=wait_time)
     scope = cfg.get('default_scope')

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmspike.datasets.events.plots import frame_picture, plot_events
+from mmspike.datasets.events.plots import film_strip, frame_picture, plot_events
 from mmspike.datasets.events.readers import make_events
 
 RECORDED = (np.arange(200) * 1000, np.arange(200) % 30, np.arange(200) % 20, np.arange(200) % 2)
@@ -30,6 +30,14 @@ def test_colours():
     frame[:, 0, 3] = 0, 5
     assert frame_picture(frame)[0].tolist() == [[1, 1, 1], [0, 0, 1], [0, 0, 0], [1, 0, 0]]  # white, OFF, both, ON
     assert (frame_picture(np.zeros((2, 3, 3))) == 1).all()
+
+
+def test_film_strip():
+    frames = np.zeros((10, 2, 30, 40))
+    frames[9, 1] = 1
+    picture = film_strip(frames)
+    assert picture.shape == (2 * (120 + 4), 8 * (160 + 4), 3) and picture.dtype == np.uint8
+    assert (picture[124:244, 164:324] == (255, 0, 0)).all() and (picture[:120, :160] == 255).all()  # ON is red
 
 
 def test_frames_without_events_and_wrong_shapes(tmp_path):

@@ -7,7 +7,7 @@ from PIL import Image
 def config(tmp_path, repo):
     path = tmp_path / 'mae.py'
     path.write_text(
-        f"_base_ = '{repo}/configs/espike/espikeformer-mae-small_pretrain_1xb64-60e_cifar10.py'\n"
+        f"_base_ = '{repo}/configs/espike/espikeformer-mae-small_pretrain_1xb64-30e_cifar10.py'\n"
         'model = dict(backbone=dict(arch=dict(_delete_=True, dims=(8, 8, 16), depths=(1, 1, 2, 1), num_heads=2)), '
         'neck=dict(in_channels=16))\n'
     )

@@ -109,7 +109,7 @@ def test_count_is_reported_every_epoch_over_all_workers(images, workers, persist
     handler.emit = lambda record: records.append(record.getMessage())
     runner.logger.addHandler(handler)
     runner.train()
-    counts = [int(text.split()[0]) for text in records if 'corrupt images skipped' in text]
+    counts = [int(text.split()[0]) for text in records if 'corrupt files skipped' in text]
     load = runner.train_dataloader.dataset.dataset.pipeline.transforms[0]
     assert len(counts) == 2 and counts[0] < counts[1] == load.skipped.total()
     # each of the 3 corrupt files comes twice an epoch; what is drawn in its place may be corrupt again

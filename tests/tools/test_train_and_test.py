@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import runpy
+import signal
 import subprocess
 import sys
 import traceback
@@ -25,6 +26,8 @@ import mmdet.apis  # noqa: E402, F401
 import mmpretrain.apis  # noqa: E402, F401
 import mmseg.apis  # noqa: E402, F401
 import torchvision  # noqa: E402, F401
+from mmengine.registry import TRANSFORMS  # noqa: E402
+from torch.utils.data import get_worker_info  # noqa: E402
 
 from mmspike.datasets.shapes import write_shapes  # noqa: E402
 
@@ -287,3 +290,69 @@ def test_training_does_not_start_from_another_architecture(tmp_path, config, sha
     message = fail(tmp_path, 'train.py', path, '--data-root', shapes)
     assert 'other.pth is of another architecture' in message and 'backbone.stages.3.1.mlp.fc1.conv.weight: missing' in message
     assert 'head.fc' not in message
+
+
+class Stranger:
+    """An object that runs a command when it is loaded as pickles are."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def test_code_in_a_checkpoint_is_refused(tmp_path, config, shapes):
+    mark, path = tmp_path / 'executed', tmp_path / 'stranger.pth'
+    torch.save(dict(state_dict={}, meta=Stranger(f'touch {mark}')), path)
+    data = ['--data-root', shapes]
+    load_from = f"load_from = '{path}'\n"
+    for script, more, arguments in (('train.py', '', ['--resume', path]), ('train.py', load_from, []), ('test.py', '', [path])):
+        message = fail(tmp_path, script, config('mmpretrain', more), *arguments, *data)
+        assert 'stranger.pth is refused' in message and 'posix.system' in message and 'weights_only=False' in message
+    backbone = f"model['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint='{path}')\n"
+    result = run(tmp_path, 'train.py', config('mmpretrain', backbone), *data)
+    assert result.returncode == 1 and 'stranger.pth is refused' in result.output
+    assert not mark.exists()
+
+
+def test_wrong_keys_are_named(tmp_path, config, shapes):
+    data = ['--data-root', shapes]
+    message = fail(tmp_path, 'train.py', config('mmpretrain', "model['backbone']['frozen_stage'] = 1\n"), *data)
+    assert "model.backbone.frozen_stage, but mmspike.MetaSpikeFormer takes no 'frozen_stage'" in message
+    assert "Did you mean 'frozen_stages'?" in message
+    message = fail(tmp_path, 'train.py', config('mmpretrain', 'train_dataloder = dict(batch_size=1)\n'), *data)
+    assert "did you mean 'train_dataloader'?" in message
+    message = fail(tmp_path, 'test.py', config('mmdet'), 'x.pth', *data, '--cfg-options', 'model.test_cfg.rcnn.score_thrr=0.1')
+    assert 'Did you mean model.test_cfg.rcnn.score_thr?' in message
+
+
+def test_paths_with_spaces_and_other_letters(tmp_path, config, shapes):
+    folder = tmp_path / 'mein Ordner (1)' / '数据 é'
+    folder.mkdir(parents=True)
+    path, data = folder / 'конфиг eins.py', folder / 'böse bilder'
+    path.write_text(config('mmpretrain').read_text())
+    data.symlink_to(shapes)
+    pictures = data / 'classes' / 'train'
+    assert pictures.is_dir()
+    options = ['--data-root', data, '--work-dir', folder / 'läufe 1']
+    succeed(tmp_path, 'train.py', path, *options)
+    assert 'accuracy/top1' in succeed(tmp_path, 'test.py', path, folder / 'läufe 1' / 'epoch_1.pth', *options)
+    more = ['--cfg-options', 'train_cfg.max_epochs=2']
+    assert 'resumed epoch: 1' in succeed(tmp_path, 'train.py', path, *options, '--resume', *more)
+
+
+@TRANSFORMS.register_module()
+class Kill:
+    """Kills the worker process that it runs in."""
+
+    def __call__(self, results):
+        if get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return results
+
+
+def test_dead_worker(tmp_path, config, shapes):
+    more = "train_dataloader['num_workers'] = 1\ntrain_dataloader['dataset']['pipeline'] = [pipeline[0], dict(type='Kill')]\n"
+    message = fail(tmp_path, 'train.py', config('mmpretrain', more), '--data-root', shapes)
+    assert 'A worker of a data loader died' in message and 'num_workers' in message and '--resume' in message

@@ -1,6 +1,7 @@
 """Pictures of a recording: its events in space and time, and the frames that a network sees."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,17 @@ def frame_picture(frame: np.ndarray) -> np.ndarray:
     limit = max(float(np.quantile(frame[frame > 0], 0.98)), 1e-6) if (frame > 0).any() else 1.0
     off, on = np.clip(frame / limit, 0, 1)
     return np.stack([1 - off, 1 - np.maximum(on, off), 1 - on], -1)
+
+
+def film_strip(frames: np.ndarray, side: int = 96, columns: int = 8, gap: int = 4) -> np.ndarray:
+    """Frames [T, 2, H, W] as one picture, uint8 RGB: ``columns`` in a row, small ones enlarged to at least ``side`` px."""
+    pictures = [frame_picture(frame) for frame in frames]
+    zoom = -(-side // min(pictures[0].shape[:2]))
+    pictures = [np.pad(p.repeat(zoom, 0).repeat(zoom, 1), ((0, gap), (0, gap), (0, 0)), constant_values=0.5) for p in pictures]
+    columns = min(columns, len(pictures))
+    pictures += [np.ones_like(pictures[0])] * (-len(pictures) % columns)
+    rows = [np.concatenate(pictures[i : i + columns], 1) for i in range(0, len(pictures), columns)]
+    return (np.concatenate(rows) * 255).round().astype(np.uint8)
 
 
 def plot_events(events: np.ndarray | None, frames: np.ndarray, path: str | Path, title: str = '') -> None:
@@ -39,8 +51,8 @@ def plot_events(events: np.ndarray | None, frames: np.ndarray, path: str | Path,
     figure = Figure(figsize=(max(1.6 * columns, 6), top + 1.9 * rows + 0.4), layout='constrained', dpi=110)
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=9)
-    parts = figure.subfigures(2, 1, height_ratios=[3, 1.9 * rows]) if top else [None, figure.subfigures(1, 1)]
-    if top:
+    parts: Any = figure.subfigures(2, 1, height_ratios=[3, 1.9 * rows]) if top else [None, figure.subfigures(1, 1)]
+    if events is not None:
         axes = parts[0].add_subplot(projection='3d')
         shown = events[:: -(-len(events) // MAX_POINTS)] if len(events) else events
         for p, colour, label in ((1, ON, 'ON'), (0, OFF, 'OFF')):

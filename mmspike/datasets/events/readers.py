@@ -141,7 +141,8 @@ def read_events(
         An array of ``EVENT`` (fields t in us, x, y, p), at least one.
 
     Raises:
-        ValueError: The file is missing, of another format, cut off or empty; its name is in the message.
+        ValueError: The file is missing, of another format, cut off or empty; its name is in the message. Neither ``.bin`` nor
+            AEDAT 2.0 say how long they are: a file cut off just between two events is a shorter recording.
     """
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
@@ -211,7 +212,7 @@ def read_frames(path: str | Path, T: int, random: bool = False, channels: tuple[
     files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGES)
     if not files:
         raise unreadable(path, f'the folder has no images ({", ".join(IMAGES)})')
-    chosen = []
+    chosen: list[np.ndarray] = []
     for file in (files[i] for i in choose_frames(len(files), T, random)):
         image = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR) if file.stat().st_size else None
         if image is None:

@@ -5,9 +5,12 @@ first, ON of the first, OFF of the second, …). So the hosts' transforms of pic
 RandomFlip, Resize, Pad.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from mmspike.datasets.loading import SkipsFaults
 from mmspike.registry import TRANSFORMS
 
 from .readers import read_events, read_frames
@@ -47,19 +50,41 @@ def _set_frames(results: dict, frames: np.ndarray) -> dict:
     return results
 
 
+class _Loader(SkipsFaults, BaseTransform):
+    def _read(self, read: Callable[..., np.ndarray], *args) -> np.ndarray | None:
+        """``read(*args)``; None where it fails and recordings that fail are to be skipped."""
+        try:
+            return read(*args)
+        except ValueError as error:
+            if self.on_error == 'raise':
+                advice = f"or set on_error='skip' in mmspike.{type(self).__name__} to train without it"
+                raise ValueError(f'{error}, {advice}') from error
+            self._skip(str(error).removeprefix('cannot read '))
+            return None
+
+
 @TRANSFORMS.register_module()
-class LoadEvents(BaseTransform):
+class LoadEvents(_Loader):
     """Read a recording of events.
 
     Takes ``events_path`` and, where the data set gives them, ``sensor_size`` (H, W) and ``interval`` (start and end in us).
     Adds ``events`` (fields t, x, y, p in order of time) and, without ``sensor_size``, the smallest one that holds them.
 
+    Args:
+        on_error: 'raise', or 'skip' to train without recordings that are missing, cut off or corrupt: each is logged and
+            counted, ``mmspike.SkippedImagesHook`` reports the count, and another one is drawn. In testing they are errors.
+
     Raises:
         ValueError: The recording is missing, cut off or corrupt; its name is in the message.
     """
 
-    def transform(self, results: dict) -> dict:
-        events = read_events(results['events_path'], results.get('sensor_size'), results.get('interval'))
+    def __init__(self, on_error: str = 'raise') -> None:
+        self._set_on_error(on_error)
+
+    def transform(self, results: dict) -> dict | None:
+        events = self._read(read_events, results['events_path'], results.get('sensor_size'), results.get('interval'))
+        if events is None:
+            return None
         if results.get('sensor_size') is None:
             results['sensor_size'] = (int(events['y'].max()) + 1, int(events['x'].max()) + 1)
         results['events'] = events
@@ -67,7 +92,7 @@ class LoadEvents(BaseTransform):
 
 
 @TRANSFORMS.register_module()
-class LoadEventFrames(BaseTransform):
+class LoadEventFrames(_Loader):
     """Read T frames of a recording that is frames already: a folder of images, or an ``.npz`` with ``frames``.
 
     Takes ``events_path``, adds ``img`` [H, W, 2 T].
@@ -76,19 +101,22 @@ class LoadEventFrames(BaseTransform):
         T: Time steps: one frame from each of T equal parts of the recording.
         random: A random frame of each part (in training), else its middle one.
         channels: Of an image, B, G, R, which show OFF and ON events.
+        on_error: See :class:`LoadEvents`.
 
     Raises:
         ValueError: Nothing there, or an image is broken; its name is in the message.
     """
 
-    def __init__(self, T: int, random: bool = False, channels: tuple[int, int] = (0, 2)) -> None:
+    def __init__(self, T: int, random: bool = False, channels: tuple[int, int] = (0, 2), on_error: str = 'raise') -> None:
         _check_steps(T)
+        self._set_on_error(on_error)
         self.T = T
         self.random = random
         self.channels = tuple(channels)
 
-    def transform(self, results: dict) -> dict:
-        return _set_frames(results, read_frames(results['events_path'], self.T, self.random, self.channels))
+    def transform(self, results: dict) -> dict | None:
+        frames = self._read(read_frames, results['events_path'], self.T, self.random, self.channels)
+        return None if frames is None else _set_frames(results, frames)
 
 
 @TRANSFORMS.register_module()

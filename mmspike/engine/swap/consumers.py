@@ -7,8 +7,8 @@ from .configs import SwapError, kind
 from .features import Features
 
 
-def first_neck(model: dict) -> dict | None:
-    """The neck that reads the backbone, the first one of a list."""
+def first_neck(model: dict) -> Any:
+    """The config of the neck that reads the backbone, the first one of a list; None: there is none."""
     neck = model.get('neck')
     if isinstance(neck, list | tuple):
         neck = neck[0] if neck else None

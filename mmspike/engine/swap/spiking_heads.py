@@ -1,7 +1,7 @@
 """Replace neck and heads of a swapped config by spiking ones, as far as everything that reads a feature can follow."""
 
-from typing import Any
 from collections.abc import Iterator
+from typing import Any
 
 from mmengine.config import ConfigDict
 

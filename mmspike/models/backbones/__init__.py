@@ -10,6 +10,7 @@ from .spike_driven_transformer import SpikeDrivenTransformer
 from .spikeformer import Spikeformer
 from .spikformer import Spikformer
 from .spiking_resformer import SpikingResformer
+from .spiking_vgg import SpikingVGG
 
 __all__ = [
     'ESpikeFormer',
@@ -22,4 +23,5 @@ __all__ = [
     'Spikformer',
     'SpikingBackbone',
     'SpikingResformer',
+    'SpikingVGG',
 ]

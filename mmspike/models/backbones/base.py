@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import accumulate
 from operator import mul
+from typing import Any
 
 import numpy as np
 from mmengine.model import BaseModule
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from mmspike.models.layers import Downsample, RunningRate, channels_inside, repeat_time
+from mmspike.models.layers import Downsample, RunningRate, binarise, channels_inside, repeat_time
 from mmspike.models.neurons import BaseNeuron
 
 from .official import explain_mismatch
@@ -57,11 +58,16 @@ class SpikingBackbone(BaseModule):
         frozen_stages: 0 freezes the stem, k also the first k stages (norm statistics included); -1 freezes nothing.
         norm_eval: Keep all norms in evaluation mode in training.
         with_cp: Recompute blocks in the backward pass instead of storing their activations.
+        binary: Weights of one bit (BESTformer, arXiv 2501.05904) in all layers but the first, which sees the image, and
+            depthwise ones, see :func:`mmspike.models.layers.binary_weight`. Not for networks that merge several layers into
+            one for inference, whose weights would have more than two values.
         init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=…)`` loads a converted checkpoint.
     """
 
     #: preset name -> dims
     arch_settings: dict[str, dict] = {}
+    #: whether there are stacks of layers that are merged into one for inference
+    merges_layers = False
 
     def __init__(
         self,
@@ -72,6 +78,7 @@ class SpikingBackbone(BaseModule):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
+        binary: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -84,7 +91,13 @@ class SpikingBackbone(BaseModule):
         self.temporal_output = temporal_output
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
+        if binary and self.merges_layers:
+            raise ValueError(
+                f'{type(self).__name__} merges layers into one for inference, which leaves more than two values of a weight: '
+                'binary=True is for the other backbones'
+            )
         self.with_cp = with_cp
+        self.binary = binary
         self._requested_indices = [out_indices] if isinstance(out_indices, (int, str)) else out_indices
 
     def _build_stages(
@@ -113,20 +126,24 @@ class SpikingBackbone(BaseModule):
             parts.append(nn.Sequential(down, *[block(dim, next(rates)) for _ in range(depth)]))
         self._register_stages(parts[0], parts[1:], widths, list(accumulate(strides, mul)))
 
-    def _register_stages(self, stem: nn.Module, stages: Sequence[nn.Module], channels: Sequence[int], strides: Sequence[int]):
+    def _register_stages(
+        self, stem: nn.Module, stages: Sequence[nn.Module], channels: Sequence[int], strides: Sequence[int]
+    ) -> None:
         """Take the stem and the stages, and the channels and strides of the features after each (the stem's first)."""
         self.stem = stem
         self.stages = nn.ModuleList(stages)
+        if self.binary:
+            for block in (*list(stem)[1:], *stages):
+                binarise(block)
         n = len(self.stages)
+        requested: list[Any] = list(range(n) if self._requested_indices is None else self._requested_indices)
         indices = []
-        for i in range(n) if self._requested_indices is None else self._requested_indices:
+        for i in requested:
             if i != 'stem' and (not isinstance(i, int) or not -n <= i < n):
-                raise ValueError(
-                    f"out_indices must be 'stem' or integers in [{-n}, {n - 1}], got {i!r} in {list(self._requested_indices)}"
-                )
+                raise ValueError(f"out_indices must be 'stem' or integers in [{-n}, {n - 1}], got {i!r} in {requested}")
             indices.append(0 if i == 'stem' else i % n + 1)
         if sorted(set(indices)) != indices:
-            raise ValueError(f'out_indices must ascend without repetition, got {list(self._requested_indices)}')
+            raise ValueError(f'out_indices must ascend without repetition, got {requested}')
         if not -1 <= self.frozen_stages <= n:
             raise ValueError(f'frozen_stages must be in [-1, {n}], got {self.frozen_stages}')
         #: position of each returned feature in [stem, *stages]
@@ -254,7 +271,7 @@ def statistics_kept(module: nn.Module) -> tuple[AbstractContextManager, Abstract
         finally:
             for m, values in zip(norms, now, strict=True):
                 m.momentum, m.running_mean, m.running_var, m.num_batches_tracked = values
-            for m, values in zip(rates, now_rates, strict=True):
-                m.momentum, m.running_rate = values
+            for m, (momentum, rate) in zip(rates, now_rates, strict=True):
+                m.momentum, m.running_rate = momentum, rate
 
     return first(), again()

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmspike.models.layers import MLP, ConvNorm, Downsample, DropPath, build_norm, fold, repeat_time, unfold
+from mmspike.models.layers import MLP, ConvNorm, Downsample, DropPath, attend, build_norm, chain, fold, repeat_time, unfold
 from mmspike.models.neurons import SFA, build_neuron
 from mmspike.registry import MODELS
 
@@ -50,6 +50,8 @@ class SparseDownsample(Downsample):
         self.conv = SparseConvNorm(in_dim, dim, 7 if neuron is None else 3, stride, bias=True, norm_cfg=norm_cfg)
 
     def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        if visible is None:
+            return chain(x, self.neuron, self.conv.conv, self.conv.norm)
         return self.conv(self.neuron(x), visible)
 
 
@@ -68,6 +70,9 @@ class SparseConvBlock(nn.Module):
         self.conv2 = SparseConvNorm(4 * dim, dim, 3, bias=True, norm_cfg=norm_cfg)
 
     def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        if visible is None:
+            convs = [m for conv in (self.conv1, self.conv2) for m in (conv.conv, conv.norm)]
+            return x + chain(x, self.neuron1, *convs[:2], self.neuron2, *convs[2:])
         return x + self.conv2(self.neuron2(self.conv1(self.neuron1(x), visible)), visible)
 
 
@@ -86,8 +91,12 @@ class RepPointwise(nn.Module):
         if not isinstance(self.conv1.norm, _BatchNorm):
             raise ValueError(f'ESpikeFormerLarge needs a batch norm (BN, SyncBN), whose weights can be merged, got {norm_cfg}')
 
+    def parts(self) -> tuple[nn.Module, ...]:
+        """What :func:`mmspike.models.layers.chain` takes for it."""
+        return self.conv1, self.conv2, self.norm
+
     def forward(self, x: Tensor) -> Tensor:
-        return unfold(self.norm(fold(self.conv2(self.conv1(x)))), x.shape[0])
+        return chain(x, *self.parts())
 
 
 class RepSpikeSelfAttention(nn.Module):
@@ -127,15 +136,17 @@ class RepSpikeSelfAttention(nn.Module):
         self.proj_conv = RepPointwise(dim, hidden, norm_cfg, last_norm=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        T, B, C, H, W = x.shape
         s = self.neuron(x)
-        heads = (T, B, self.num_heads, C // self.num_heads, H * W)
-        q = self.q_neuron(self.q_conv(s)).reshape(heads)
-        k = self.k_neuron(self.k_conv(s)).reshape(heads)
-        v = self.v_neuron(self.v_conv(s)).reshape(heads)
-        # heads are [d, N] here: q (k^T v) is the transpose of (v k^T) q
-        y = (v @ k.transpose(-2, -1)) @ q
-        return self.proj_conv(self.attn_neuron(y * self.scale).reshape(T, B, C, H, W))
+        q, k, v = (
+            chain(s, *conv.parts(), neuron, spikes_of=self.neuron)
+            for conv, neuron in (
+                (self.q_conv, self.q_neuron),
+                (self.k_conv, self.k_neuron),
+                (self.v_conv, self.v_neuron),
+            )
+        )
+        y = self.attn_neuron(attend(q, k, v, self.num_heads, self.q_neuron) * self.scale)
+        return chain(y, *self.proj_conv.parts(), spikes_of=self.attn_neuron)
 
 
 class LargeTransformerBlock(nn.Module):
@@ -171,7 +182,7 @@ class LargeTransformerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.rep_conv is not None:
-            x = x + self.rep_conv(self.rep_neuron(x))
+            x = x + chain(x, self.rep_neuron, *self.rep_conv.parts())
         x = x + self.drop_path(self.layer_scale1(self.attn(x)))
         return x + self.drop_path(self.layer_scale2(self.mlp(x)))
 
@@ -185,7 +196,7 @@ class ESpikeFormerLarge(SpikingBackbone):
     """E-SpikeFormer backbone of 83 M and 173 M: three convolutional parts and a plain trunk of transformer blocks at stride 16.
 
     Stem: 7x7 stride 2 and a block of two 3x3 convolutions at width d0 / 2. Stages: such blocks at d0 (stride 4) and d1 (8),
-    transformer blocks at d2 (16). With a classifier of 1000 classes they have 82.5 M and 171.3 M parameters.
+    transformer blocks at d2 (16). With a classifier of 1000 classes they have 82.5 M and 170.8 M parameters.
 
     Args:
         arch: 'espikeformer-83m', '-173m' (the prefix may be left out), or a dict with ``dims`` (d0, d1, d2) and optionally
@@ -206,6 +217,7 @@ class ESpikeFormerLarge(SpikingBackbone):
         and strides are ``out_channels`` and ``out_strides``: 4, 8, 16 by default.
     """
 
+    merges_layers = True
     arch_settings = {
         'espikeformer-83m': _settings((128, 256, 512), rep_conv=True),
         'espikeformer-173m': _settings((192, 384, 768), rep_conv=False),

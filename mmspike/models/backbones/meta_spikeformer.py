@@ -141,6 +141,7 @@ class MetaSpikeFormer(SpikingBackbone):
         and strides are ``out_channels`` and ``out_strides``: 4, 8, 16, 16 by default.
     """
 
+    merges_layers = True
     arch_settings = {
         'metaspikeformer-15m': _settings(64, 128, 256, 360),
         'metaspikeformer-31m': _settings(96, 192, 384, 480),

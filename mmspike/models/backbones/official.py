@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -137,13 +138,13 @@ def infer_backbone(state_dict: Mapping[str, Tensor]) -> dict | None:
     parts = ['stem', *(f'stages.{i}' for i in range(4))]
     if 'backbone.stages.3.0.conv.conv.weight' not in state_dict:
         parts.pop()  # the large models have three stages
-    widths = [state_dict.get(f'backbone.{p}.0.conv.conv.weight') for p in parts[1:]]
+    widths: list[Any] = [state_dict.get(f'backbone.{p}.0.conv.conv.weight') for p in parts[1:]]
     if any(w is None for w in widths):
         return None
     blocks = [
         {k.removeprefix(f'backbone.{p}.').split('.')[0] for k in state_dict if k.startswith(f'backbone.{p}.')} for p in parts
     ]
-    arch = dict(dims=tuple(len(w) for w in widths), depths=tuple(len(b) - 1 for b in blocks))
+    arch: dict = dict(dims=tuple(len(w) for w in widths), depths=tuple(len(b) - 1 for b in blocks))
     scaled = any('.layer_scale' in k for k in state_dict)
     if 'backbone.stages.2.1.attn.q_conv.conv1.conv.weight' in state_dict:
         arch['rep_conv'] = 'backbone.stages.2.1.rep_conv.conv1.conv.weight' in state_dict

@@ -21,7 +21,7 @@ class AttentionPoolClsHead(ClsHead):
         A tuple whose last item is [T, B, C, H, W] (a backbone with ``temporal_output='keep'``) -> logits [B, num_classes].
     """
 
-    def __init__(self, num_classes: int, in_channels: int, init_cfg=None, **kwargs) -> None:
+    def __init__(self, num_classes: int, in_channels: int, init_cfg: dict | None = None, **kwargs) -> None:
         super().__init__(init_cfg=init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0), **kwargs)
         if num_classes < 1:
             raise ValueError(f'num_classes must be positive, got {num_classes}')

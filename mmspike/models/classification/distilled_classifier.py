@@ -1,5 +1,7 @@
 """Hard distillation from any mmpretrain or timm classifier."""
 
+from collections.abc import Callable
+
 import torch
 from mmpretrain.models.classifiers import ImageClassifier, TimmClassifier
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
@@ -20,20 +22,21 @@ class DistilledImageClassifier(ImageClassifier):
         teacher: Config of an mmpretrain classifier with its weights, for example ``dict(type='ImageClassifier', backbone=…,
             head=…, init_cfg=dict(type='Pretrained', checkpoint=…))`` or ``dict(type='TimmClassifier',
             model_name='caformer_b36', pretrained=True)``.
-        The others are ImageClassifier's; the head must be distilled (``mmspike.SpikingLinearClsHead(distilled=True)``).
+        *args, **kwargs: Those of ``ImageClassifier``; the head must be distilled, such as
+            ``mmspike.SpikingLinearClsHead(distilled=True)``.
     """
 
     def __init__(self, *args, teacher: dict, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if getattr(self.head, 'fc_kd', None) is None:
             raise ValueError(f'the head {type(self.head).__name__} has no distillation output: set distilled=True')
-        teacher = MMPRETRAIN_MODELS.build(teacher)
-        if not isinstance(teacher, TimmClassifier):  # timm has loaded its weights, and would draw new ones
-            teacher.init_weights()
+        model = MMPRETRAIN_MODELS.build(teacher)
+        if not isinstance(model, TimmClassifier):  # timm has loaded its weights, and would draw new ones
+            model.init_weights()
         # in a list, so that it is neither trained nor saved nor averaged with the student
-        self._teacher = [teacher.eval().requires_grad_(False)]
+        self._teacher = [model.eval().requires_grad_(False)]
 
-    def _apply(self, fn, *args, **kwargs):
+    def _apply(self, fn: Callable, *args, **kwargs):
         self._teacher[0]._apply(fn, *args, **kwargs)
         return super()._apply(fn, *args, **kwargs)
 

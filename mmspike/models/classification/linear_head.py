@@ -27,7 +27,13 @@ class SpikingLinearClsHead(ClsHead):
     """
 
     def __init__(
-        self, num_classes: int, in_channels: int, neuron: dict | None = None, distilled: bool = False, init_cfg=None, **kwargs
+        self,
+        num_classes: int,
+        in_channels: int,
+        neuron: dict | None = None,
+        distilled: bool = False,
+        init_cfg: dict | None = None,
+        **kwargs,
     ) -> None:
         super().__init__(init_cfg=init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0), **kwargs)
         if num_classes < 1:

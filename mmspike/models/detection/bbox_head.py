@@ -19,6 +19,7 @@ class SpikingConvFCBBoxHead(ConvFCBBoxHead):
         neuron: Neuron config.
         fc_norm_cfg: Norm after each hidden FC, such as ``dict(type='BN1d')``, or None. LIF neurons learn from scratch with
             one only: without it few of them fire.
+        binary: Weights of one bit in the hidden layers, see :func:`mmspike.models.layers.binary_weight`.
         *args, **kwargs: The host's; its ``norm_cfg`` is that of the convolutions.
 
     Shape:
@@ -26,10 +27,13 @@ class SpikingConvFCBBoxHead(ConvFCBBoxHead):
         over T.
     """
 
-    def __init__(self, *args, neuron: dict | None = None, fc_norm_cfg: dict | None = None, **kwargs) -> None:
+    def __init__(
+        self, *args, neuron: dict | None = None, fc_norm_cfg: dict | None = None, binary: bool = False, **kwargs
+    ) -> None:
         # set before the host's __init__, which makes the branches
         self.neuron_cfg = head_neuron(neuron)
         self.fc_norm_cfg = fc_norm_cfg
+        self.binary = binary
         super().__init__(*args, **kwargs)
         if self.conv_cfg:
             raise ValueError(f'{type(self).__name__} has ordinary convolutions only, got conv_cfg={self.conv_cfg}')
@@ -47,7 +51,8 @@ class SpikingConvFCBBoxHead(ConvFCBBoxHead):
     def _add_conv_fc_branch(
         self, num_branch_convs: int, num_branch_fcs: int, in_channels: int, is_shared: bool = False
     ) -> tuple[nn.ModuleList, nn.ModuleList, int]:
-        dim, kwargs = in_channels, dict(neuron=self.neuron_cfg)
+        dim = in_channels
+        kwargs: dict = dict(neuron=self.neuron_cfg, binary=self.binary)
         convs, fcs = nn.ModuleList(), nn.ModuleList()
         for _ in range(num_branch_convs):
             convs.append(SpikingConv(dim, self.conv_out_channels, 3, norm_cfg=self.norm_cfg, **kwargs))
@@ -73,7 +78,7 @@ class SpikingConvFCBBoxHead(ConvFCBBoxHead):
             x = self._flatten(x)
             for fc in self.shared_fcs:
                 x = fc(x)
-        outs = []
+        outs: list[Tensor | None] = []
         branches = (
             (self.with_cls, self.cls_convs, self.cls_fcs, self.neuron_cls, 'fc_cls'),
             (self.with_reg, self.reg_convs, self.reg_fcs, self.neuron_reg, 'fc_reg'),

@@ -16,6 +16,7 @@ class SpikingRPNHead(RPNHead):
 
     Args:
         neuron: Neuron config.
+        binary: Weights of one bit in the hidden layers, see :func:`mmspike.models.layers.binary_weight`.
         norm_cfg: Norm after each 3x3, or None. LIF neurons learn from scratch with one only: without it few of them fire.
         **kwargs: The host's. Hidden layers start Kaiming normal, without which few neurons would fire.
 
@@ -28,12 +29,14 @@ class SpikingRPNHead(RPNHead):
         *args,
         neuron: dict | None = None,
         norm_cfg: dict | None = None,
+        binary: bool = False,
         init_cfg: dict | list[dict] | None = None,
         **kwargs,
     ) -> None:
         # set before the host's __init__, which makes the layers
         self.neuron_cfg = head_neuron(neuron)
         self.norm_cfg = norm_cfg
+        self.binary = binary
         init_cfg = init_cfg or [
             dict(type='Kaiming', layer='Conv2d'),
             dict(type='Normal', std=0.01, override=[dict(name='rpn_cls'), dict(name='rpn_reg')]),
@@ -41,10 +44,13 @@ class SpikingRPNHead(RPNHead):
         super().__init__(*args, init_cfg=init_cfg, **kwargs)
 
     def _init_layers(self) -> None:
-        kwargs = dict(neuron=self.neuron_cfg)
+        kwargs: dict = dict(neuron=self.neuron_cfg)
         widths = [self.in_channels, *[self.feat_channels] * self.num_convs]
         self.rpn_conv = nn.Sequential(
-            *[SpikingConv(i, o, 3, norm_cfg=self.norm_cfg, **kwargs) for i, o in zip(widths[:-1], widths[1:], strict=True)]
+            *[
+                SpikingConv(i, o, 3, norm_cfg=self.norm_cfg, binary=self.binary, **kwargs)
+                for i, o in zip(widths[:-1], widths[1:], strict=True)
+            ]
         )
         self.rpn_cls = SpikingConv(self.feat_channels, self.num_base_priors * self.cls_out_channels, **kwargs)
         self.rpn_reg = SpikingConv(self.feat_channels, self.num_base_priors * self.bbox_coder.encode_size, **kwargs)
@@ -61,6 +67,7 @@ class SpikingRetinaHead(RetinaHead):
 
     Args:
         neuron: Neuron config.
+        binary: Weights of one bit in the hidden layers, see :func:`mmspike.models.layers.binary_weight`.
         **kwargs: The host's. Towers start Kaiming normal, without which few neurons would fire.
 
     Shape:
@@ -68,8 +75,17 @@ class SpikingRetinaHead(RetinaHead):
         over T.
     """
 
-    def __init__(self, *args, neuron: dict | None = None, init_cfg: dict | list[dict] | None = None, **kwargs) -> None:
-        self.neuron_cfg = head_neuron(neuron)  # the host's __init__ makes the layers
+    def __init__(
+        self,
+        *args,
+        neuron: dict | None = None,
+        binary: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+        **kwargs,
+    ) -> None:
+        # the host's __init__ makes the layers
+        self.neuron_cfg = head_neuron(neuron)
+        self.binary = binary
         init_cfg = init_cfg or [
             dict(type='Kaiming', layer='Conv2d'),
             dict(type='Normal', std=0.01, override=dict(name='retina_reg')),
@@ -81,10 +97,11 @@ class SpikingRetinaHead(RetinaHead):
 
     def _init_layers(self) -> None:
         widths = [self.in_channels, *[self.feat_channels] * self.stacked_convs]
-        kwargs = dict(neuron=self.neuron_cfg)
+        kwargs: dict = dict(neuron=self.neuron_cfg)
         self.cls_convs, self.reg_convs = (
             nn.ModuleList(
-                SpikingConv(i, o, 3, norm_cfg=self.norm_cfg, **kwargs) for i, o in zip(widths[:-1], widths[1:], strict=True)
+                SpikingConv(i, o, 3, norm_cfg=self.norm_cfg, binary=self.binary, **kwargs)
+                for i, o in zip(widths[:-1], widths[1:], strict=True)
             )
             for _ in range(2)
         )

@@ -17,13 +17,14 @@ class SpikingFCNMaskHead(FCNMaskHead):
 
     Args:
         neuron: Neuron config.
+        binary: Weights of one bit in the hidden layers, see :func:`mmspike.models.layers.binary_weight`.
         *args, **kwargs: The host's. ``upsample_cfg`` may be 'deconv', or 'nearest', 'bilinear' (of the membrane) or None.
 
     Shape:
         RoI features [T, N, C, h, w], membranes -> mask logits [N, classes, 2h, 2w], averaged over T.
     """
 
-    def __init__(self, *args, neuron: dict | None = None, **kwargs) -> None:
+    def __init__(self, *args, neuron: dict | None = None, binary: bool = False, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if self.upsample_method == 'carafe' or self.conv_cfg:
             raise ValueError(
@@ -32,16 +33,15 @@ class SpikingFCNMaskHead(FCNMaskHead):
             )
         neuron = head_neuron(neuron)
         del self.relu
+        unit = dict(norm_cfg=self.norm_cfg, neuron=neuron, binary=binary)
         dim, convs = self.in_channels, []
         for _ in range(self.num_convs):
-            convs.append(SpikingConv(dim, self.conv_out_channels, self.conv_kernel_size, norm_cfg=self.norm_cfg, neuron=neuron))
+            convs.append(SpikingConv(dim, self.conv_out_channels, self.conv_kernel_size, **unit))
             dim = self.conv_out_channels
         self.convs = nn.ModuleList(convs)
         if self.upsample_method == 'deconv':
             scale = self.scale_factor
-            self.upsample = SpikingConvTranspose(
-                dim, self.conv_out_channels, scale, scale, norm_cfg=self.norm_cfg, neuron=neuron
-            )
+            self.upsample = SpikingConvTranspose(dim, self.conv_out_channels, scale, scale, **unit)
         self.neuron_logits = build_neuron(neuron)
 
     def init_weights(self) -> None:

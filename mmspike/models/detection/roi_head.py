@@ -1,5 +1,7 @@
 """RoI heads and the RoI extractor for features with a time axis."""
 
+from typing import Any
+
 import torch
 from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
@@ -38,13 +40,13 @@ class _ImagesFirst:
     """The host's RoI heads index features by image, so inside them features are [B, T, C, H, W]."""
 
     def loss(self, x: tuple[Tensor, ...], *args, **kwargs) -> dict:
-        return super().loss(_swap(x), *args, **kwargs)
+        return super().loss(_swap(x), *args, **kwargs)  # type: ignore[misc]
 
     def predict(self, x: tuple[Tensor, ...], *args, **kwargs) -> list:
-        return super().predict(_swap(x), *args, **kwargs)
+        return super().predict(_swap(x), *args, **kwargs)  # type: ignore[misc]
 
     def forward(self, x: tuple[Tensor, ...], *args, **kwargs) -> tuple:
-        return super().forward(_swap(x), *args, **kwargs)
+        return super().forward(_swap(x), *args, **kwargs)  # type: ignore[misc]
 
 
 @MODELS.register_module()
@@ -67,7 +69,7 @@ class SpikingStandardRoIHead(_ImagesFirst, StandardRoIHead):
         x: tuple[Tensor, ...],
         rois: Tensor | None = None,
         pos_inds: Tensor | None = None,
-        bbox_feats: Tensor | None = None,
+        bbox_feats: Any = None,
     ) -> dict:
         if rois is None:  # the mask head shares the box head's RoI features [T, N, C, h, w]
             mask_feats = bbox_feats[:, pos_inds]

@@ -1,5 +1,7 @@
 """Weights of one bit: a sign, and a scale for each output channel."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,7 +55,7 @@ class BinaryLinear(nn.Linear):
         return F.linear(x, binary_weight(self.weight), self.bias)
 
 
-BINARY = {nn.Conv2d: BinaryConv2d, nn.ConvTranspose2d: BinaryConvTranspose2d, nn.Linear: BinaryLinear}
+BINARY: dict[type, Any] = {nn.Conv2d: BinaryConv2d, nn.ConvTranspose2d: BinaryConvTranspose2d, nn.Linear: BinaryLinear}
 
 
 def is_binary(module: nn.Module) -> bool:

@@ -26,7 +26,7 @@ _KINDS = {LIF: 0, SFA: 1, nn.Identity: 2}
 
 
 def _struct(real: type) -> type:
-    fields = [(k, ctypes.c_int) for k in ('kind', 'leak', 'surrogate')]
+    fields: list[tuple[str, type]] = [(k, ctypes.c_int) for k in ('kind', 'leak', 'surrogate')]
     fields += [(k, real) for k in ('tau', 'v_threshold', 'v_reset', 'alpha', 'levels', 'norm')]
     return type('Neuron', (ctypes.Structure,), dict(_fields_=fields))
 
@@ -272,7 +272,7 @@ def unpack(counts: Tensor, norm: float, dtype: torch.dtype) -> Tensor:
     return s
 
 
-def depthwise_fits(weight: Tensor, stride, padding, dilation, groups) -> bool:
+def depthwise_fits(weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int) -> bool:
     """Whether :func:`depthwise_weight_gradient` covers a convolution of these arguments."""
     k = weight.shape[-1]
     return (

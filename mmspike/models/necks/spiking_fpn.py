@@ -27,6 +27,7 @@ class SpikingFPN(BaseModule):
         norm_cfg: Norm after each convolution (``dict(type='BN')``; segmentation, and detection from scratch), or None: bias
             instead (the published detectors).
         neuron: Neuron config.
+        binary: Weights of one bit (BESTformer), see :func:`mmspike.models.layers.binary_weight`.
 
     Shape:
         A tuple of [T, B, C_i, H_i, W_i], membranes -> a tuple of ``num_outs`` membranes [T, B, C, H_i, W_i].
@@ -44,6 +45,7 @@ class SpikingFPN(BaseModule):
         extra_levels: str = 'conv',
         norm_cfg: dict | None = None,
         neuron: dict | None = None,
+        binary: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg or dict(type='Xavier', layer='Conv2d', distribution='uniform'))
@@ -59,7 +61,7 @@ class SpikingFPN(BaseModule):
             raise ValueError(f'num_outs={num_outs} is less than the {len(in_channels) - start_level} levels that are given')
         if extra_levels not in ('conv', 'pool'):
             raise ValueError(f"extra_levels must be 'conv' or 'pool', got {extra_levels!r}")
-        kwargs = dict(neuron=neuron or dict(type='SFA', levels=4, norm=1), norm_cfg=norm_cfg)
+        kwargs: dict = dict(neuron=neuron or dict(type='SFA', levels=4, norm=1), norm_cfg=norm_cfg, binary=binary)
         used = in_channels[start_level:]
         self.lateral_convs = nn.ModuleList(SpikingConv(c, out_channels, **kwargs) for c in used)
         self.fpn_convs = nn.ModuleList(SpikingConv(out_channels, out_channels, 3, **kwargs) for _ in used)

@@ -23,6 +23,7 @@ class SpikingSimplePyramid(BaseModule):
         num_outs: Levels, at least 4: strides s / 4, s / 2, s, 2 s, 4 s, …
         norm_cfg: Norm after each convolution, or None: bias instead.
         neuron: Neuron config.
+        binary: Weights of one bit (BESTformer), see :func:`mmspike.models.layers.binary_weight`.
 
     Shape:
         A tuple whose last item is [T, B, C, H, W], a membrane -> a tuple of ``num_outs`` membranes [T, B, C', H_i, W_i], of
@@ -39,6 +40,7 @@ class SpikingSimplePyramid(BaseModule):
         num_outs: int = 5,
         norm_cfg: dict | None = None,
         neuron: dict | None = None,
+        binary: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg or dict(type='Xavier', layer='Conv2d', distribution='uniform'))
@@ -48,7 +50,7 @@ class SpikingSimplePyramid(BaseModule):
             raise ValueError(f'num_outs must be at least 4, got {num_outs}')
         self.in_channels = in_channels
         self.out_channels = out_channels
-        kwargs = dict(neuron=neuron or dict(type='SFA', levels=4, norm=1), norm_cfg=norm_cfg)
+        kwargs: dict = dict(neuron=neuron or dict(type='SFA', levels=4, norm=1), norm_cfg=norm_cfg, binary=binary)
         half, quarter = in_channels // 2, in_channels // 4
         self.scale_convs = nn.ModuleList(
             [

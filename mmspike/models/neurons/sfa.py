@@ -122,7 +122,7 @@ class SFA(BaseNeuron):
             raise ValueError(f"rounding must be 'even' or 'up', got {rounding!r}")
         self.rounding = rounding
 
-    def step(self, x: Tensor, v: None) -> tuple[Tensor, None]:
+    def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, None]:
         return sfa(x, self.levels, self.norm, self.rounding), None
 
     def extra_repr(self) -> str:

@@ -18,14 +18,25 @@ class SpikingDecodeHead(BaseDecodeHead):
     Args:
         in_channels, channels: As mmseg's ``BaseDecodeHead``; ``channels`` is the width before the classifier.
         neuron: Neuron config; the default is SFA with D = 4 and Norm = 1.
-        The others are ``BaseDecodeHead``'s, without ``conv_cfg`` and ``act_cfg``: neurons are the activations.
+        binary: Weights of one bit in the hidden layers, see :func:`mmspike.models.layers.binary_weight`.
+        **kwargs: Those of ``BaseDecodeHead``, without ``conv_cfg`` and ``act_cfg``: neurons are the activations.
             ``dropout_ratio`` drops channels of the spikes before the classifier, at all T steps alike.
     """
 
-    def __init__(self, in_channels: int | Sequence[int], channels: int, *, neuron: dict | None = None, **kwargs) -> None:
+    def __init__(
+        self,
+        in_channels: int | Sequence[int],
+        channels: int,
+        *,
+        neuron: dict | None = None,
+        binary: bool = False,
+        **kwargs,
+    ) -> None:
         super().__init__(in_channels, channels, conv_cfg=None, act_cfg=None, **kwargs)
         self.neuron_cfg = neuron or dict(type='SFA', levels=4, norm=1)
         self.neuron_seg = build_neuron(self.neuron_cfg)
+        #: of the units of hidden layers
+        self.unit_cfg = dict(neuron=self.neuron_cfg, norm_cfg=self.norm_cfg, binary=binary)
 
     def _transform_inputs(self, inputs: Sequence[Tensor]) -> Tensor | list[Tensor]:
         """The features that ``in_index`` and ``input_transform`` ask for, [T, B, C, H, W]."""

@@ -19,7 +19,7 @@ class SpikingDeepLabHead(SpikingDecodeHead):
         channels: Channels of the dilated convolution.
         dilation: Its dilation.
         norm_cfg: Norm after it (``dict(type='BN')``), or None: bias instead.
-        The others are :class:`SpikingDecodeHead`'s.
+        **kwargs: Those of :class:`SpikingDecodeHead`.
 
     Shape:
         [T, B, C, H, W] -> logits [B, classes, H, W].
@@ -27,9 +27,7 @@ class SpikingDeepLabHead(SpikingDecodeHead):
 
     def __init__(self, in_channels: int | Sequence[int], channels: int = 1024, dilation: int = 12, **kwargs) -> None:
         super().__init__(in_channels, channels, **kwargs)
-        self.conv = SpikingConv(
-            self.in_channels, channels, 3, dilation=dilation, neuron=self.neuron_cfg, norm_cfg=self.norm_cfg
-        )
+        self.conv = SpikingConv(self.in_channels, channels, 3, dilation=dilation, **self.unit_cfg)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Logits, see the class."""

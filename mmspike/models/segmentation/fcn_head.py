@@ -29,7 +29,7 @@ class SpikingFCNHead(SpikingDecodeHead):
         concat_input: Whether a further convolution reads the membranes before and after the convolutions together.
         norm_cfg: Norm after each convolution (``dict(type='BN')``), or None: bias instead.
         init_cfg: mmengine's; by default mmseg's own, and with up-steps Xavier of gain 2, with which scores fire.
-        The others are :class:`SpikingDecodeHead`'s.
+        **kwargs: Those of :class:`SpikingDecodeHead`.
 
     Shape:
         Features [T, B, C_i, H_i, W_i] -> logits [B, classes, H, W] of the size of the finest feature in use.
@@ -57,7 +57,7 @@ class SpikingFCNHead(SpikingDecodeHead):
         *finer, width = [self.in_channels] if isinstance(self.in_channels, int) else self.in_channels
         if num_convs == 0 and width != channels:
             raise ValueError(f'num_convs=0 needs in_channels ({width}) equal to channels ({channels})')
-        unit = dict(neuron=self.neuron_cfg, norm_cfg=self.norm_cfg)
+        unit = self.unit_cfg
         self.convs = nn.Sequential()
         for i in range(num_convs):
             self.convs.append(SpikingConv(channels if i else width, channels, kernel_size, dilation=dilation, **unit))

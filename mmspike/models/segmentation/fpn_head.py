@@ -1,6 +1,7 @@
 """Spiking head of the semantic feature pyramid."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmseg.models.utils import resize
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ class SpikingFPNHead(SpikingDecodeHead):
         feature_strides: Strides of the levels, finest first, each a power of two times the first.
         in_channels: Channels of the levels that ``in_index`` names.
         norm_cfg: Norm after each convolution (``dict(type='BN')``), or None: bias instead.
-        The others are :class:`SpikingDecodeHead`'s.
+        **kwargs: Those of :class:`SpikingDecodeHead`.
 
     Shape:
         Levels [T, B, C_i, H_i, W_i], where H_i is that of the image over the stride, rounded up or down -> logits
@@ -44,17 +45,13 @@ class SpikingFPNHead(SpikingDecodeHead):
         self.scale_heads = nn.ModuleList()
         for in_channels, n in zip(self.in_channels, doublings, strict=True):
             widths = [in_channels] + [self.channels] * max(1, n)
-            self.scale_heads.append(
-                nn.ModuleList(
-                    SpikingConv(c, self.channels, 3, neuron=self.neuron_cfg, norm_cfg=self.norm_cfg) for c in widths[:-1]
-                )
-            )
+            self.scale_heads.append(nn.ModuleList(SpikingConv(c, self.channels, 3, **self.unit_cfg) for c in widths[:-1]))
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Logits, see the class."""
         levels = self._transform_inputs(inputs)
         size = levels[0].shape[-2:]
-        total = None
+        total: Any = None
         for x, n, convs in zip(levels, self.doublings, self.scale_heads, strict=True):
             for i, conv in enumerate(convs):
                 x = conv(x)

@@ -145,8 +145,23 @@ def test_a_broken_recording_stops_with_its_name(tmp_path):
     write_folders(tmp_path, '0', '.bin', atis_bytes, number=2)
     (tmp_path / '0/0_1.bin').write_bytes((tmp_path / '0/0_1.bin').read_bytes()[:-2])
     dataset = build('NMNIST', tmp_path, pipeline=pipeline())
-    with pytest.raises(ValueError, match=r'0/0_1\.bin.*cut off'):
+    with pytest.raises(ValueError, match=r'0/0_1\.bin.*cut off.*on_error'):
         [dataset[i] for i in range(2)]
+
+
+def test_broken_recordings_are_skipped_in_training_on_request(tmp_path):
+    write_folders(tmp_path, '0', '.bin', atis_bytes, number=4)
+    (tmp_path / '0/0_1.bin').write_bytes(b'')
+    steps = pipeline()
+    steps[0]['on_error'] = 'skip'
+    dataset = build('NMNIST', tmp_path, pipeline=steps)
+    names = [dataset[i]['data_samples'].events_path[-7:] for i in range(4)]
+    assert [n for i, n in enumerate(names) if i != 1] == ['0_0.bin', '0_2.bin', '0_3.bin'] and names[1] != '0_1.bin'
+    assert dataset.pipeline.transforms[0].skipped.total() >= 1
+    with pytest.raises(Exception, match='None'):
+        build('NMNIST', tmp_path, pipeline=steps, test_mode=True)[1]
+    steps = [dict(type='mmspike.LoadEventFrames', T=3, on_error='skip'), dict(type='mmspike.PackEvents')]
+    assert TRANSFORMS.build(steps[0])(dict(events_path=tmp_path / 'nothing')) is None
 
 
 def test_geometric_transforms_of_the_host_treat_all_steps_alike(tmp_path):
@@ -156,6 +171,30 @@ def test_geometric_transforms_of_the_host_treat_all_steps_alike(tmp_path):
     assert np.array_equal(flip(dict(img=picture))['img'], picture[:, ::-1])
     crop = TRANSFORMS.build(dict(type='RandomCrop', crop_size=34, padding=4))(dict(img=picture))['img']
     assert crop.shape == picture.shape and not np.array_equal(crop, picture)
+
+
+def test_predictions_are_drawn(tmp_path):
+    """What --show-dir of tools/test.py does: the hook of the host, on strips of frames."""
+    write_folders(tmp_path / 'data', '01', '.bin', atis_bytes, number=2)
+    dataset = dict(type='mmspike.NMNIST', data_root=str(tmp_path / 'data'), pipeline=pipeline())
+    loader = dict(batch_size=2, num_workers=0, dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=False))
+    hook = dict(type='mmspike.EventVisualizationHook', enable=True, interval=1, out_dir=str(tmp_path / 'drawn'))
+    model = SMALL | dict(head=SMALL['head'] | dict(num_classes=10))
+    runner = Runner(
+        model=dict(model, data_preprocessor=dict(type='mmspike.EventDataPreprocessor')),
+        work_dir=str(tmp_path),
+        test_dataloader=loader | dict(collate_fn=dict(type='default_collate')),
+        test_cfg=dict(),
+        test_evaluator=dict(type='Accuracy'),
+        default_hooks=dict(visualization=hook, checkpoint=None),
+        visualizer=dict(type='UniversalVisualizer'),
+        default_scope='mmpretrain',
+        experiment_name=tmp_path.name,
+    )
+    runner.test()
+    drawn = sorted((tmp_path / 'drawn').iterdir())
+    assert [p.name for p in drawn] == [f'{i}_0.png' for i in range(4)]
+    assert all(cv2.imread(str(p)).shape == (106, 4 * 106, 3) for p in drawn)
 
 
 SMALL = dict(

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mmspike.models.backbones import SpikingBackbone
+from mmspike.models.layers import is_binary
 from mmspike.registry import MODELS
 
 # name -> a small instance of it, with a threshold at which all of it fires, and not always: a layer whose input is
@@ -22,6 +23,7 @@ SMALL = dict(
     SpikeDrivenTransformer=dict(arch=dict(dims=(8, 8, 16, 32), depth=2), T=2, neuron=LIF),
     Spikeformer=dict(arch=dict(dims=(8, 8, 16, 32), depth=2, num_heads=2), T=2, neuron=dict(type='PLIF', v_threshold=0.45)),
     Spikformer=dict(arch=dict(dims=(8, 8, 16, 32), depth=2, num_heads=2), T=2, neuron=LIF),
+    SpikingVGG=dict(arch=dict(dims=(8, 12, 16), depths=(2, 2, 2)), T=2, neuron=LIF),
     SpikingResformer=dict(arch=dict(dims=(16, 32, 48), num_heads=(1, 2, 2), group_size=16), T=2, neuron=LIF),
 )
 
@@ -79,7 +81,7 @@ def test_every_parameter_gets_a_gradient(name):
     loss.backward()
     without = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
     # a bias before a batch norm has the gradient 0, exactly so only by luck
-    assert not [k for k in without if not k.endswith(('conv.bias', 'rep.norm2.bias'))]
+    assert not [k for k in without if not k.endswith(('conv.bias', 'rep.norm2.bias', '_conv.conv2.norm.bias'))]
     assert all(p.grad is not None for p in model.parameters())
 
 
@@ -180,6 +182,8 @@ def test_frozen_stages_and_norm_eval(name):
     assert all(torch.equal(before[k], after[k]) for k in after if 'running' in k)
 
 
+# a VGG has no branches to drop
+@pytest.mark.parametrize('name', [n for n in SMALL if 'drop_path_rate' in signature(MODELS.get(n).__init__).parameters])
 def test_drop_path_works(name):
     x = images(batch=4)
     model = small(name, drop_path_rate=0.5).train()
@@ -241,6 +245,30 @@ def test_number_of_strides(name):
 def test_bad_input(name, shape, message):
     with pytest.raises(ValueError, match=message):
         small(name)(torch.randn(shape))
+
+
+@pytest.mark.parametrize('name', [n for n in SMALL if not MODELS.get(n).merges_layers])
+def test_binary_weights(name):
+    """All layers but the first and depthwise ones have two weights for each output channel, and learn."""
+    model = small(name, binary=True)
+    plain = small(name)
+    plain.load_state_dict(model.state_dict(), strict=True)
+    layers = {k: m for k, m in model.named_modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))}
+    full = [k for k, m in layers.items() if not is_binary(m) and not k.startswith('stem.0.')]
+    assert len(full) < len(layers) / 2 and not is_binary(next(iter(layers.values())))
+    assert all(layers[k].groups > 1 for k in full if isinstance(layers[k], torch.nn.Conv2d))
+    out = sum((f * torch.randn_like(f)).sum() for f in model(images()))
+    out.backward()
+    binary = [m for m in model.modules() if is_binary(m)]
+    assert sum(bool(m.weight.grad.any()) for m in binary) > 0.8 * len(binary)
+    x = images()
+    assert not torch.equal(model(x)[-1], plain(x)[-1])
+
+
+@pytest.mark.parametrize('name', [n for n in SMALL if MODELS.get(n).merges_layers])
+def test_no_binary_weights_where_layers_merge(name):
+    with pytest.raises(ValueError, match=f'{name} merges layers into one'):
+        small(name, binary=True)
 
 
 @pytest.mark.parametrize('prefix', ['backbone.', None])

@@ -1,10 +1,30 @@
-"""Every backbone in a detector and in a segmentor of the hosts; in a classifier the configs have them."""
+"""Every backbone in a classifier, a detector and a segmentor of the hosts."""
 
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 
 from .test_backbones import SMALL, small
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_classifier(name):
+    pytest.importorskip('mmpretrain')
+    from mmpretrain.structures import DataSample
+
+    init_default_scope('mmpretrain')
+    model = MODELS.build(
+        dict(
+            type='ImageClassifier',
+            backbone=dict(type=f'mmspike.{name}', out_indices=(-1,), **SMALL[name]),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=3, in_channels=small(name).out_channels[-1]),
+        )
+    )
+    images, labels = torch.randn(2, 3, 64, 64), [DataSample().set_gt_label(i) for i in range(2)]
+    model(images, labels, mode='loss')['loss'].backward()
+    assert any(p.grad is not None and p.grad.any() for p in model.backbone.stages[0].parameters())
+    assert model(images, labels, mode='predict')[0].pred_score.sum().item() == pytest.approx(1)
 
 
 @pytest.mark.parametrize('name', SMALL)

@@ -6,9 +6,12 @@ from spikingjelly.activation_based import functional
 from spikingjelly.activation_based import model as sj
 from torch import nn
 
-from mmspike.models.backbones import SAFormer, SpikeDrivenTransformer, Spikeformer, Spikformer, SpikingResformer
+from mmspike.models.backbones import SAFormer, SpikeDrivenTransformer, Spikeformer, Spikformer, SpikingResformer, SpikingVGG
+from mmspike.models.neurons import lif
 
 from ..spikes import assert_weights_read_spikes
+
+LIF = dict(type='LIF', v_threshold=0.45)
 
 
 def millions(cls, arch, classes, without_norms=False, **kwargs):
@@ -157,11 +160,9 @@ def test_spike_driven_transformer_is_spikingjellys():
 @pytest.mark.parametrize(
     'model',
     [
-        SpikeDrivenTransformer(arch=dict(dims=(8, 8, 16, 32), depth=2), neuron=dict(type='LIF', v_threshold=0.45)),
-        SAFormer(arch=dict(dims=(8, 8, 16, 32), depth=2, num_heads=2), neuron=dict(type='LIF', v_threshold=0.45)),
-        SpikingResformer(
-            arch=dict(dims=(16, 32, 48), num_heads=(1, 2, 2), group_size=16), neuron=dict(type='LIF', v_threshold=0.45)
-        ),
+        SpikeDrivenTransformer(arch=dict(dims=(8, 8, 16, 32), depth=2), neuron=LIF),
+        SAFormer(arch=dict(dims=(8, 8, 16, 32), depth=2, num_heads=2), neuron=LIF),
+        SpikingResformer(arch=dict(dims=(16, 32, 48), num_heads=(1, 2, 2), group_size=16), neuron=LIF),
     ],
     ids=lambda m: type(m).__name__,
 )
@@ -174,7 +175,7 @@ def test_only_the_first_convolution_reads_floats(model):
 
 class TestSpikingResformer:
     arch = dict(dims=(16, 32, 48), num_heads=(1, 2, 2), group_size=16)
-    neuron = dict(type='LIF', v_threshold=0.45)
+    neuron = LIF
 
     def test_attention_by_definition(self):
         """One step, one head, by loops over the tokens."""
@@ -245,3 +246,58 @@ class TestSpikeformer:
         )
         x = model(torch.randn(2, 3, 32, 32))[0]
         assert set(x.unique().tolist()) <= {0.0, 1.0, 2.0, 3.0} and x.any()
+
+
+class TestSpikingVGG:
+    arch = dict(dims=(8, 12, 16, 24), depths=(2, 2, 3, 2))
+
+    @pytest.mark.parametrize(('arch', 'thousands'), [('9', 1736.6), ('9-deeplab', 1736.6), ('9-fcn', 13537.2)])
+    def test_sizes_of_the_presets(self, arch, thousands):
+        """No size is published: nine layers of 3x3 weights and their norms, by hand."""
+        widths = [3, 64, 64, 128, 128, 256, 256, 256, *([1024, 1024] if 'fcn' in arch else [])]
+        expected = sum(9 * i * o + 2 * o for i, o in zip(widths[:-1], widths[1:], strict=True))
+        with torch.device('meta'):
+            size = sum(p.numel() for p in SpikingVGG(arch).parameters())
+        assert size == expected and round(size / 1e3, 1) == thousands
+
+    @pytest.mark.parametrize('pool', ['avg', 'max'])
+    def test_by_definition(self, pool):
+        """One layer after the other; at a pool spikes are pooled, and the last stage has dilated convolutions."""
+        model = SpikingVGG(self.arch | dict(dilation=2), T=2, pool=pool, neuron=LIF, temporal_output='keep').double()
+        x = torch.randn(2, 3, 3, 32, 40).double()
+        convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+        norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+        pools = dict(avg=nn.functional.avg_pool2d, max=nn.functional.max_pool2d)
+        expected, ends = [], (1, 3, 6, 8)
+        with torch.no_grad():
+            y = norms[0](convs[0](x.flatten(0, 1)))
+            for i in range(1, 9):
+                spikes, _ = lif(y.unflatten(0, (2, 3)), v_threshold=LIF['v_threshold'])
+                spikes = spikes.flatten(0, 1)
+                if i - 1 in ends:
+                    spikes = pools[pool](spikes, 3, 2, 1)
+                dilation = 2 if i == 8 else 1
+                y = norms[i](nn.functional.conv2d(spikes, convs[i].weight, padding=dilation, dilation=dilation))
+                if i in ends:
+                    expected.append(y.unflatten(0, (2, 3)))
+            features = model(x)
+        assert model.out_strides == (1, 2, 4, 8) and all(f.any() for f in features)
+        for ours, theirs in zip(features, expected, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+    def test_weights_read_spikes(self):
+        model = SpikingVGG(self.arch, T=2, pool='max', neuron=LIF)
+        with assert_weights_read_spikes(nn.ModuleList(model.stages)) as rates:
+            model(torch.randn(2, 3, 32, 32))
+        assert all(rate > 0 for rate in rates.values())
+
+    @pytest.mark.parametrize(
+        ('kwargs', 'message'),
+        [
+            (dict(pool='mean'), "one of .*'avg', 'max'.*'mean'"),
+            (dict(arch=dict(dims=(8, 8, 8), depths=(1, 2, 2))), '2 or more'),
+        ],
+    )
+    def test_bad_arguments(self, kwargs, message):
+        with pytest.raises(ValueError, match=message):
+            SpikingVGG(**kwargs)

@@ -1,5 +1,5 @@
 # Masked pretraining of a small encoder of the large kind, on images of 32 px in class folders whose classes it does not look
-# at. Strides 2, 1, 2, 1 make 64 patches of 4 px.
+# at. Strides 2, 2, 1, 1 make 64 patches of 4 px.
 _base_ = ['../_base_/datasets/cifar10_folders.py', '../_base_/schedules/mae_adamw_200e.py', '../_base_/runtime_mmpretrain.py']
 
 custom_imports = dict(imports=['mmspike'], allow_failed_imports=False)
@@ -15,12 +15,12 @@ model = dict(
     type='mmspike.SpikeMAE',
     backbone=dict(
         type='mmspike.ESpikeFormerLarge',
-        arch=dict(dims=(16, 32, 96), depths=(1, 1, 2, 4), num_heads=4),
-        strides=(2, 1, 2, 1),
+        arch=dict(dims=(16, 32, 64), depths=(1, 1, 1, 2), num_heads=4, rep_conv=False),
+        strides=(2, 2, 1, 1),
         neuron=dict(type='SFA', levels=4),
         out_indices=(2,),
     ),
-    neck=dict(type='mmspike.SpikeMAEDecoder', in_channels=96, patch_size=4, dim=64, depth=1, num_heads=4),
+    neck=dict(type='mmspike.SpikeMAEDecoder', in_channels=64, patch_size=4, dim=64, depth=1, num_heads=4),
     mask_ratio=0.5,
 )
 
@@ -33,11 +33,11 @@ train_pipeline = [
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 # 79 iterations an epoch
-train_cfg = dict(max_epochs=60)
-optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=5.0))
+train_cfg = dict(max_epochs=30)
+optim_wrapper = dict(optimizer=dict(lr=2e-3), clip_grad=dict(max_norm=5.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=200),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=0, end=60, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=0, end=30, convert_to_iter_based=True),
 ]
 auto_scale_lr = dict(base_batch_size=64)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))

@@ -1,0 +1,92 @@
+"""Spiking VGG, the backbone of Spiking-FCN and Spiking-DeepLab (arXiv 2110.07742)."""
+
+from torch import Tensor, nn
+
+from mmspike.models.layers import ConvNorm, SpikingConv, fold, unfold
+from mmspike.models.neurons import build_neuron
+from mmspike.registry import MODELS
+
+from .base import SpikingBackbone, resolve_arch
+
+POOLS = dict(avg=nn.AvgPool2d, max=nn.MaxPool2d)
+
+
+class PooledConv(nn.Module):
+    """N - 3x3 pool of stride 2 - 3x3 convolution - norm.
+
+    Shape:
+        [T, B, C, H, W] -> [T, B, C', H / 2, W / 2], rounded up.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, pool: str, neuron: dict, norm_cfg: dict) -> None:
+        super().__init__()
+        self.neuron = build_neuron(neuron)
+        self.pool = POOLS[pool](3, 2, 1)
+        self.conv = ConvNorm(in_channels, out_channels, 3, norm_cfg=norm_cfg)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(unfold(self.pool(fold(self.neuron(x))), x.shape[0]))
+
+
+@MODELS.register_module()
+class SpikingVGG(SpikingBackbone):
+    """VGG of N - 3x3 - norm layers, without shortcuts; pools of spikes between its stages.
+
+    The first convolution is the stem, at stride 1; stage i has the rest of its layers and starts with a pool but for the first.
+    Published are one norm for each time step, neurons with leak 0.99 and soft reset, images coded as Poisson spikes and T = 20;
+    here are one norm for all steps, any neuron, and images as they are, so fewer steps do.
+
+    Args:
+        arch: 'spikingvgg-9' (the prefix may be left out); 'spikingvgg-9-deeplab', whose last two layers have dilation 2;
+            'spikingvgg-9-fcn', which has the two layers of 1024 channels as a fourth stage; or a dict with ``dims`` (channels
+            of the three or four stages), ``depths`` (their convolutions) and optionally ``dilation`` 1 (of the last stage's
+            convolutions but its first).
+        T: Time steps.
+        in_channels: Channels of the input: 3 for images, 2 for event frames of two polarities.
+        pool: 'avg', as published, whose outputs are fractions of spikes, or 'max', whose outputs are spikes.
+        neuron: Neuron config, by default LIF with tau 2.
+        norm_cfg: Norm config.
+        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, init_cfg: See :class:`SpikingBackbone`. By
+            default weights start as published, Xavier uniform with gain 2.
+
+    Shape:
+        Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels
+        and strides are ``out_channels`` and ``out_strides``: 1, 2, 4 (and 8).
+    """
+
+    arch_settings = {
+        'spikingvgg-9': dict(dims=(64, 128, 256), depths=(2, 2, 3), dilation=1),
+        'spikingvgg-9-deeplab': dict(dims=(64, 128, 256), depths=(2, 2, 3), dilation=2),
+        'spikingvgg-9-fcn': dict(dims=(64, 128, 256, 1024), depths=(2, 2, 3, 2), dilation=1),
+    }
+
+    def __init__(
+        self,
+        arch: str | dict = 'spikingvgg-9',
+        T: int = 4,
+        in_channels: int = 3,
+        pool: str = 'avg',
+        neuron: dict | None = None,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+        **kwargs,
+    ) -> None:
+        init_cfg = init_cfg or dict(type='Xavier', layer='Conv2d', gain=2, distribution='uniform')
+        super().__init__(T=T, in_channels=in_channels, init_cfg=init_cfg, **kwargs)
+        arch = resolve_arch(arch, self.arch_settings, type(self).__name__)
+        if pool not in POOLS:
+            raise ValueError(f'pool must be one of {list(POOLS)}, got {pool!r}')
+        dims, depths = arch['dims'], arch['depths']
+        if len(dims) != len(depths) or depths[0] < 2 or min(depths) < 1:
+            raise ValueError(
+                f'arch needs a depth for each width, of 2 or more in the first stage and 1 or more in others, got {arch}'
+            )
+        unit: dict = dict(neuron=neuron or dict(type='LIF', tau=2.0), norm_cfg=norm_cfg or dict(type='BN'))
+        stem = nn.Sequential(ConvNorm(in_channels, dims[0], 3, norm_cfg=unit['norm_cfg']))
+        stages = []
+        for i, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
+            dilation = arch['dilation'] if i == len(dims) - 1 else 1
+            layers = [PooledConv(dims[i - 1], dim, pool, **unit)] if i else []
+            layers += [SpikingConv(dim, dim, 3, dilation=dilation, **unit) for _ in range(depth - 1)]
+            stages.append(nn.Sequential(*layers))
+        self._register_stages(stem, stages, [dims[0], *dims], [1, *[2**i for i in range(len(dims))]])
