@@ -48,21 +48,20 @@ def find_version(name: str) -> tuple[str, str] | None:
     return None
 
 
+def _contains(wanted: 'SpecifierSet', number: str) -> bool:
+    """Local parts and pre-release marks do not count: 2.11.0+cu130 is 2.11.0, and 2.6.0a0 of a vendor's image is 2.6.0."""
+    from packaging.version import Version
+
+    return wanted.contains(Version(number).base_version)
+
+
 def find_out_of_range(names: tuple[str, ...]) -> dict[str, str]:
-    """Installed distribution that is out of range -> an explanation with the command that mends it.
-
-    Local parts and pre-release marks do not count: ``2.11.0+cu130`` is 2.11.0, and ``2.6.0a0`` of a vendor's image is 2.6.0.
-    """
-    ranges = declared_ranges()
+    """Installed distribution that is out of range -> an explanation with the command that mends it."""
+    found = {name: pair for name in names if (pair := find_version(name))}
+    ranges = declared_ranges() if found else {}
     faults: dict[str, str] = {}
-    for name in names:
-        found = find_version(name)
-        if found is None or name not in ranges:
-            continue
-        from packaging.version import Version
-
-        installed, number = found
-        if not ranges[name].contains(Version(number).base_version):
+    for name, (installed, number) in found.items():
+        if name in ranges and not _contains(ranges[name], number):
             line = '' if installed == name else ' of the original open-mmlab line, which is not tested,'
             remove = '' if installed == name else f'    pip uninstall -y {installed}\n'
             faults[installed] = (

@@ -130,3 +130,16 @@ def test_import_warns_of_a_host_and_is_light(site):
     result = run(site, '-c', 'import mmspike, sys; print({"torch", "numpy", "mmengine"} & set(sys.modules))')
     assert result.returncode == 0 and result.stdout.strip() == 'set()', result.stderr
     assert 'RuntimeWarning: onedl-mmdetection 4.0.0 is installed, but mmspike ' in result.stderr
+
+
+@pytest.mark.parametrize('document', ['README.md', 'docs/install.md'])
+def test_documents_name_the_tested_versions(document):
+    """The row of the table that is tested has these versions, and so have the commands."""
+    text = (REPOSITORY / document).read_text()
+    heading, tested, *_ = [line.split('|') for line in text.splitlines() if line.startswith(('| Python |', '| 3.'))]
+    row = {name.strip(): value.strip() for name, value in zip(heading, tested, strict=True)}
+    assert row['Python'] == '3.11' and row['tested'].startswith('yes')
+    for name, version in collect_env.TESTED.items():
+        (value,) = [v for k, v in row.items() if k.split(' / ')[0] == name]
+        assert re.match(rf'{re.escape(version)}(\s|$)', value), (name, value)
+        assert re.findall(rf'{name}==(\S+)', text) == [version], name

@@ -1,0 +1,59 @@
+"""The steps of CONTRIBUTING.md, done."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TEXT = (REPOSITORY / 'CONTRIBUTING.md').read_text()
+# title -> content of the code blocks that are files, or parts of one
+BLOCKS = dict(re.findall(r'^```(?:python|text) title="(.+?)"\n(.*?)^```$', TEXT, re.MULTILINE | re.DOTALL))
+
+
+def insert(path, before, lines):
+    text = path.read_text()
+    assert text.count(before) == 1
+    path.write_text(text.replace(before, lines + before))
+
+
+def test_backbone_in_one_file(tmp_path):
+    """In a copy of the package: the file, the import, the small instance, and the command that tests it."""
+    shutil.copytree(REPOSITORY / 'mmspike', tmp_path / 'mmspike', ignore=shutil.ignore_patterns('__pycache__', '.mim'))
+    table, tests = 'mmspike/models/backbones/__init__.py', 'tests/models/backbones/test_backbones.py'
+    (tmp_path / tests).parent.mkdir(parents=True)
+    for name in ('pyproject.toml', 'tests/conftest.py', tests):
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    (new,) = set(BLOCKS) - {table, tests}
+    assert not (tmp_path / new).exists()
+    (tmp_path / new).write_text(BLOCKS[new])
+    insert(tmp_path / table, '\n__all__ = [', BLOCKS[table])
+    insert(tmp_path / tests, '    MetaSpikeFormer=', BLOCKS[tests])
+    (command,) = re.findall(r'^python (-m pytest .+?) -k "(.+)"$', TEXT, re.MULTILINE)
+    environment = dict(os.environ, PYTHONPATH=str(tmp_path))
+    arguments = [sys.executable, *command[0].split(), '-k', command[1], '-q', '-p', 'no:cacheprovider', '-W', 'ignore']
+    result = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert result.returncode == 0, result.stdout + result.stderr
+    passed = int(re.search(r'(\d+) passed', result.stdout).group(1))
+    assert passed >= 36 and 'skipped' not in result.stdout, result.stdout
+
+
+def test_file_is_formatted_and_linted(tmp_path):
+    for title, content in BLOCKS.items():
+        if title.startswith('mmspike/') and not title.endswith('__init__.py'):
+            file = tmp_path / Path(title).name
+            file.write_text(content)
+            for command in (['check', '--no-cache'], ['format', '--check', '--no-cache']):
+                arguments = [sys.executable, '-m', 'ruff', *command, '--config', str(REPOSITORY / 'pyproject.toml'), str(file)]
+                result = subprocess.run(arguments, capture_output=True, text=True)
+                assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_links_and_commands_exist():
+    for target in re.findall(r'\]\((?!http|#)([^)#]+)', TEXT):
+        assert (REPOSITORY / target).exists(), target
+    makefile = (REPOSITORY / 'Makefile').read_text()
+    for target in re.findall(r'^make (\w+)', TEXT, re.MULTILINE):
+        assert f'\n{target}: ' in makefile or f'\n{target}:\n' in makefile, target
