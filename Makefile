@@ -22,7 +22,7 @@ demo: setup
 	CUDA_VISIBLE_DEVICES= $(PY) tools/demo.py
 
 test: setup
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(PY) -m ruff check .

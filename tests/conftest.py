@@ -7,8 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
+from mmengine.runner import set_random_seed
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / 'shared'
@@ -56,11 +57,12 @@ def run_tool(monkeypatch, capsys) -> Callable[..., SimpleNamespace]:
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
-    torch.manual_seed(0)
+    set_random_seed(0)
 
 
 @pytest.fixture(autouse=True)
 def _default_scope():
-    """The default scope is global: no test hands its own on to the next."""
+    """The default scope and the loggers, which hold the captured stdout, are global: no test hands its own on to the next."""
     yield
     DefaultScope._instance_dict.clear()
+    MMLogger._instance_dict.clear()

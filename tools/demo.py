@@ -6,7 +6,6 @@ draws some of them beside the ground truth. mmengine's own output goes to ``demo
 
 import argparse
 import contextlib
-import math
 import os
 import sys
 import time
@@ -40,7 +39,7 @@ ENLARGE = 4  # so that labels are readable on small pictures
 
 
 class ProgressLine(Hook):
-    """One line on the terminal: iteration, loss, seconds per iteration, time left. Stops at a loss that is not finite."""
+    """One line on the terminal: iteration, loss, seconds per iteration, time left."""
 
     priority = 'LOW'  # after the hooks that put loss and time into the message hub
 
@@ -49,10 +48,7 @@ class ProgressLine(Hook):
         self.live = terminal.isatty()
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        loss = float(outputs['loss'].detach())
         done, total = runner.iter + 1, runner.max_iters
-        if not math.isfinite(loss):
-            raise FloatingPointError(f'the loss became {loss} at iteration {done} of {total}')
         if not self.live and done % 25 and done != total:
             return
         hub = runner.message_hub

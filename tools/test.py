@@ -48,6 +48,7 @@ def main() -> None:
         if args.out:
             testing.dump_predictions(runner, args.out)
         runner.test()
+    launch.leave_distributed()
 
 
 if __name__ == '__main__':

@@ -194,6 +194,12 @@ def build_runner(cfg: Config) -> Runner:
     return runner
 
 
+def leave_distributed() -> None:
+    """End the communication of the processes, where there is one: its threads may abort a process that leaves without."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def check_checkpoint_fits(model: torch.nn.Module | dict, path: str, part: str = '') -> None:
     """Leave with a message if the checkpoint ``path`` does not fill every parameter and buffer of ``model``.
 
