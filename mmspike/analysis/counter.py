@@ -18,7 +18,7 @@ from mmspike.engine.neurons import is_neuron, spike_unit, time_steps
 from .blanks import Blanks
 from .linear_ops import LINEAR_OPS, LinearOp
 from .op_tables import CATEGORY, MOVES, NO_ARITHMETIC, base_name
-from .provenance import Origin, derive, spike_counts
+from .provenance import MAX_COUNT, Origin, derive, spike_counts
 
 KINDS = ('binary spikes', 'integers', 'floats')
 #: event frames are spikes if they are whole numbers
@@ -193,7 +193,7 @@ class OpCounter:
 
     def _fired(self, name: str, module: nn.Module, out: Tensor) -> None:
         levels, steps = getattr(module, 'levels', 1), time_steps(module, out)
-        origin = Origin(spike_unit(module), frozenset([name]), levels, steps)
+        origin = Origin(spike_unit(module), frozenset([name]), levels, max(MAX_COUNT, levels), steps)
         self._origins[out] = origin
         self._blanks.wrote([out])
         record = self.neurons.setdefault(name, NeuronRecord(name, type(module).__name__, levels))

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mmspike.engine.hooks.spike_reset_hook import reset_spikes
+from mmspike.engine.neurons import is_neuron
 
 from .binary import binary_savings
 from .counter import KINDS, LayerRecord, OpCounter
@@ -233,7 +234,13 @@ def measure_energy(
         preset: Costs, a key of ``PRESETS``.
         memory: Also the memory-aware estimate (needs spikingjelly).
         quantised: Also the comparison with a quantised ordinary network.
+
+    Raises:
+        ValueError: The network is expanded into binary steps: the one before it sends the same spikes.
     """
+    nested = [n for n, m in model.named_modules() if is_neuron(m) and any(map(is_neuron, m.children()))]
+    if nested:
+        raise ValueError(f'{nested[0]} sends binary steps: measure the network before expand(), its spikes are the same')
     counter = OpCounter(model, LemaireMemory() if memory else None)
     images = 0
     training = model.training

@@ -4,7 +4,9 @@ Provenance proposes, values decide: a tensor counts as spikes when operations th
 *and* every value is a whole multiple of the neuron's unit (1 / Norm).
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import torch
@@ -26,6 +28,7 @@ class Origin:
         unit: Value of one spike; None: computed values, not spikes.
         neurons: Names of the neurons whose spikes these are.
         levels: Largest count that these neurons send in one step (D).
+        largest: Whole numbers above this are not taken for counts: products and sums of counts may be larger than one.
         steps: Time steps that are folded into the tensor.
         weight: Whether these are parameters.
     """
@@ -33,6 +36,7 @@ class Origin:
     unit: float | None = None
     neurons: frozenset[str] = frozenset()
     levels: int = 1
+    largest: int = MAX_COUNT
     steps: int = 1
     weight: bool = False
 
@@ -63,35 +67,37 @@ def derive(name: str, args: tuple, kwargs: dict, origins: list[Origin | None], m
     steps = max((o.steps for o in origins if o), default=1)
     if _reduced_time(name, args, steps):
         steps = 1
-    if name in ROUNDS:
-        return Origin(unit=1.0, neurons=frozenset([module]), levels=1, steps=steps)
-    if not origins or all(o is None for o in origins):
-        return None if name in MOVES or not origins else COMPUTED
     known = [o for o in origins if o is not None]
-    if all(o.weight for o in known) and len(known) == len(origins):
+    if known and len(known) == len(origins) and all(o.weight for o in known):
         return replace(known[0], steps=1)
+    if name in ROUNDS:
+        return Origin(unit=1.0, neurons=frozenset([module]), steps=steps)
+    if not known:
+        return None if name in MOVES or not origins else COMPUTED
     if name in MOVES or name in ('add', 'sub'):
         # a sum of spikes is whole as well (residual sums of spikes), if nothing scales it
         units = {o.unit for o in known}
         sums = name in ('add', 'sub') and (len(origins) < 2 or kwargs.get('alpha', 1) != 1)
         # None among the origins: constants, such as the zeros of a buffer into which spikes are copied, or an index
         whole = len(units) == 1 and None not in units and (name in MOVES or len(known) == len(origins)) and not sums
-        return _merged(known, next(iter(units)) if whole else None, steps)
+        return _merged(known, next(iter(units)) if whole else None, steps, max if name in MOVES else sum)
     if name in ('mul', 'div') and known[0].unit is not None and len(args) > 1:
         other = args[1]
         if isinstance(other, (int, float)) and other > 0:
             unit = known[0].unit
             return _merged(known, unit * other if name == 'mul' else unit / other, steps)
         if name == 'mul' and len(known) == len(origins) == 2 and known[1].unit is not None:
-            return _merged(known, known[0].unit * known[1].unit, steps)  # spikes that mask spikes
+            return _merged(known, known[0].unit * known[1].unit, steps, prod)  # spikes that mask spikes
+    if name == 'avg_pool2d' and len(args) > 6 and args[6] == 1 and known[0].unit is not None:  # sums over windows
+        return replace(known[0], largest=known[0].largest * prod(args[1]), steps=steps)
     return Origin(steps=steps)
 
 
-def _merged(origins: list[Origin], unit: float | None, steps: int) -> Origin:
+def _merged(origins: list[Origin], unit: float | None, steps: int, largest: Callable[[Iterable[int]], int] = max) -> Origin:
     if unit is None:
         return Origin(steps=steps)
     neurons = frozenset().union(*(o.neurons for o in origins))
-    return Origin(unit, neurons, max(o.levels for o in origins), steps)
+    return Origin(unit, neurons, max(o.levels for o in origins), largest(o.largest for o in origins), steps)
 
 
 def spike_counts(x: Tensor, origin: Origin | None) -> Tensor | None:
@@ -107,7 +113,7 @@ def spike_counts(x: Tensor, origin: Origin | None) -> Tensor | None:
     if origin is not None and origin.weight:
         return None
     unit: Any
-    unit, limit = (1.0, MAX_COUNT) if origin is None else (origin.unit, max(MAX_COUNT, origin.levels))
+    unit, limit = (1.0, MAX_COUNT) if origin is None else (origin.unit, origin.largest)
     # most tensors of floats show themselves at once
     for part in (x.flatten()[:512], x) if x.numel() > 512 else (x,):
         counts = part.float() / unit

@@ -61,7 +61,8 @@ def difference(a: object, b: object) -> Difference:
             sizes = ' against '.join('nothing' if z is None else str(tuple(z.shape)) for z in (x, y))
             found.largest, found.where = float('inf'), f'{name.lstrip(".")}: {sizes}'
         elif x.is_floating_point():
-            gap = (x.double() - y.double()).abs().max().item() if x.numel() else 0.0
+            apart = torch.where(x == y, 0.0, (x.double() - y.double()).abs()).nan_to_num(nan=float('inf'), posinf=float('inf'))
+            gap = apart.max().item() if x.numel() else 0.0
             if gap > found.largest:
                 found.largest, found.where = gap, name.lstrip('.')
         else:

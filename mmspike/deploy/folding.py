@@ -107,6 +107,8 @@ def fold_scale(neuron: nn.Module, spike: float, scale: float, dtype: torch.dtype
     """The neuron on whole numbers y that does what ``neuron`` does on y * spike * scale, and the scale that is left."""
     if spike * scale == 1:
         return unit_neuron(neuron), 1.0
+    if spike * scale <= 0:  # a learned scale: nothing that can be a threshold
+        return unit_neuron(neuron), spike * scale
     if type(neuron) is SFA:
         thresholds = []
         for k in range(1, neuron.levels + 1):

@@ -4,13 +4,13 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mmspike.models.backbones import ExtraStages, SpikingBackbone
 from mmspike.utils.optional import is_installed
 
+from .check import difference
 from .layers import Accumulate
 from .plain import plain
 
@@ -104,4 +104,4 @@ def _difference(path: str | Path, inputs: Tensor, expected: Sequence[Tensor]) ->
 
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     results = session.run(None, dict(inputs=inputs.numpy()))
-    return max(float(np.abs(r - e.numpy()).max()) for r, e in zip(results, expected, strict=True))
+    return max(difference(torch.from_numpy(r), e).largest for r, e in zip(results, expected, strict=True))

@@ -53,9 +53,11 @@ class PlainSFA(nn.Module):
         super().__init__()
         self.levels = neuron.levels
         self.norm = neuron.norm
+        self.rounding = neuron.rounding
 
     def forward(self, x: Tensor) -> Tensor:
-        count = x.clamp(0, self.levels).round()
+        x = x.clamp(0, self.levels)
+        count = x.round() if self.rounding == 'even' else (x + 0.5).floor()
         return count if self.norm == 1 else count / self.norm
 
 

@@ -19,6 +19,7 @@ from mmspike.analysis.capture import attention_maps, last_of_each_stage, membran
 from mmspike.analysis.energy import activation_bits
 from mmspike.analysis.html import to_html
 from mmspike.analysis.report import load_report, to_text, write_csv, write_json
+from mmspike.deploy.layers import BinarySteps
 from mmspike.models.layers import binarise
 from mmspike.models.neurons import SFA, build_neuron
 
@@ -117,6 +118,9 @@ def test_errors(silent_but_one) -> None:
         measure_energy(silent_but_one, batches(1), 'fp8')
     with pytest.raises(ValueError, match='0 images'):
         measure_energy(silent_but_one, [])
+    expanded = nn.Sequential(BinarySteps(build_neuron(dict(type='SFA', norm=1))))
+    with pytest.raises(ValueError, match=r'0 sends binary steps: measure the network before expand\(\)'):
+        measure_energy(expanded, [])
 
 
 def test_training_mode_is_put_back(silent_but_one) -> None:

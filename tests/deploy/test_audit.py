@@ -64,3 +64,10 @@ def test_ordinary_networks():
     assert net.training
     with pytest.raises(ValueError, match='no operation with weights'):
         audit(net, lambda: x + 1)
+
+
+@pytest.mark.parametrize('name', ['v1_levels4', 'saformer', 'vgg', 'vgg_levels4', 'vgg_max_levels4'])
+def test_other_backbones_read_spikes(name):
+    """Among them sums over the windows of a pool, and products of two counts."""
+    report = audited(fuse(trained(BACKBONES[name]())))
+    assert report.float_fed == ['stem.0.layer (conv)'] and not report.unknown, report

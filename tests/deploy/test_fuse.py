@@ -139,3 +139,20 @@ def test_boxes_and_masks_of_a_real_image(repo, shared):
     double = deepcopy(model).double()
     found = compare(double, fuse(double), batch)
     assert found.largest < 1e-9 and found.flipped == 0, found
+
+
+def test_a_negative_learned_scale_is_no_threshold():
+    """Attention times a negative number never fires; a neuron with a negative threshold would always."""
+    model = trained(BACKBONES['meta_sdsa4']()).double()
+    for m in model.modules():
+        if getattr(m, 'variant', None) == 4:
+            m.threshold.data.neg_()
+    x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        assert difference(model(x), fuse(model)(x)).largest < 1e-9
+
+
+def test_nan_is_a_difference():
+    x = torch.tensor([1.0, float('nan'), float('inf')])
+    assert difference([torch.ones(3)], [x]).largest == float('inf')
+    assert difference([torch.tensor([1.0, float('inf')])], [torch.tensor([1.5, float('inf')])]).largest == 0.5

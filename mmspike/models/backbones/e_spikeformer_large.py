@@ -145,7 +145,7 @@ class RepSpikeSelfAttention(nn.Module):
                 (self.v_conv, self.v_neuron),
             )
         )
-        y = self.attn_neuron(attend(q, k, v, self.num_heads, self.q_neuron) * self.scale)
+        y = self.attn_neuron(attend(q, k, v, self.num_heads, self.q_neuron, self.k_neuron, self.v_neuron) * self.scale)
         return chain(y, *self.proj_conv.parts(), spikes_of=self.attn_neuron)
 
 

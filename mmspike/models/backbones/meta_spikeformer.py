@@ -86,7 +86,7 @@ class SpikeDrivenSelfAttention(nn.Module):
         if self.variant == 1:
             y = v * self.attn_neuron((q * k).sum((-2, -1), keepdim=True))
         else:
-            y = attend(q, k, v, self.num_heads, self.q_neuron)
+            y = attend(q, k, v, self.num_heads, self.q_neuron, self.k_neuron, self.v_neuron)
             y = self.attn_neuron(y * (0.5 / self.threshold if self.variant == 4 else self.scale))
         # products of spikes of two neurons, with variant 1, are no spikes of either
         return chain(y, self.proj_conv, spikes_of=None if self.variant == 1 else self.attn_neuron)

@@ -71,8 +71,8 @@ class SpikingStandardRoIHead(_ImagesFirst, StandardRoIHead):
         pos_inds: Tensor | None = None,
         bbox_feats: Any = None,
     ) -> dict:
-        if rois is None:  # the mask head shares the box head's RoI features [T, N, C, h, w]
-            mask_feats = bbox_feats[:, pos_inds]
+        if pos_inds is not None:  # the mask head shares the box head's RoI features [T, N, C, h, w]
+            mask_feats = bbox_feats[:, pos_inds.bool()]  # mmdet gives uint8
             return dict(mask_preds=self.mask_head(mask_feats), mask_feats=mask_feats)
         return super()._mask_forward(_swap(x), rois)
 

@@ -11,6 +11,7 @@ from .fused import (
     fusable_conv,
     fusable_neuron,
     fusable_norm,
+    hooked,
     norm_neuron,
     spike_attention,
     spike_conv,
@@ -35,7 +36,8 @@ def chain(x: Tensor, *modules: nn.Module, spikes_of: nn.Module | None = None) ->
         for m in modules:
             x = _call(m, x)
         return x
-    norm = None if spikes_of is None else count_norm(spikes_of)  # of the counts that x holds; None: x is no spikes
+    # of the counts that x holds; None: x is no spikes
+    norm = None if spikes_of is None or hooked(spikes_of) else count_norm(spikes_of)
     i, counts, origin = 0, None, None
     while i < len(parts):
         m = parts[i]
@@ -81,19 +83,20 @@ def _call(module: nn.Module, x: Tensor) -> Tensor:
     return module(x)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, neuron: nn.Module) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, *neurons: nn.Module) -> Tensor:
     """Attention without softmax, q (k^T v) for every head, linear in the number of tokens.
 
     Args:
-        q, k: [T, B, C, H, W], the outputs of neurons like ``neuron``.
-        v: [T, B, C_v, H, W], also.
+        q, k: [T, B, C, H, W], spikes.
+        v: [T, B, C_v, H, W], spikes.
         heads: Number of heads; channels are dealt out to them in order.
+        neurons: The neurons of q, k and v, which are of one kind.
 
     Returns:
         [T, B, C_v, H, W].
     """
-    norm = count_norm(neuron)
-    if norm is not None and torch.is_grad_enabled() and fusable(q):
+    norm = count_norm(neurons[0])
+    if norm is not None and torch.is_grad_enabled() and fusable(q, *neurons):
         return spike_attention(q, k, v, heads, norm)
     # heads are [d, N] here: q (k^T v) is the transpose of (v k^T) q
     q, k, heads_v = (x.unflatten(2, (heads, -1)).flatten(-2) for x in (q, k, v))

@@ -174,6 +174,8 @@ def norm_neuron(
         inverse = (var + eps).rsqrt()
         scale = weight * inverse
         shift = bias - mean * scale
+        # a byte holds no NaN: it is to reach the loss, where it is noticed
+        count = count and bool(shift.isfinite().all())
     out = _NormNeuron.apply(y, weight, bias, eps, mean, inverse, scale, shift, training, neuron, origin, count)
     if type(neuron) is not nn.Identity:
         return *(out if count else (out, None)), None
@@ -258,12 +260,12 @@ class _SpikeConv(torch.autograd.Function):
         return grad_input, grad_weight, grad_bias, *[None] * 7
 
 
-def pack(s: Tensor, norm: float) -> Tensor:
-    """Spikes count / norm as counts (uint8), in the same memory layout."""
+def pack(s: Tensor, norm: float) -> Tensor | None:
+    """Spikes count / norm as counts (uint8), in the same memory layout; None if there is a NaN, which a byte cannot hold."""
     s = s.contiguous(memory_format=torch.channels_last)
     counts = torch.empty_like(s, dtype=torch.uint8)
-    cpu.call('pack', s.dtype, *cpu.pointers(s, counts), ctypes.c_int64(s.numel()), *cpu.reals(s.dtype, norm))
-    return counts
+    nan = cpu.call('pack', s.dtype, *cpu.pointers(s, counts), ctypes.c_int64(s.numel()), *cpu.reals(s.dtype, norm))
+    return None if nan else counts
 
 
 def unpack(counts: Tensor, norm: float, dtype: torch.dtype) -> Tensor:
@@ -327,7 +329,8 @@ def spike_conv(
             counts = fold(counts)
         elif quick or (torch.is_grad_enabled() and conv.weight.requires_grad):
             counts = pack(s, norm)
-        if quick and conv.out_channels >= conv.in_channels:
+        norm = None if counts is None else norm
+        if quick and norm is not None and conv.out_channels >= conv.in_channels:
             after = Origin(partial(_conv_anew, norm, x.shape[0]), (counts, conv.weight, bias))
     return unfold(_SpikeConv.apply(s, conv.weight, bias, *args, counts, norm, origin), x.shape[0]), after
 
@@ -342,7 +345,9 @@ class _SpikeAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, heads, norm):
         out = _heads(q, heads) @ (_heads(k, heads).transpose(-2, -1) @ _heads(v, heads))
-        ctx.save_for_backward(*(pack(fold(x), norm) for x in (q, k, v)))
+        counts = [pack(fold(x), norm) for x in (q, k, v)]
+        ctx.finite = all(c is not None for c in counts)
+        ctx.save_for_backward(*(counts if ctx.finite else map(fold, (q, k, v))))
         ctx.heads, ctx.norm = heads, norm
         return _join(out, v.shape)
 
@@ -350,7 +355,7 @@ class _SpikeAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         T, heads = grad.shape[0], ctx.heads
-        spikes = [unfold(unpack(x, ctx.norm, grad.dtype), T) for x in ctx.saved_tensors]
+        spikes = [unfold(unpack(x, ctx.norm, grad.dtype) if ctx.finite else x, T) for x in ctx.saved_tensors]
         shapes = [x.shape for x in spikes]
         q, k, v = (_heads(x, heads) for x in spikes)
         grad = _heads(grad, heads)
@@ -376,7 +381,8 @@ def spike_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, norm: float) ->
     return _SpikeAttention.apply(q, k, v, heads, norm)
 
 
-def _hooked(module: nn.Module) -> bool:
+def hooked(module: nn.Module) -> bool:
+    """Whether somebody listens to a module, who may change what it puts out."""
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
 
 
@@ -390,7 +396,8 @@ def fusable(x: Tensor, *modules: nn.Module) -> bool:
         and _get_current_dispatch_mode() is None  # which counts operations, or makes tensors without memory
         and type(x) is Tensor
         and x.numel() > x.shape[2]
-        and not any(map(_hooked, modules))
+        and not any(map(hooked, modules))
+        and not nn.modules.module._has_any_global_hook()
     )
 
 

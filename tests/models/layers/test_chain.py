@@ -182,3 +182,55 @@ def test_autocast_runs_the_modules():
     with torch.autocast('cpu', torch.bfloat16):
         assert not fusable(x, *modules)
         assert chain(x, *modules).isfinite().all()
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_a_hook_may_change_what_a_neuron_sends(dtype):
+    """What a hook on the neuron before a chain has made of its spikes is no spikes any more."""
+    neuron = SFA(levels=4, norm=4)
+    neuron.register_forward_hook(lambda m, args, out: out * 0.3)
+    conv = nn.Conv2d(8, 8, 1).to(dtype)
+    s = neuron(torch.randn(1, 2, 8, 6, 6, dtype=dtype) * 4).requires_grad_()
+    out = chain(s, conv, spikes_of=neuron)
+    torch.testing.assert_close(out[0], conv(s[0]))
+    grads = [torch.autograd.grad(y.square().sum(), conv.weight)[0] for y in (out, conv(s[0]))]
+    torch.testing.assert_close(*grads)
+
+
+def test_global_hooks_see_the_modules():
+    seen = []
+    modules = CHAINS[next(iter(CHAINS))]()
+    handle = nn.modules.module.register_module_forward_hook(lambda m, args, out: seen.append(m))
+    try:
+        chain(torch.randn(3, 2, 6, 11, 9), *modules)
+    finally:
+        handle.remove()
+    assert {id(m) for m in modules} <= {id(m) for m in seen}
+
+
+def test_nan_reaches_the_output():
+    """Though spikes are kept in bytes, which hold none."""
+    norm, neuron, conv = nn.BatchNorm2d(32), SFA(levels=4, norm=4), nn.Conv2d(32, 32, 1)
+    x = torch.randn(1, 2, 32, 8, 8)
+    x[0, 0, 3, 2, 1] = float('nan')
+    outs = [chain(x, norm, neuron, conv), chain(x, neuron, conv), chain(neuron(x), conv, spikes_of=neuron)]
+    q = neuron(x).requires_grad_()
+    outs.append(attend(q, q, q, 2, neuron))
+    for out in outs:
+        assert out.isnan().any()
+        out.sum().backward()
+        assert conv.weight.grad.isnan().any() or q.grad.isnan().any()
+
+
+def test_the_default_dtype_does_not_matter():
+    neuron, conv = SFA(levels=4, norm=4), nn.Conv2d(32, 32, 3, padding=1)
+    s = neuron(torch.randn(1, 2, 32, 8, 8) * 3)
+    expected = chain(s, conv, spikes_of=neuron)
+    weight = torch.autograd.grad(expected.square().sum(), conv.weight)[0]
+    torch.set_default_dtype(torch.float64)
+    try:
+        out = chain(s, conv, spikes_of=neuron)
+        grad = torch.autograd.grad(out.square().sum(), conv.weight)[0]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(out, expected) and torch.equal(grad, weight)

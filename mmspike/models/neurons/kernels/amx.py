@@ -50,7 +50,7 @@ def _tiles(weight: Tensor, terms: int, transposed: bool) -> Tensor:
         first, strides = first + 4 * (k * k - 1), (C * k * k, k * k, -k, -1)
         N, C = C, N
     size = cpu.library().amx_weight_size(*_sizes(C, N, k), ctypes.c_int(terms))
-    tiles = torch.empty(size, dtype=torch.bfloat16)
+    tiles = torch.empty(size, dtype=torch.bfloat16, device='cpu')
     cpu.library().amx_weight(ctypes.c_void_p(first), *cpu.pointers(tiles), *_sizes(C, N, k, *strides), ctypes.c_int(terms))
     return tiles
 
@@ -64,7 +64,8 @@ def _image_sizes(x: Tensor, k: int) -> tuple[int, int, int]:
 def _conv(x: Tensor, x_terms: int, weight: Tensor, terms: int, bias: Tensor | None, scale: float, transposed: bool) -> Tensor:
     N, C, k, _ = weight.shape
     N, C = (C, N) if transposed else (N, C)
-    out = torch.empty(x.shape[0], N, *x.shape[2:], memory_format=torch.channels_last)
+    # whatever torch's default dtype and device are
+    out = torch.empty(x.shape[0], N, *x.shape[2:], memory_format=torch.channels_last, dtype=torch.float32, device='cpu')
     tiles = _tiles(weight, terms, transposed)
     counts = ctypes.c_int(x.dtype == torch.uint8)
     failed = cpu.library().amx_conv(
@@ -88,7 +89,7 @@ def conv_input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
 def conv_weight_gradient(counts: Tensor, norm: float, grad: Tensor, k: int) -> Tensor:
     """Gradient [N, C, k, k] of a convolution's weight, from its input ``counts / norm`` and the gradient of its output."""
     C, N = counts.shape[1], grad.shape[1]
-    out = torch.empty(N, C, k, k)
+    out = torch.empty(N, C, k, k, dtype=torch.float32, device='cpu')
     sizes = _sizes(*_image_sizes(grad, k), C, N, k)
     failed = cpu.library().amx_conv_weight(
         *cpu.pointers(counts, grad), ctypes.c_float(1 / norm), *cpu.pointers(out), *sizes, ctypes.c_int(GRADIENT_TERMS)

@@ -176,7 +176,7 @@ def lif_backward(
     v = _as(v, x[0])
     grad_spikes, grad_v = _as(grad_spikes, x), torch.empty_like(x[0]).copy_(grad_v)
     leak, tau = _leak(tau, decay)
-    partial = None if decay is None else torch.zeros(-(-v.numel() // BLOCK), dtype=torch.float64)
+    partial = None if decay is None else torch.zeros(-(-v.numel() // BLOCK), dtype=torch.float64, device='cpu')
     failed = call(
         'lif_backward',
         x.dtype,
