@@ -77,7 +77,7 @@ def _settings(dim: int, depth: int) -> dict:
 
 @MODELS.register_module()
 class SAFormer(PatchSplittingBackbone):
-    """SAFormer backbone, in large part inferred: only the abstract was at hand.
+    """SAFormer backbone, in large part inferred from the abstract; no code is public.
 
     Published: a transformer of spikes whose attention needs q and k alone, with a depthwise convolution. Inferred: how q and k
     make the attention (:class:`SpikeAggregatedSelfAttention`); the patch splitting and the membrane shortcuts, which are those

@@ -121,7 +121,8 @@ def lif_forward(x: Tensor, v: Tensor, tau: float | None, v_threshold: float, v_r
     n = v.numel()
     args = n, 1.0 if tau is None else tau, v_threshold, v_reset
     options = dict(T=x.shape[0], LEAK=tau is not None, BLOCK=BLOCK, enable_fp_fusion=False)
-    _lif_forward[_grid(n)](x, v, spikes, last, *args, **options)
+    with torch.cuda.device_of(x):  # of several GPUs; nothing for the interpreter on the CPU
+        _lif_forward[_grid(n)](x, v, spikes, last, *args, **options)
     return spikes, last
 
 
@@ -151,10 +152,11 @@ def lif_backward(
     h = grad_x if x.dtype == torch.float32 else torch.empty_like(x, dtype=torch.float32)
     n = v.numel()
     args = n, 1.0 if tau is None else tau, v_threshold, v_reset, alpha
-    _lif_backward[_grid(n)](
-        x, v, grad_spikes, grad_v, h, grad_x, grad_first, *args,
-        T=x.shape[0], LEAK=tau is not None, SURROGATE=SURROGATE_CODES[surrogate], BLOCK=BLOCK, enable_fp_fusion=False,
-    )  # fmt: skip
+    options = dict(
+        T=x.shape[0], LEAK=tau is not None, SURROGATE=SURROGATE_CODES[surrogate], BLOCK=BLOCK, enable_fp_fusion=False
+    )
+    with torch.cuda.device_of(x):
+        _lif_backward[_grid(n)](x, v, grad_spikes, grad_v, h, grad_x, grad_first, *args, **options)
     return grad_x, grad_first
 
 
@@ -170,7 +172,8 @@ def sfa_forward(x: Tensor, levels: int, norm: float) -> tuple[Tensor, Tensor]:
         x = x.contiguous()
     out, window = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
     args = x.numel(), float(levels), float(norm)
-    _sfa_forward[_grid(x.numel())](x, out, window, *args, BLOCK=BLOCK, enable_fp_fusion=False)
+    with torch.cuda.device_of(x):
+        _sfa_forward[_grid(x.numel())](x, out, window, *args, BLOCK=BLOCK, enable_fp_fusion=False)
     return out, window
 
 
