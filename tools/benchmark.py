@@ -48,23 +48,58 @@ DEFAULTS = dict(T=None, levels=4, dtype='float32', device='cpu', with_cp=False, 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--quick', action='store_true', help='measure the bars only')
-    parser.add_argument('--models', nargs='+', default=['metaspikeformer-15m', 'espikeformer-m'], metavar='ARCH')
+    parser.add_argument(
+        '--quick', action='store_true', help='measure the bars only; cases given by other options are not looked at'
+    )
+    parser.add_argument(
+        '--models',
+        nargs='+',
+        default=['metaspikeformer-15m', 'espikeformer-m'],
+        metavar='ARCH',
+        help='our networks, by their presets (default: metaspikeformer-15m espikeformer-m)',
+    )
     parser.add_argument('--sizes', nargs='+', default=['224'], metavar='SIZE', help='pixels, 224 or 800x1344')
     parser.add_argument('-T', nargs='+', type=int, default=[None], help="time steps; default: the model's own")
     parser.add_argument('--levels', nargs='+', type=int, default=[4], metavar='D', help='levels of SFA neurons')
     parser.add_argument('--dtypes', nargs='+', default=['float32'], choices=['float32', 'bfloat16'], help='bfloat16: autocast')
-    parser.add_argument('--devices', nargs='+', default=['cpu'], choices=['cpu', 'cuda'])
-    parser.add_argument('--batch', type=int, default=4)
-    parser.add_argument('--against', nargs='*', default=['straightforward', 'relu'], metavar='NAME')
+    parser.add_argument('--devices', nargs='+', default=['cpu'], choices=['cpu', 'cuda'], help='default: cpu')
+    parser.add_argument('--batch', type=int, default=4, help='images of a step (default 4)')
+    parser.add_argument(
+        '--against',
+        nargs='*',
+        default=['straightforward', 'relu'],
+        metavar='NAME',
+        help='what to compare with, see above; no name: nothing (default: straightforward relu)',
+    )
     parser.add_argument('--with-cp', action='store_true', help='recompute blocks of our networks in the backward pass')
     parser.add_argument('--compile', action='store_true', help='torch.compile of our networks')
-    parser.add_argument('--kinds', nargs='+', default=['train', 'forward'], choices=['train', 'forward'])
-    parser.add_argument('--repeats', type=int, default=3, help='timed steps, after one to warm up')
-    parser.add_argument('--threads', type=int, default=os.cpu_count())
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'), help='without suffix')
+    parser.add_argument(
+        '--kinds',
+        nargs='+',
+        default=['train', 'forward'],
+        choices=['train', 'forward'],
+        help='train: forward and backward; forward: in evaluation mode (default: both)',
+    )
+    parser.add_argument('--repeats', type=int, default=5, help='timed steps, after one to warm up (default 5)')
+    parser.add_argument('--threads', type=int, default=os.cpu_count(), help='of each network (default: one a core)')
+    parser.add_argument(
+        '--out', type=Path, default=Path('work_dirs/benchmark'), help='results, without suffix (default: work_dirs/benchmark)'
+    )
     parser.add_argument('--worker', help=argparse.SUPPRESS)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not args.worker and not args.quick:
+        known = presets()
+        if unknown := [name for name in args.models if name not in known]:
+            parser.error(f'--models {" ".join(unknown)}: no such preset; there are {", ".join(known)}')
+    return args
+
+
+def presets() -> list[str]:
+    """Names that --models takes."""
+    sys.path.insert(0, str(REPO))
+    from mmspike.models.backbones import ESpikeFormer, MetaSpikeFormer
+
+    return [*MetaSpikeFormer.arch_settings, *ESpikeFormer.arch_settings]
 
 
 # --- in the process of one network ---------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('image', help='image, folder of images, video, or a glob in quotes')
     parser.add_argument('config', help='config file, or the name of a config, such as mask_rcnn_espike_nuclei')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint file or URL')
     parser.add_argument('--out-dir', default='outputs', help='folder of the results (default: outputs)')
     parser.add_argument('--batch-size', type=int, default=1, help='images of one size at once (default: 1)')
     parser.add_argument('--device', help='default: the accelerator if there is one, else cpu')

@@ -116,7 +116,8 @@ class Inferencer:
         number behind it where names repeat, and of video frames; arrays are numbered.
 
         Args:
-            inputs: A path of an image or video, a folder of images, a glob, an array (uint8 BGR [H, W, 3]), or a list of these.
+            inputs: A path of an image or video, a folder of images, a glob, an array (grey [H, W] or BGR [H, W, 3 or 4],
+                uint8 or uint16), or a list of these.
             batch_size: Images at once. Only images that have one size behind the test pipeline share a batch: padding would
                 be seen by an attention.
             score_thr: Instances with lower scores are not drawn; the JSON has all.

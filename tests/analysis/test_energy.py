@@ -313,7 +313,7 @@ def test_tools_on_a_classifier(run_tool, repo, shared, tmp_path) -> None:
         'model = dict(backbone=dict(arch=dict(_delete_=True, dims=(8, 16, 16, 16), num_heads=2)), head=dict(in_channels=16))'
     )
     data = ['--data-root', shared / 'data' / 'cifar10']
-    files = [tmp_path / f'r.{x}' for x in ('json', 'csv', 'html')]
+    files = [tmp_path / x / f'r.{x}' for x in ('json', 'csv', 'html')]  # folders that are not there yet
     outputs = [x for f in files for x in (f'--{f.suffix[1:]}', f)]
     torch.manual_seed(0)
     result = run_tool('analysis_tools/get_energy.py', config, *data, '--num-images', 2, *outputs, '--metric', 'top-1=90')
@@ -361,3 +361,26 @@ def test_savings_of_binary_weights(silent_but_one) -> None:
     assert report.total == plain.total and plain.binary is None
     assert 'Weights of one bit: 1 layers, 36 weights' in to_text(report)
     assert 'Weights of one bit' not in to_text(plain)
+
+
+def test_reports_that_are_not_there(run_tool, tmp_path) -> None:
+    missing = tmp_path / 'none.json'
+    for kind in ('rates', 'tradeoff'):
+        result = run_tool('analysis_tools/plot_spikes.py', kind, missing, '-o', tmp_path / 'x.png')
+        assert result.returncode == 1 and f'{missing}: No such file' in result.stderr
+
+
+def test_a_page_that_fails_does_not_lose_the_numbers(run_tool, repo, shared, tmp_path, monkeypatch) -> None:
+    def fail(*args):
+        raise RuntimeError('no page')
+
+    monkeypatch.setattr('mmspike.analysis.html.to_html', fail)
+    config = tmp_path / 'small.py'
+    config.write_text(
+        f"_base_ = '{repo / 'configs' / 'espike_cifar10.py'}'\n"
+        'model = dict(backbone=dict(arch=dict(_delete_=True, dims=(8, 16, 16, 16), num_heads=2)), head=dict(in_channels=16))'
+    )
+    options = ['--data-root', shared / 'data' / 'cifar10', '--num-images', 1, '--device', 'cpu']
+    with pytest.raises(RuntimeError, match='no page'):
+        run_tool('analysis_tools/get_energy.py', config, *options, '--json', tmp_path / 'r.json', '--html', tmp_path / 'r.html')
+    assert load_report(tmp_path / 'r.json')['images'] == 1

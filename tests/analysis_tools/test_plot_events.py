@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import Config
 
 from mmspike.datasets.events.plots import film_strip, frame_picture, plot_events
 from mmspike.datasets.events.readers import make_events
@@ -59,3 +60,13 @@ def test_recording_and_config(recordings, run_tool):
     assert out.returncode == 1 and '1.npz' in out.stderr
     out = run_tool('analysis_tools/plot_events.py', recordings / 'config.py', '-o', two, '--index', 2, *data)
     assert out.returncode == 1 and 'has 2 samples' in out.stderr
+
+
+def test_config_of_images(run_tool, tmp_path):
+    pytest.importorskip('mmpretrain')
+    (tmp_path / 'data' / 'cat').mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / 'data' / 'cat' / '0.png'), np.zeros((32, 32, 3), np.uint8))
+    dataset = dict(type='CustomDataset', data_root=str(tmp_path / 'data'), pipeline=[dict(type='LoadImageFromFile')])
+    Config(dict(default_scope='mmpretrain', test_dataloader=dict(dataset=dataset))).dump(tmp_path / 'images.py')
+    out = run_tool('analysis_tools/plot_events.py', tmp_path / 'images.py', '-o', tmp_path / 'a.png')
+    assert out.returncode == 1 and 'images.py is no config of event recordings: draw its images with' in out.stderr

@@ -37,3 +37,5 @@ def test_only_autoencoders(repo, run_tool, tmp_path):
         repo / 'configs/espike_cifar10.py', '--images', file, '-o', tmp_path / 'x.png', '--device', 'cpu',
     )  # fmt: skip
     assert result.returncode == 1 and 'expected mmspike.SpikeMAE' in result.stderr
+    result = run_tool('analysis_tools/plot_mae.py', repo / 'configs/espike_cifar10.py', '--images', 'none.png', '-o', 'x.png')
+    assert result.returncode == 1 and '--images none.png does not exist' in result.stderr

@@ -1,5 +1,7 @@
 """Every config in the tree parses, builds and runs one training step on small images."""
 
+import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,12 @@ def load(name, full=False):
     if cfg.default_scope == 'mmseg':  # crops are padded to this size
         cfg.model.data_preprocessor.size = (64, 64)
     return cfg
+
+
+def test_the_page_on_data_has_the_layout_of_every_config():
+    rows = [line for line in (CONFIGS.parent / 'docs' / 'data.md').read_text().splitlines() if line.startswith('| `')]
+    patterns = [pattern for row in rows for pattern in re.findall(r'`([^`]+\.py)`', row.split('|')[1])]
+    assert not [name for name in NAMES if not any(fnmatch(Path(name).name, pattern) for pattern in patterns)]
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -31,6 +31,27 @@ def test_readme_of_a_family(metafile):
         assert (readme.parent / link).exists(), link
 
 
+def reproduced(text: str) -> dict[str, set[float]]:
+    """Configs in the table "Reproduced here" of a README, with the numbers of their results, as they are and in per cent."""
+    section = text.split('## Reproduced here')[1].split('\n## ')[0]
+    rows = [line.split('|') for line in section.splitlines() if line.startswith('|')][2:]
+    numbers = {row[1].split(',')[0].strip(): [float(x) for x in re.findall(r'\d+\.\d+', row[3])] for row in rows}
+    return {name: {*values, *(round(100 * x, 6) for x in values)} for name, values in numbers.items()}
+
+
+@pytest.mark.parametrize('metafile', METAFILES)
+def test_results_are_those_of_the_readme(metafile):
+    """What a family's README calls reproduced has results in the metafile, with its numbers, and nothing else has."""
+    content = yaml.safe_load((ROOT / metafile).read_text())
+    table = reproduced((ROOT / content['Collections'][0]['README']).read_text())
+    results = {m['Name']: m['Results'] for m in content['Models'] if m['Results']}
+    assert sorted(results) == sorted(table)
+    for name, entries in results.items():
+        for entry in entries:
+            assert entry['Task'] and entry['Dataset'] and entry['Metrics']
+            assert set(entry['Metrics'].values()) <= table[name], name
+
+
 @pytest.mark.parametrize('entry', ENTRIES, ids=lambda m: m['Name'])
 def test_parameter_counts(entry):
     cfg = load(entry['Config'].removeprefix('configs/'), full=True)

@@ -126,11 +126,12 @@ def test_tool(repo, run_tool, shared, tmp_path):
     cfg.dump(tmp_path / 'config.py')
     checkpoint = tmp_path / 'model.pth'
     torch.save(dict(state_dict=build(model).state_dict()), checkpoint)
+    out = tmp_path / 'new' / 'out.json'
     args = ['--data-root', shared / 'data' / 'cifar10', '--train-images', 20, '--num-images', 20, '--device', 'cpu']
-    done = run_tool('analysis_tools/cutoff.py', tmp_path / 'config.py', checkpoint, *args, '--json', tmp_path / 'out.json')
+    done = run_tool('analysis_tools/cutoff.py', tmp_path / 'config.py', checkpoint, *args, '--json', out)
     assert done.returncode == 0, done.stderr
     assert 'thresholds from 20 training images' in done.stdout and 'of 2 steps on average over 20 images' in done.stdout
-    result = json.loads((tmp_path / 'out.json').read_text())
+    result = json.loads(out.read_text())
     assert len(result['fixed']) == 2 and 1 <= result['steps'] <= 2
     done = run_tool('analysis_tools/cutoff.py', repo / 'configs' / 'fpn_espike_nuclei.py', checkpoint)
     assert done.returncode and 'no config of a classifier' in done.stderr

@@ -106,5 +106,11 @@ def test_audit_of_an_ordinary_network(run_tool, tmp_path):
 def test_arguments(segmentor, run_tool, tmp_path):
     assert 'a checkpoint is needed' in run_tool('deployment/deploy.py', segmentor[0]).stderr
     assert 'say what to write' in run_tool('deployment/deploy.py', *segmentor).stderr
+    done = run_tool('deployment/deploy.py', *segmentor, '-o', tmp_path / 'out', '--as-trained')
+    assert done.returncode == 2 and '--as-trained is for --audit' in done.stderr
     done = run_tool('deployment/deploy.py', *segmentor, '--nir', tmp_path / 'x.nir', '--part', 'backbone.nothing', *SIZE)
     assert done.returncode and "the model has no such part; its own are ['data_preprocessor', 'backbone'" in done.stderr
+    done = run_tool('deployment/deploy.py', *segmentor, '--nir', tmp_path / 'x.nir', '--part', 'data_preprocessor', *SIZE)
+    assert done.returncode and '--part data_preprocessor: it has no convolution' in done.stderr
+    done = run_tool('deployment/deploy.py', *segmentor, '--audit', '--as-trained', '--expand', *SIZE)
+    assert done.returncode and '--expand: no rule says what reads the counts' in done.stderr

@@ -99,6 +99,8 @@ def test_checkpoint_of_another_preset(convert, tmp_path):
     assert result.returncode == 1
     assert 'shape: backbone.stem.0.conv.conv.weight is (48, 3, 7, 7) in the checkpoint and (32, 3, 7, 7)' in result.stderr
     assert "nearest preset: mmspike.MetaSpikeFormer(arch='metaspikeformer-31m')" in result.stderr
+    result = convert(src, tmp_path / 'ours.pth', '--arch', 'bogus')
+    assert result.returncode == 1 and "--arch bogus: MetaSpikeFormer has no arch 'bogus'" in result.stderr
 
 
 class Evil:

@@ -61,3 +61,16 @@ def test_measures_side_by_side(run_tool, tmp_path):
     for r in entry['results'].values():
         assert len(r['times']) == 2 and r['time'] > 0 and r['memory'] >= r['idle'] > 50
     assert '| straightforward |' in out.with_suffix('.md').read_text()
+
+
+def test_unknown_networks_are_named(run_tool):
+    result = run_tool('benchmark.py', '--models', 'espikeformer-t', 'bogus')
+    assert result.returncode == 2
+    assert (
+        '--models bogus: no such preset; there are metaspikeformer-15m, ' in result.stderr and 'espikeformer-t' in result.stderr
+    )
+
+
+def test_ways_of_the_memory_benchmark(run_tool):
+    result = run_tool('benchmarks/mask_rcnn_memory.py', 'bogus')
+    assert result.returncode == 2 and "invalid choice: 'bogus'" in result.stderr and 'recomputed' in result.stderr

@@ -78,6 +78,8 @@ def main() -> None:
     from mmspike.engine import data, launch
 
     args = parse_args()
+    if args.json:
+        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
     cfg = launch.load_config(args)
     if cfg.get('default_scope') != 'mmpretrain':
         sys.exit(

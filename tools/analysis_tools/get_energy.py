@@ -70,6 +70,8 @@ def main() -> None:
     from mmspike.engine import data, launch
 
     args = parse_args()
+    for file in filter(None, (args.json, args.csv, args.html)):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
     cfg = launch.load_config(args)
     with data.data_faults_explained(cfg, ('test_dataloader',), ()):
         model = build_model(cfg, args.checkpoint, args.device)
@@ -85,14 +87,14 @@ def main() -> None:
         if args.deployed:
             print('Counted as it is deployed: folded. Its twin has the folded layers, too.\n')
         print(to_text(report))
+        if args.json:
+            write_json(report, args.json)
+        if args.csv:
+            write_csv(report, args.csv)
         if args.html:
             batch = test_image(cfg, 0)
             maps = {name: spikes for name, (_, spikes) in last_of_each_stage(neuron_maps(model, batch)).items()}
             Path(args.html).write_text(to_html(report, picture(model, batch), maps), encoding='utf-8')
-    if args.json:
-        write_json(report, args.json)
-    if args.csv:
-        write_csv(report, args.csv)
 
 
 if __name__ == '__main__':

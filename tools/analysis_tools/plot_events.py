@@ -44,6 +44,8 @@ def sample_of_config(args: argparse.Namespace):
     if not 0 <= args.index < len(dataset):
         raise ValueError(f'the {args.split} set has {len(dataset)} samples, 0 to {len(dataset) - 1}, got {args.index}')
     results = dataset.get_data_info(args.index)
+    if 'events_path' not in results:
+        raise ValueError(f'{args.config} is no config of event recordings: draw its images with browse_dataset.py')
     path, label = results['events_path'], results['gt_label']
     events = None
     for transform in dataset.pipeline.transforms:

@@ -58,6 +58,9 @@ def main() -> None:
     from mmspike.models.pretraining import SpikeMAE
 
     args = parse_args()
+    for file in args.images or ():
+        if not Path(file).is_file():
+            raise SystemExit(f'--images {file} does not exist')
     cfg = launch.load_config(args)
     if args.mask_ratio is not None:
         cfg.model.mask_ratio = args.mask_ratio

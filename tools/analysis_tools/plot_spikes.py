@@ -55,17 +55,25 @@ def plot_network(args: argparse.Namespace) -> None:
             plots.plot_attention(picture(model, batch), attention_maps(model, batch), args.out)
 
 
+def read_report(path: str) -> dict:
+    from mmspike.analysis.report import load_report
+
+    try:
+        return load_report(path)
+    except OSError as error:
+        raise SystemExit(f'{path}: {error.strerror}') from error
+
+
 def main() -> None:
     check_environment()
     from mmspike.analysis import plots
-    from mmspike.analysis.report import load_report
 
     args = parse_args()
     try:
         if args.kind == 'rates':
-            plots.plot_rates(load_report(args.report), args.out)
+            plots.plot_rates(read_report(args.report), args.out)
         elif args.kind == 'tradeoff':
-            reports = {Path(path).stem: load_report(path) for path in args.reports}
+            reports = {Path(path).stem: read_report(path) for path in args.reports}
             plots.plot_tradeoff(reports, args.out, exact=not args.formula)
         else:
             plot_network(args)

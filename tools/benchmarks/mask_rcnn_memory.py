@@ -6,6 +6,7 @@ Three ways, each in a process of its own: modules one after the other as PyTorch
 default), and those with recomputed blocks (``with_cp=True``).
 """
 
+import argparse
 import json
 import resource
 import subprocess
@@ -55,8 +56,11 @@ def measure(way: str) -> dict:
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(sys.argv[1])))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('way', nargs='?', choices=list(WAYS), help='measure this one alone, in this process, and print JSON')
+    args = parser.parse_args()
+    if args.way:
+        print(json.dumps(measure(args.way)))
         return
     print('| way | peak memory, MB | of it before the first step | seconds a step |\n|---|---|---|---|')
     for way, text in WAYS.items():

@@ -43,6 +43,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', help='default: the accelerator if there is one, else cpu')
     add_common_options(parser)
     args = parser.parse_args()
+    if args.as_trained and not args.audit:
+        parser.error('--as-trained is for --audit')
     if not args.audit and args.checkpoint is None:
         parser.error('a checkpoint is needed, but for --audit')
     if not args.audit and not (args.out or args.onnx or args.nir):
@@ -89,7 +91,10 @@ def main() -> None:
     batch = image(cfg, model, args.shape, required=not args.audit)
     network = model if args.as_trained else fuse(model, not args.keep_depthwise)
     if args.expand:
-        network = expand(network)
+        try:
+            network = expand(network)
+        except ValueError as error:
+            sys.exit(f'--expand: {error}')
     if args.audit:
         print(f'Audit of the network as {"trained" if args.as_trained else "deployed"}:')
         print(audit(network, lambda: network.test_step(batch)))
@@ -127,8 +132,10 @@ def export(args: argparse.Namespace, model) -> None:
             print(f'Wrote {args.onnx}: in onnxruntime its outputs differ by at most {gap:.2g}')
         if args.nir:
             part = part_of(model.cpu(), args.part)
-            channels = next(m for m in part.modules() if hasattr(m, 'in_channels')).in_channels
-            export_nir(part, (channels, *size), args.nir)
+            first = next((m for m in part.modules() if hasattr(m, 'in_channels')), None)
+            if first is None:
+                sys.exit(f'--part {args.part}: it has no convolution, so nothing tells how many channels it reads')
+            export_nir(part, (first.in_channels, *size), args.nir)
             print(f'Wrote {args.nir}')
     except (ImportError, ValueError) as error:
         sys.exit(str(error))

@@ -47,7 +47,13 @@ def expected_model(state_dict: dict[str, torch.Tensor], arch: str | None) -> nn.
     if arch is not None:
         inferred['arch'] = arch
     with torch.device('meta'):
-        model = nn.ModuleDict(dict(backbone=MODELS.get(inferred.pop('type'))(**inferred)))
+        try:
+            backbone = MODELS.get(inferred.pop('type'))(**inferred)
+        except ValueError as error:
+            if arch is None:
+                raise
+            raise SystemExit(f'--arch {arch}: {error}') from None
+        model = nn.ModuleDict(dict(backbone=backbone))
         if 'head.fc.weight' in state_dict:
             num_classes, channels = state_dict['head.fc.weight'].shape
             model['head'] = MODELS.get('SpikingLinearClsHead')(

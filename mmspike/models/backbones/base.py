@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from mmspike.models.layers import Downsample, RunningRate, binarise, channels_inside, repeat_time
+from mmspike.models.layers import Downsample, RunningRate, binarise, channels_inside, mean_time, repeat_time
 from mmspike.models.neurons import BaseNeuron
 
 from .official import explain_mismatch
@@ -189,7 +189,7 @@ class SpikingBackbone(BaseModule):
             for block in stage:
                 x = self._run(block, x)
             if position in self._positions:
-                outs.append((x.mean(0) if self.temporal_output == 'mean' else x).contiguous())
+                outs.append((mean_time(x) if self.temporal_output == 'mean' else x).contiguous())
         return tuple(outs)
 
     def init_weights(self) -> None:

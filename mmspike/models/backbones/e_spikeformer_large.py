@@ -8,7 +8,19 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmspike.models.layers import MLP, ConvNorm, Downsample, DropPath, attend, build_norm, chain, fold, repeat_time, unfold
+from mmspike.models.layers import (
+    MLP,
+    ConvNorm,
+    Downsample,
+    DropPath,
+    attend,
+    build_norm,
+    chain,
+    fold,
+    mean_time,
+    repeat_time,
+    unfold,
+)
 from mmspike.models.neurons import SFA, build_neuron
 from mmspike.registry import MODELS
 
@@ -297,7 +309,7 @@ class ESpikeFormerLarge(SpikingBackbone):
             for block in stage:
                 x = self._run(block, x, *([visible] if isinstance(block, (SparseDownsample, SparseConvBlock)) else []))
             if position in self._positions:
-                outs.append(x.mean(0) if self.temporal_output == 'mean' else x)
+                outs.append(mean_time(x) if self.temporal_output == 'mean' else x)
         return tuple(outs)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmspike.models.layers import SpikingConv
+from mmspike.models.layers import SpikingConv, mean_time
 from mmspike.registry import MODELS
 
 from .base import SpikingBackbone
@@ -79,4 +79,4 @@ class ExtraStages(BaseModule):
         feats = list(self.backbone(x))
         for stage in self.stages:
             feats.append(stage(feats[-1]))
-        return tuple(feats[i].mean(0) if self.temporal_output == 'mean' else feats[i] for i in self.out_indices)
+        return tuple(mean_time(feats[i]) if self.temporal_output == 'mean' else feats[i] for i in self.out_indices)

@@ -3,7 +3,7 @@
 from mmdet.models.dense_heads import RetinaHead, RPNHead
 from torch import Tensor, nn
 
-from mmspike.models.layers import SpikingConv
+from mmspike.models.layers import SpikingConv, mean_time
 from mmspike.registry import MODELS
 
 from .neuron import head_neuron
@@ -58,7 +58,7 @@ class SpikingRPNHead(RPNHead):
     def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """One level [T, B, C, H, W] -> scores and deltas [B, …, H, W]."""
         x = self.rpn_conv(x)
-        return self.rpn_cls(x).mean(0), self.rpn_reg(x).mean(0)
+        return mean_time(self.rpn_cls(x)), mean_time(self.rpn_reg(x))
 
 
 @MODELS.register_module()
@@ -113,4 +113,4 @@ class SpikingRetinaHead(RetinaHead):
         scores, deltas = x, x
         for cls_conv, reg_conv in zip(self.cls_convs, self.reg_convs, strict=True):
             scores, deltas = cls_conv(scores), reg_conv(deltas)
-        return self.retina_cls(scores).mean(0), self.retina_reg(deltas).mean(0)
+        return mean_time(self.retina_cls(scores)), mean_time(self.retina_reg(deltas))

@@ -6,7 +6,7 @@ from .blocks import MLP, ConvBlock, Downsample
 from .chain import attend, chain
 from .conv import ConvNorm, RepConv, RepConvNorm, build_norm
 from .rate import RunningRate
-from .temporal import DropPath, channels_inside, fold, repeat_time, unfold
+from .temporal import DropPath, channels_inside, fold, mean_time, repeat_time, unfold
 from .unit import SpikingConv, SpikingConvTranspose, SpikingLinear
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     'channels_inside',
     'fold',
     'is_binary',
+    'mean_time',
     'repeat_time',
     'unfold',
     'write_binary_weights',

@@ -278,7 +278,7 @@ def depthwise_fits(weight: Tensor, stride: Sequence[int], padding: Sequence[int]
     """Whether :func:`depthwise_weight_gradient` covers a convolution of these arguments."""
     k = weight.shape[-1]
     return (
-        groups == weight.shape[0]
+        groups == weight.shape[0] >= 16
         and weight.shape[1] == 1
         and weight.shape[-2] == k
         and k in (3, 5, 7)
@@ -330,7 +330,8 @@ def spike_conv(
         elif quick or (torch.is_grad_enabled() and conv.weight.requires_grad):
             counts = pack(s, norm)
         norm = None if counts is None else norm
-        if quick and norm is not None and conv.out_channels >= conv.in_channels:
+        products = conv.weight[0].numel()  # for an element of the output
+        if quick and norm is not None and products < 1000 and conv.out_channels >= conv.in_channels:
             after = Origin(partial(_conv_anew, norm, x.shape[0]), (counts, conv.weight, bias))
     return unfold(_SpikeConv.apply(s, conv.weight, bias, *args, counts, norm, origin), x.shape[0]), after
 

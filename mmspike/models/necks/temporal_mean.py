@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmspike.models.layers import mean_time
 from mmspike.registry import MODELS
 
 
@@ -18,4 +19,4 @@ class TemporalMean(BaseModule):
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Averaged levels."""
-        return tuple(x.mean(0) for x in feats)
+        return tuple(map(mean_time, feats))

@@ -29,9 +29,11 @@ class _FireFunction(torch.autograd.Function):
     def forward(ctx, x, v, decay, tau, v_threshold, v_reset, surrogate, alpha):
         dtype = membrane_dtype(x)
         ctx.save_for_backward(x, v, decay)
+        ctx.set_materialize_grads(False)
         ctx.args = tau, v_threshold, v_reset, surrogate, alpha
         if cpu.usable(x):
             return cpu.lif_forward(x, v, decay, tau, v_threshold, v_reset)
+        v = x.new_full(x.shape[1:], v_reset, dtype=dtype) if v is None else v
         if decay is None and gpu.usable(x):
             return gpu.lif_forward(x, v, tau, v_threshold, v_reset)
         spikes = torch.empty_like(x)
@@ -47,13 +49,17 @@ class _FireFunction(torch.autograd.Function):
     def backward(ctx, grad_spikes, grad_v):
         x, v, decay = ctx.saved_tensors
         tau, v_threshold, v_reset, surrogate, alpha = ctx.args
+        rest = v is None
+        grad_spikes = torch.zeros_like(x) if grad_spikes is None else grad_spikes
         if cpu.usable(x):
             grads = cpu.lif_backward(x, v, decay, grad_spikes, grad_v, tau, v_threshold, v_reset, surrogate, alpha)
-            return *grads[:2], None if decay is None else grads[2], None, None, None, None, None
+            return grads[0], None if rest else grads[1], None if decay is None else grads[2], None, None, None, None, None
+        dtype = membrane_dtype(x)
+        v = x.new_full(x.shape[1:], v_reset, dtype=dtype) if rest else v
+        grad_v = torch.zeros_like(v) if grad_v is None else grad_v
         if decay is None and gpu.usable(x):
             grads = gpu.lif_backward(x, v, grad_spikes, grad_v, tau, v_threshold, v_reset, surrogate, alpha)
-            return *grads, None, None, None, None, None, None
-        dtype = membrane_dtype(x)
+            return grads[0], None if rest else grads[1], None, None, None, None, None, None
         T = x.shape[0]
         membranes, hidden = [v], []
         for t in range(T):
@@ -73,7 +79,7 @@ class _FireFunction(torch.autograd.Function):
             if grad_decay is not None:
                 grad_decay += (grad_h * (x[t].to(dtype) - (membranes[t] - v_reset))).sum()
             grad_v = grad_h * leak
-        return grad_x, grad_v, grad_decay, None, None, None, None, None
+        return grad_x, None if rest else grad_v, grad_decay, None, None, None, None, None
 
 
 def lif(
@@ -123,7 +129,7 @@ def integrate_and_fire(
 def _fire(x, v, decay, tau, v_threshold, v_reset, surrogate, alpha):
     alpha = check_surrogate(surrogate, alpha)
     dtype = membrane_dtype(x)
-    v = x.new_full(x.shape[1:], v_reset, dtype=dtype) if v is None else v.to(dtype).expand(x.shape[1:])
+    v = None if v is None else v.to(dtype).expand(x.shape[1:])
     if decay is not None:
         decay = decay.to(dtype)
     return _FireFunction.apply(x, v, decay, tau, v_threshold, v_reset, surrogate, alpha)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
-from mmspike.models.layers import fold, unfold
+from mmspike.models.layers import fold, mean_time, unfold
 from mmspike.models.neurons import build_neuron
 
 
@@ -58,4 +58,4 @@ class SpikingDecodeHead(BaseDecodeHead):
 
     def cls_seg(self, feat: Tensor) -> Tensor:
         """Logits [B, classes, H, W] of membranes [T, B, C, H, W]."""
-        return self.classify(feat).mean(0)
+        return mean_time(self.classify(feat))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmspike.models.layers import SpikingConv, SpikingConvTranspose
+from mmspike.models.layers import SpikingConv, SpikingConvTranspose, mean_time
 from mmspike.registry import MODELS
 
 from .decode_head import SpikingDecodeHead
@@ -84,4 +84,4 @@ class SpikingFCNHead(SpikingDecodeHead):
                 )
             # a side that was rounded up to a whole stride ends with the finer feature
             scores = enlarged[..., :height, :width] + fine
-        return scores.mean(0)
+        return mean_time(scores)

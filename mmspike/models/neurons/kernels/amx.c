@@ -20,6 +20,8 @@ that tap (ky, kx) of the kernel finds its input ky * (W + k - 1) + kx pixels ahe
 
 typedef uint16_t bf16;
 enum { TILE = 512 }; /* elements of a tile: 16 rows of 32 */
+enum { STEPS = 8 };  /* tiles of a sum over pixels that are taken in one go */
+enum { CACHE = 1 << 20 };
 
 static inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -80,9 +82,9 @@ static void split_rows(const char *x, int counts, int64_t y0, int64_t y1, int64_
         }
 }
 
-/* About 512 pixels, and as many chunks for every thread. */
-static int64_t chunk_rows(int64_t B, int64_t H, int64_t W, int p) {
-    int64_t rows = 512 / (W + 2 * p);
+/* About 512 pixels, or fewer so that `bytes` for each of them stay in the second cache, and as many chunks for every thread. */
+static int64_t chunk_rows(int64_t B, int64_t H, int64_t W, int p, int64_t bytes) {
+    int64_t pixels = CACHE / bytes < 512 ? CACHE / bytes : 512, rows = pixels / (W + 2 * p);
     if (rows < 2 * p + 1) rows = 2 * p + 1;
     if (B == 1) rows = (H - 1) / up((H - 1) / rows + 1, omp_get_max_threads()) + 1;
     return rows < H ? rows : H;
@@ -96,22 +98,26 @@ int64_t amx_weight_size(int64_t K, int64_t N, int64_t k, int terms) {
 void amx_weight(const float *w, bf16 *out, int64_t K, int64_t N, int64_t k, int64_t sk, int64_t sn, int64_t sy, int64_t sx,
                 int terms) {
     int64_t blocks = up(K, 32) / 32;
+    __m512i count = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    __m512i steps = _mm512_mullo_epi32(count, _mm512_set1_epi32((int)sn));
 #pragma omp parallel for
     for (int64_t nb = 0; nb < up(N, 32) / 32; nb++)
-        for (int64_t tap = 0; tap < k * k; tap++)
-            for (int64_t kb = 0; kb < blocks; kb++) {
-                bf16 *tiles = out + ((nb * k * k + tap) * blocks + kb) * terms * 2 * TILE;
+        for (int64_t kb = 0; kb < blocks; kb++)
+            for (int64_t tap = 0; tap < k * k; tap++) {
+                bf16 *tiles = out + ((nb * blocks + kb) * k * k + tap) * terms * 2 * TILE;
                 for (int64_t half = 0; half < 2; half++)
-                    for (int64_t row = 0; row < 32; row++) {
-                        float values[16] = {0};
-                        int64_t ki = kb * 32 + row, n0 = nb * 32 + half * 16;
-                        const float *from = w + ki * sk + tap / k * sy + tap % k * sx;
-                        for (int64_t n = 0; n < 16 && ki < K && n0 + n < N; n++) values[n] = from[(n0 + n) * sn];
-                        __m512 v = _mm512_loadu_ps(values);
+                    for (int64_t row = 0; row < 32; row += 2) {
+                        int64_t ki = kb * 32 + row, n = nb * 32 + half * 16;
+                        const float *from = w + ki * sk + n * sn + tap / k * sy + tap % k * sx;
+                        __m512 v[2];
+                        for (int i = 0; i < 2; i++) {
+                            __mmask16 mask = ki + i < K ? first(N - n) : 0;
+                            v[i] = _mm512_mask_i32gather_ps(_mm512_setzero_ps(), mask, steps, from + i * sk, 4);
+                        }
                         for (int t = 0; t < terms; t++) {
-                            bf16 heads[16], *to = tiles + (t * 2 + half) * TILE + row / 2 * 32 + row % 2;
-                            _mm256_storeu_si256((void *)heads, split(&v));
-                            for (int n = 0; n < 16; n++) to[2 * n] = heads[n];
+                            __m512i lo = _mm512_cvtepu16_epi32(split(&v[0])), hi = _mm512_cvtepu16_epi32(split(&v[1]));
+                            bf16 *to = tiles + (t * 2 + half) * TILE + row * 16;
+                            _mm512_storeu_si512(to, _mm512_or_si512(lo, _mm512_slli_epi32(hi, 16)));
                         }
                     }
             }
@@ -121,7 +127,8 @@ void amx_weight(const float *w, bf16 *out, int64_t K, int64_t N, int64_t k, int6
 int amx_conv(const char *x, int counts, int x_terms, const bf16 *weight, int w_terms, const float *bias, float scale, float *out,
              int64_t B, int64_t H, int64_t W, int64_t C, int64_t N, int64_t k) {
     int p = (int)k / 2, failed = 0;
-    int64_t Wp = W + 2 * p, blocks = up(C, 32) / 32, rows = chunk_rows(B, H, W, p), chunks = (H + rows - 1) / rows;
+    int64_t Wp = W + 2 * p, blocks = up(C, 32) / 32, rows = chunk_rows(B, H, W, p, blocks * 64 * x_terms);
+    int64_t chunks = (H + rows - 1) / rows;
     /* of the weights, so much at a time as stays in the first cache */
     int64_t taps = k * k, per_part = 12 / w_terms, parts = (taps * blocks - 1) / per_part + 1;
     int64_t block = ((rows + 2 * p) * Wp + 32 + 2 * p) * 32, term = blocks * block, size = counts ? 1 : 4;
@@ -155,7 +162,7 @@ int amx_conv(const char *x, int counts, int x_terms, const bf16 *weight, int w_t
                         }
                         for (int64_t q = part * per_part; q < q1; q++) {
                             const bf16 *w = weight + (nb * taps * blocks + q) * w_terms * 2 * TILE;
-                            int64_t tap = q / blocks, kb = q % blocks;
+                            int64_t kb = q / taps, tap = q % taps;
                             for (int i = 0; i < x_terms; i++) {
                                 const bf16 *from = a + i * term + kb * block + (m + tap / k * Wp + tap % k) * 32;
                                 _tile_loadd(4, from, 64);
@@ -215,16 +222,18 @@ static void transpose_counts(const uint8_t *x, int64_t stride, int pixels, __mma
 /* Gradient [N, C, k, k] of the weight: counts x [B, H, W, C] against g [B, H, W, N], times scale. */
 int amx_conv_weight(const uint8_t *x, const float *g, float scale, float *out, int64_t B, int64_t H, int64_t W, int64_t C, int64_t N,
                     int64_t k, int terms) {
-    int p = (int)k / 2, failed = 0, threads = 1;
-    int64_t Wp = W + 2 * p, rows = chunk_rows(B, H, W, p), chunks = (H + rows - 1) / rows, taps = k * k;
+    int p = (int)k / 2, failed = 0, threads = 1, used_sums = 1;
+    int64_t Wp = W + 2 * p, taps = k * k, Cp = up(C, 32), Np = up(N, 32), sum = taps * Cp * Np;
+    int64_t rows = chunk_rows(B, H, W, p, (Cp + terms * Np) * 2), chunks = (H + rows - 1) / rows;
     int64_t steps = up(rows * Wp, 32) / 32, pitch = up((rows + 2 * p) * Wp + 32 + 2 * p, 64) + 32;
-    int64_t Cp = up(C, 32), Np = up(N, 32), sum = taps * Cp * Np;
     float *sums = NULL;
 #pragma omp parallel reduction(| : failed)
     {
 #pragma omp single
         {
             threads = omp_get_num_threads();
+            /* static: these threads have a job at least */
+            used_sums = threads < B * chunks ? threads : (int)(B * chunks);
             sums = aligned_alloc(64, (size_t)threads * sum * 4);
         }
         Tiles before;
@@ -232,7 +241,8 @@ int amx_conv_weight(const uint8_t *x, const float *g, float scale, float *out, i
         float *own = sums ? sums + omp_get_thread_num() * sum : NULL;
         bf16 *a = aligned_alloc(64, up(Cp * pitch * 2, 64)), *b = aligned_alloc(64, Np / 16 * terms * steps * TILE * 2);
         failed = !own || !a || !b;
-        if (!failed) memset(own, 0, sum * 4), memset(a, 0, Cp * pitch * 2);
+        if (!failed) memset(a + up(C, 16) * pitch, 0, (Cp - up(C, 16)) * pitch * 2);
+        int first_job = 1;
 #pragma omp for schedule(static)
         for (int64_t job = 0; job < B * chunks; job++) {
             if (failed) continue;
@@ -242,15 +252,19 @@ int amx_conv_weight(const uint8_t *x, const float *g, float scale, float *out, i
             int64_t used = up((y1 - y0) * Wp, 32) / 32;
             /* x: a row of pixels for each channel, zeros around the image and behind it */
             for (int64_t c = 0; c < C; c += 16) {
-                for (int64_t y = y0 - p; y < y1 + p; y++) {
+                /* without a border all rows are one */
+                int64_t row = p ? 1 : y1 - y0;
+                for (int64_t y = y0 - p; y < y1 + p; y += row) {
                     bf16 *to = a + c * pitch + (y - y0 + p) * Wp;
                     if (y < 0 || y >= H) {
                         for (int r = 0; r < 16; r++) memset(to + r * pitch, 0, Wp * 2);
                         continue;
                     }
                     /* 16 pixels at a time; what is written beyond the row's end is overwritten by the next */
-                    for (int64_t i = 0; i < W; i += 16)
-                        transpose_counts(xi + (y * W + i) * C + c, C, W - i < 16 ? (int)(W - i) : 16, first(C - c), to + p + i, pitch);
+                    for (int64_t i = 0; i < row * W; i += 16) {
+                        int pixels = row * W - i < 16 ? (int)(row * W - i) : 16;
+                        transpose_counts(xi + (y * W + i) * C + c, C, pixels, first(C - c), to + p + i, pitch);
+                    }
                     for (int r = 0; r < 16; r++)
                         for (int i = 0; i < p; i++) to[r * pitch + i] = to[r * pitch + Wp - 1 - i] = 0;
                 }
@@ -277,38 +291,46 @@ int amx_conv_weight(const uint8_t *x, const float *g, float scale, float *out, i
                     }
                 }
             }
-            for (int64_t c = 0; c < Cp; c += 32)
-                for (int64_t n = 0; n < Np; n += 32)
-                    for (int64_t tap = 0; tap < taps; tap++) {
-                        float *to = own + ((tap * Cp + c) * Np + n * 32); /* 32 x 32 in one piece */
-                        const bf16 *from = a + c * pitch + tap / k * Wp + tap % k;
-                        const bf16 *left = b + n / 16 * terms * steps * TILE, *right = left + terms * steps * TILE;
-                        _tile_loadd(0, to, 128); _tile_loadd(1, to + 16, 128);
-                        _tile_loadd(2, to + 512, 128); _tile_loadd(3, to + 528, 128);
-                        for (int64_t step = 0; step < used; step++) {
-                            _tile_loadd(4, from + step * 32, pitch * 2);
-                            _tile_loadd(5, from + step * 32 + 16 * pitch, pitch * 2);
-                            for (int t = 0; t < terms; t++) {
-                                _tile_loadd(6, left + (t * steps + step) * TILE, 64);
-                                _tile_loadd(7, right + (t * steps + step) * TILE, 64);
-                                _tile_dpbf16ps(0, 4, 6); _tile_dpbf16ps(1, 4, 7);
-                                _tile_dpbf16ps(2, 5, 6); _tile_dpbf16ps(3, 5, 7);
+            /* so many steps of g at a time as stay in the first cache */
+            for (int64_t n = 0; n < Np; n += 32)
+                for (int64_t s0 = 0; s0 < used; s0 += STEPS)
+                    for (int64_t c = 0; c < Cp; c += 32)
+                        for (int64_t tap = 0; tap < taps; tap++) {
+                            float *to = own + ((tap * Cp + c) * Np + n * 32); /* 32 x 32 in one piece */
+                            const bf16 *from = a + c * pitch + tap / k * Wp + tap % k;
+                            const bf16 *left = b + n / 16 * terms * steps * TILE, *right = left + terms * steps * TILE;
+                            if (s0 || !first_job) {
+                                _tile_loadd(0, to, 128); _tile_loadd(1, to + 16, 128);
+                                _tile_loadd(2, to + 512, 128); _tile_loadd(3, to + 528, 128);
+                            } else {
+                                _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
                             }
+                            for (int64_t step = s0; step < used && step < s0 + STEPS; step++) {
+                                _tile_loadd(4, from + step * 32, pitch * 2);
+                                _tile_loadd(5, from + step * 32 + 16 * pitch, pitch * 2);
+                                for (int t = 0; t < terms; t++) {
+                                    _tile_loadd(6, left + (t * steps + step) * TILE, 64);
+                                    _tile_loadd(7, right + (t * steps + step) * TILE, 64);
+                                    _tile_dpbf16ps(0, 4, 6); _tile_dpbf16ps(1, 4, 7);
+                                    _tile_dpbf16ps(2, 5, 6); _tile_dpbf16ps(3, 5, 7);
+                                }
+                            }
+                            _tile_stored(0, to, 128); _tile_stored(1, to + 16, 128);
+                            _tile_stored(2, to + 512, 128); _tile_stored(3, to + 528, 128);
                         }
-                        _tile_stored(0, to, 128); _tile_stored(1, to + 16, 128);
-                        _tile_stored(2, to + 512, 128); _tile_stored(3, to + 528, 128);
-                    }
+            first_job = 0;
         }
 #pragma omp for
-        for (int64_t n = 0; n < N; n++)
-            for (int64_t c = 0; c < C; c++)
-                for (int64_t tap = 0; tap < taps; tap++) {
-                    /* ((tap, c / 32), n / 32) blocks of 32 x 32 */
-                    int64_t at = (tap * Cp + c / 32 * 32) * Np + n / 32 * 1024 + c % 32 * 32 + n % 32;
+        for (int64_t block = 0; block < taps * Cp / 32 * Np / 32; block++) {
+            /* 32 x 32 of ((tap, c / 32), n / 32) */
+            int64_t n0 = block % (Np / 32) * 32, c0 = block / (Np / 32) % (Cp / 32) * 32, tap = block / (Np / 32) / (Cp / 32);
+            for (int64_t n = n0; n < n0 + 32 && n < N; n++)
+                for (int64_t c = c0; c < c0 + 32 && c < C; c++) {
                     float total = 0;
-                    for (int t = 0; t < threads && !failed; t++) total += sums[t * sum + at];
+                    for (int t = 0; t < used_sums && !failed; t++) total += sums[t * sum + block * 1024 + (c - c0) * 32 + n - n0];
                     out[(n * C + c) * taps + tap] = scale * total;
                 }
+        }
         free(a), free(b);
         _tile_loadconfig(&before);
     }

@@ -133,23 +133,26 @@ def _leak(tau: float | None, decay: Tensor | None) -> tuple[int, float]:
 
 @torch.library.custom_op('mmspike::lif_forward', mutates_args=(), device_types='cpu')
 def lif_forward(
-    x: Tensor, v: Tensor, decay: Tensor | None, tau: float | None, v_threshold: float, v_reset: float
+    x: Tensor, v: Tensor | None, decay: Tensor | None, tau: float | None, v_threshold: float, v_reset: float
 ) -> tuple[Tensor, Tensor]:
-    """Spikes [T, …] and last membrane of the input ``x`` [T, …] and the first membrane ``v``; nothing leaks without tau."""
+    """Spikes [T, …] and last membrane of the input ``x`` [T, …] and the first membrane ``v``, which is at rest if None.
+
+    Nothing leaks without tau.
+    """
     x = _dense(x)
-    spikes = torch.empty_like(x)
-    v = torch.empty_like(x[0]).copy_(v)
+    spikes, last = torch.empty_like(x), torch.empty_like(x[0])
+    v = None if v is None else _as(v, x[0])
     leak, tau = _leak(tau, decay)
-    sizes = ctypes.c_int64(x.shape[0]), ctypes.c_int64(v.numel())
+    sizes = ctypes.c_int64(x.shape[0]), ctypes.c_int64(last.numel())
     call(
         'lif_forward',
         x.dtype,
-        *pointers(x, v, spikes),
+        *pointers(x, v, last, spikes),
         *sizes,
         ctypes.c_int(leak),
         *reals(x.dtype, tau, v_threshold, v_reset),
     )
-    return spikes, v
+    return spikes, last
 
 
 @lif_forward.register_fake
@@ -160,29 +163,30 @@ def _(x, v, decay, tau, v_threshold, v_reset):
 @torch.library.custom_op('mmspike::lif_backward', mutates_args=(), device_types='cpu')
 def lif_backward(
     x: Tensor,
-    v: Tensor,
+    v: Tensor | None,
     decay: Tensor | None,
     grad_spikes: Tensor,
-    grad_v: Tensor,
+    grad_v: Tensor | None,
     tau: float | None,
     v_threshold: float,
     v_reset: float,
     surrogate: str,
     alpha: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, v and decay (0 without one) from those of the spikes and of the last membrane."""
+    """Gradients of x, v (empty without one) and decay (0 without one) from those of the spikes and of the last membrane."""
     x = _dense(x)
-    grad_x = torch.empty_like(x)
-    v = _as(v, x[0])
-    grad_spikes, grad_v = _as(grad_spikes, x), torch.empty_like(x[0]).copy_(grad_v)
+    grad_spikes, grad_x = _as(grad_spikes, x), torch.empty_like(x)
+    v, grad_v = (None if m is None else _as(m, x[0]) for m in (v, grad_v))
+    grad_first = x.new_empty(0) if v is None else torch.empty_like(x[0])
     leak, tau = _leak(tau, decay)
-    partial = None if decay is None else torch.zeros(-(-v.numel() // BLOCK), dtype=torch.float64, device='cpu')
+    size = x[0].numel()
+    partial = None if decay is None else torch.zeros(-(-size // BLOCK), dtype=torch.float64, device='cpu')
     failed = call(
         'lif_backward',
         x.dtype,
-        *pointers(x, v, grad_spikes, grad_v, grad_x, partial),
+        *pointers(x, v, grad_spikes, grad_v, grad_x, None if v is None else grad_first, partial),
         ctypes.c_int64(x.shape[0]),
-        ctypes.c_int64(v.numel()),
+        ctypes.c_int64(size),
         ctypes.c_int(leak),
         *reals(x.dtype, tau, v_threshold, v_reset),
         ctypes.c_int(SURROGATE_CODES[surrogate]),
@@ -191,12 +195,12 @@ def lif_backward(
     if failed:
         raise MemoryError(f'no memory for the membranes of {x.shape[0]} time steps')
     grad_decay = x.new_zeros(()) if partial is None else partial.sum().to(x.dtype)
-    return grad_x, grad_v, grad_decay
+    return grad_x, grad_first, grad_decay
 
 
 @lif_backward.register_fake
 def _(x, v, decay, grad_spikes, grad_v, tau, v_threshold, v_reset, surrogate, alpha):
-    return torch.empty_like(x), torch.empty_like(x[0]), x.new_empty(())
+    return torch.empty_like(x), x.new_empty(0) if v is None else torch.empty_like(x[0]), x.new_empty(())
 
 
 @torch.library.custom_op('mmspike::sfa_forward', mutates_args=(), device_types='cpu')

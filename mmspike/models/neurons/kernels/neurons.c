@@ -6,14 +6,15 @@
 
 enum { BLOCK = 512 };
 
-/* v: [N], the membrane before and after; x, spikes: [T, N] */
-void FN(lif_forward)(const REAL *x, REAL *v, REAL *spikes, int64_t T, int64_t N, int leak, REAL tau, REAL v_threshold,
-                     REAL v_reset) {
+/* v0, v: [N], the membrane before (NULL: v_reset) and after; x, spikes: [T, N] */
+void FN(lif_forward)(const REAL *x, const REAL *v0, REAL *v, REAL *spikes, int64_t T, int64_t N, int leak, REAL tau,
+                     REAL v_threshold, REAL v_reset) {
 #pragma omp parallel for schedule(static)
     for (int64_t start = 0; start < N; start += BLOCK) {
         const int n = (int)(N - start < BLOCK ? N - start : BLOCK);
         REAL h[BLOCK];
         REAL *restrict u = v + start;
+        for (int i = 0; i < n; i++) u[i] = v0 ? v0[start + i] : v_reset;
         for (int64_t t = 0; t < T; t++) {
             REAL *restrict s = spikes + t * N + start;
             charge(h, x + t * N + start, u, n, leak, tau, v_reset);
@@ -26,9 +27,9 @@ void FN(lif_forward)(const REAL *x, REAL *v, REAL *spikes, int64_t T, int64_t N,
     }
 }
 
-/* Recomputes the membrane from x and v0. grad_v: [N], in: gradient of the last membrane, out: of the first.
- * grad_decay: one partial sum a block of 512 elements, or NULL. Returns 0, or 1 when memory is out. */
-int FN(lif_backward)(const REAL *x, const REAL *v0, const REAL *grad_spikes, REAL *grad_v, REAL *grad_x,
+/* Recomputes the membrane from x and v0 (NULL: v_reset). grad_v: gradient of the last membrane [N], NULL: 0. grad_v0: that of the
+ * first. grad_decay: one partial sum a block of 512 elements. Both may be NULL. Returns 0, or 1 when memory is out. */
+int FN(lif_backward)(const REAL *x, const REAL *v0, const REAL *grad_spikes, const REAL *grad_v, REAL *grad_x, REAL *grad_v0,
                      double *grad_decay, int64_t T, int64_t N, int leak, REAL tau, REAL v_threshold, REAL v_reset,
                      int surrogate, REAL alpha) {
     const REAL gain = leak == 0 ? (REAL)1 : leak == 1 ? (REAL)1 / tau : tau;
@@ -44,16 +45,16 @@ int FN(lif_backward)(const REAL *x, const REAL *v0, const REAL *grad_spikes, REA
         for (int64_t start = 0; start < N; start += BLOCK) {
             if (!hs) continue;
             const int n = (int)(N - start < BLOCK ? N - start : BLOCK);
-            REAL u[BLOCK], d[BLOCK];
+            REAL u[BLOCK], d[BLOCK], gv[BLOCK];
             double sum = 0;
-            for (int i = 0; i < n; i++) u[i] = v0[start + i];
+            for (int i = 0; i < n; i++) u[i] = v0 ? v0[start + i] : v_reset;
+            for (int i = 0; i < n; i++) gv[i] = grad_v ? grad_v[start + i] : (REAL)0;
             for (int64_t t = 0; t < T; t++) {
                 REAL *restrict h = hs + t * BLOCK, *restrict v = vs + t * BLOCK;
                 for (int i = 0; i < n; i++) v[i] = u[i];
                 charge(h, x + t * N + start, v, n, leak, tau, v_reset);
                 for (int i = 0; i < n; i++) u[i] = h[i] >= v_threshold ? v_reset : h[i];
             }
-            REAL *restrict gv = grad_v + start;
             for (int64_t t = T - 1; t >= 0; t--) {
                 const REAL *restrict h = hs + t * BLOCK;
                 const REAL *restrict gs = grad_spikes + t * N + start;
@@ -71,6 +72,8 @@ int FN(lif_backward)(const REAL *x, const REAL *v0, const REAL *grad_spikes, REA
                     for (int i = 0; i < n; i++) sum += (double)d[i] * (in[i] - (v[i] - v_reset));
                 }
             }
+            if (grad_v0)
+                for (int i = 0; i < n; i++) grad_v0[start + i] = gv[i];
             if (grad_decay) grad_decay[start / BLOCK] = sum;
         }
         free(hs);

@@ -191,11 +191,11 @@ int FN(norm_neuron_backward)(const REAL *y, const REAL *grad, const REAL *scale,
                     if (N.kind == LIF) {
                         const REAL *restrict h = hs + t * L;
                         surrogate_derivative(d, h, n, N.v_threshold, N.surrogate, N.alpha);
+                        /* the reset is detached: a neuron that fired passes nothing on through its membrane */
+                        for (int i = 0; i < n; i++) gv[i] = h[i] >= N.v_threshold ? (REAL)0 : gv[i];
 #pragma omp simd
                         for (int i = 0; i < n; i++) {
-                            /* the reset is detached: a neuron that fired passes nothing on through its membrane */
-                            const REAL through = h[i] >= N.v_threshold ? (REAL)0 : gv[i];
-                            const REAL gh = gs[i] * d[i] + through, gx = gh * gain;
+                            const REAL gh = gs[i] * d[i] + gv[i], gx = gh * gain;
                             gv[i] = gh * keep;
                             gy[i] = gx;
                             sum[i] += gx;
