@@ -15,13 +15,13 @@ REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / 'shared'
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def repo() -> Path:
     """Root of the repository."""
     return REPO
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def shared() -> Path:
     """Folder of reference outputs and small real data beside the repository; skips where it is absent."""
     if not SHARED.is_dir():

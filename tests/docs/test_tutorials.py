@@ -108,10 +108,8 @@ def write_downloads(shared: Path, data: Path) -> None:
 
 
 @pytest.fixture(scope='module')
-def clone(tmp_path_factory) -> Path:
+def clone(tmp_path_factory, shared) -> Path:
     """A folder that looks like the root of a clone, with the example data laid out by the commands of the overview."""
-    if not (shared := REPO.parent / 'shared').is_dir():
-        pytest.skip(f'needs the folder of reference data {shared}')
     folder = tmp_path_factory.mktemp('clone')
     for name in ('tools', 'configs'):
         (folder / name).symlink_to(REPO / name)
