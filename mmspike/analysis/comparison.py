@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .logs import curve, log_files, read_log
+from .logs import curve, log_files, read_log, train_times
 from .plots import COLOURS, _figure
 from .report import load_report
 
@@ -133,7 +133,7 @@ def columns(runs: list[Run], metrics: list[str] | None = None) -> dict[str, list
     table['costs'] = [run.energy['preset']['name'] if run.energy else None for run in runs]
     table['images/s'] = [run.speed['images_per_second'] if run.speed else None for run in runs]
     table['on'] = [(run.speed or {}).get('device') for run in runs]
-    times = [[line['time'] for line in run.log if 'lr' in line and 'time' in line][1:] for run in runs]
+    times = [[t for epoch in train_times(run.log).values() for t in epoch] for run in runs]
     table['training, s/iteration'] = [sum(t) / len(t) if t else None for t in times]
     return table
 

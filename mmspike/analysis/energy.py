@@ -11,7 +11,7 @@ from torch import nn
 from mmspike.engine.hooks.spike_reset_hook import reset_spikes
 from mmspike.engine.neurons import is_neuron
 
-from .binary import binary_savings
+from .binary import MJ, binary_savings
 from .counter import KINDS, LayerRecord, OpCounter
 from .memory import COMPONENTS, LemaireMemory
 
@@ -22,7 +22,6 @@ PRESETS = dict(
     int8=dict(mac=0.23, ac=0.03),
 )
 MULTIPLY_8X8 = PRESETS['int8']['mac'] - PRESETS['int8']['ac']  # pJ of the multiplication alone
-MJ = 1e-9  # pJ -> mJ
 
 FORMULAS = (
     'formula = E_MAC x MACs of layers that floats feed + E_AC x sum of SOPs of layers that spikes feed',

@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from .binary import ADD_INT32
 from .energy import FORMULAS, NOT_COUNTED, EnergyReport
 
 FORMAT = 1  # of the JSON
@@ -155,7 +156,7 @@ def to_text(report: EnergyReport) -> str:
         lines += [
             '',
             f'Weights of one bit: {b["layers"]} layers, {number(b["weights"])} weights in {number(b["bytes"])}B instead of '
-            f'{number(b["full_bytes"])}B; their accumulations as integer additions (0.1 pJ), exact: '
+            f'{number(b["full_bytes"])}B; their accumulations as integer additions ({ADD_INT32} pJ), exact: '
             f'{energy(b["energy_mj"])} mJ instead of {energy(b["full_energy_mj"])} mJ',
         ]
     lines += ['', 'How it is counted:', *(f'- {line}' for line in FORMULAS), f'Not counted: {NOT_COUNTED}.']

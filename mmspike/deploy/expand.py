@@ -37,7 +37,9 @@ def expand(model: nn.Module, binary: bool = True) -> nn.Module:
     model = deepcopy(model)
     for name, module in list(model.named_modules()):
         if isinstance(module, SpikeFed):
-            _expand_spike_fed(module, name, binary)
+            # a step of a sum over windows has whole numbers up to the window; that of a maximum is binary, like its input
+            window = module.pool.window if isinstance(module.pool, SumPool) else 1
+            _expand(module, name, 'neuron', ['linear'], binary, window)
         elif isinstance(module, FusedAttention):
             _expand_attention(module, name, binary)
         elif isinstance(module, FusedAggregation):
@@ -87,21 +89,12 @@ def _refuse_counts(model: nn.Module) -> None:
         raise ValueError(f'no rule says what reads the counts of {", ".join(left)}: these cannot become binary steps')
 
 
-def _expand(owner: nn.Module, name: str, attribute: str, readers: list[str], binary: bool) -> None:
+def _expand(owner: nn.Module, name: str, attribute: str, readers: list[str], binary: bool, window: int = 1) -> None:
     levels = _levels(owner, name, attribute)
     if binary and levels > 1:
         setattr(owner, attribute, BinarySteps(getattr(owner, attribute)))
     for reader in readers:
-        _accumulate(owner, name, reader, levels if binary else 1, levels)
-
-
-def _expand_spike_fed(module: SpikeFed, name: str, binary: bool) -> None:
-    levels = _levels(module, name, 'neuron')
-    # a step of a sum over windows has whole numbers up to the window; that of a maximum is binary, like its input
-    window = module.pool.window if isinstance(module.pool, SumPool) else 1
-    if binary and levels > 1:
-        module.neuron = BinarySteps(module.neuron)
-    _accumulate(module, name, 'linear', levels if binary else 1, levels * window)
+        _accumulate(owner, name, reader, levels if binary else 1, levels * window)
 
 
 def _accumulate(owner: nn.Module, name: str, reader: str, steps: int, largest: int) -> None:

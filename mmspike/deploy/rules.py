@@ -150,8 +150,8 @@ def _(module: spikformer.SpikeMLP) -> nn.Module:
 
 @fused.register
 def _(module: spikformer.SpikingSelfAttention) -> nn.Module:
-    attention = _attention(module, nn.Identity(), unit(module.q_neuron) * unit(module.k_neuron) * unit(module.v_neuron))
-    return nn.Sequential(attention, module.proj_neuron)
+    product = unit(module.q_neuron) * unit(module.k_neuron) * unit(module.v_neuron)
+    return nn.Sequential(_attention(module, nn.Identity(), product, module.scale), module.proj_neuron)
 
 
 @fused.register(v2.SpikeDrivenSelfAttention)
@@ -168,15 +168,12 @@ def _(module: nn.Module) -> nn.Module:
 
 @fused.register
 def _(module: v1.SpikeDrivenSelfAttention) -> nn.Module:
-    return _attention(module, module.neuron, unit(module.k_neuron) * unit(module.v_neuron), 1.0, 'q')
+    return _attention(module, module.neuron, unit(module.k_neuron) * unit(module.v_neuron), mask='q')
 
 
-def _attention(
-    module: nn.Module, neuron: nn.Module, product: float, scale: float | None = None, mask: str = ''
-) -> FusedAttention:
-    """An attention with q, k and v, of which a spike each makes a ``product``; ``scale`` is the module's by default."""
+def _attention(module: nn.Module, neuron: nn.Module, product: float, scale: float = 1.0, mask: str = '') -> FusedAttention:
+    """An attention with q, k and v, of which a spike each makes a ``product``; ``scale`` is that of the sums."""
     q, k, v, attn = (getattr(module, f'{name}_neuron') for name in ('q', 'k', 'v', 'attn'))
-    scale = (1.0 if mask else module.scale) if scale is None else scale
     out = unit(attn) * (unit(getattr(module, f'{mask}_neuron')) if mask else 1)
     counted = all(isinstance(n, BaseNeuron) for n in (q, k, v))
     dtype = next(module.parameters()).dtype
@@ -217,20 +214,18 @@ def _(module: saformer.SpikeAggregatedSelfAttention) -> nn.Module:
 @fused.register
 def _(module: spiking_resformer.DualSpikeSelfAttention) -> nn.Module:
     s, attn = module.neuron, module.attn_neuron
-    dual = rescale(fused(module.dual_conv), unit(s))
-    rates = [
-        torch.where(r > 0, r, 1.0).double().flatten() for r in (m.running_rate for m in (module.input_rate, module.attn_rate))
-    ]
-    width = dual.layer[0].out_channels if isinstance(dual.layer, nn.Sequential) else dual.layer.out_channels
-    d = width // (2 * module.num_heads)
+    dual = rescale(fused(module.dual_conv), unit(s)).layer
+    if isinstance(dual, nn.Sequential):
+        raise ValueError(f'DualSpikeSelfAttention is folded with batch norms only, got {dual[1]}')
+    running = module.input_rate.running_rate, module.attn_rate.running_rate
+    rates = [torch.where(r > 0, r, 1.0).double().flatten() for r in running]
+    d = dual.out_channels // (2 * module.num_heads)
     # y1 meets spikes of s, y2 spikes of the attention
     factors = unit(s) * (rates[0] * d).rsqrt(), unit(attn) * rates[1].rsqrt()
     factor = torch.stack(factors, 1).repeat_interleave(d, 1).flatten()
-    if isinstance(dual.layer, nn.Sequential):
-        raise ValueError(f'DualSpikeSelfAttention is folded with batch norms only, got {dual.layer[1]}')
     return FusedDualAttention(
         neuron=unit_neuron(s),
-        dual_conv=OverTime(affine(dual.layer, factor)),
+        dual_conv=OverTime(affine(dual, factor)),
         attn_neuron=unit_neuron(attn),
         out=spike_fed(module.out_neuron, fused(module.proj_conv)),
         num_heads=module.num_heads,
