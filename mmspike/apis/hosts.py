@@ -22,8 +22,11 @@ def class_names(cfg: Config, checkpoint: dict) -> list[str] | None:
         dataset = cfg.test_dataloader.dataset
         names = dataset.get('metainfo', {}).get('classes')
     if names is None:
-        with DATASETS.switch_scope_and_registry(None) as registry:
-            names = getattr(registry.get(dataset.type), 'METAINFO', {}).get('classes')
+        cls = dataset.type
+        if isinstance(cls, str):
+            with DATASETS.switch_scope_and_registry(None) as registry:
+                cls = registry.get(cls)
+        names = getattr(cls, 'METAINFO', {}).get('classes')
     return None if names is None else list(names)
 
 
@@ -126,12 +129,12 @@ class Segmentation(_Host):
         from pycocotools import mask
 
         labels = label_map(sample)
-        found = np.unique(labels).tolist()
+        found, counts = (values.tolist() for values in np.unique(labels, return_counts=True))
         masks = []
         for label in found:
             rle = mask.encode(np.asfortranarray(labels == label, dtype=np.uint8))
             masks.append(dict(size=rle['size'], counts=rle['counts'].decode()))
-        shares = [float((labels == label).mean()) for label in found]
+        shares = [count / labels.size for count in counts]
         return dict(classes=self.names(found), labels=found, shares=shares, masks=masks)
 
 

@@ -23,6 +23,7 @@ from mmspike.analysis import EnergyReport, measure_energy
 from mmspike.analysis.loading import picture
 from mmspike.engine.hooks import reset_spikes, stateful_modules
 from mmspike.engine.launch import check_checkpoint_fits
+from mmspike.engine.swap.configs import kind
 from mmspike.utils.optional import PACKAGES, is_installed
 
 from .hosts import HOSTS, class_names, label_map
@@ -218,8 +219,7 @@ def _image_loader(cfg: Config) -> dict:
             'it is of pretraining, or its data set is wrapped'
         )
     for transform in pipeline:
-        kind = transform['type']
-        if (kind if isinstance(kind, str) else kind.__name__).rsplit('.', 1)[-1] == 'LoadImageFromFile':
+        if kind(transform) == 'LoadImageFromFile':
             transform.pop('on_error', None)  # of mmspike.LoadImageFromFile
             transform.type = 'LoadImageFromFile'
             return deepcopy(transform)

@@ -173,23 +173,22 @@ def prepare(archives: Sequence[Archive], layout: dict[str, int], root: Path, fol
     Raises:
         SystemExit: Something failed; the message says what to do.
     """
-    if not missing(root, layout):
-        print(f'{root} is complete')
-        return
-    try:
-        for archive in archives:
-            unpack(fetch(archive, folder), root)
-    except DownloadError as error:
-        wanted = [archive for archive in archives if not (folder / archive.name).exists()]
-        raise SystemExit(
-            f'{error}\n  The same command goes on from where it stopped. If this machine has no network, download these '
-            f'elsewhere, copy them into {folder.absolute()} and run the command again:\n    ' + '\n    '.join(map(str, wanted))
-        ) from error
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
-    if faults := missing(root, layout):
-        raise SystemExit('The archives are unpacked, and yet:\n  ' + '\n  '.join(faults))
+    if missing(root, layout):
+        try:
+            for archive in archives:
+                unpack(fetch(archive, folder), root)
+        except DownloadError as error:
+            wanted = [archive for archive in archives if not (folder / archive.name).exists()]
+            raise SystemExit(
+                f'{error}\n  The same command goes on from where it stopped. If this machine has no network, download these '
+                f'elsewhere, copy them into {folder.absolute()} and run the command again:\n    '
+                + '\n    '.join(map(str, wanted))
+            ) from error
+        except ValueError as error:
+            raise SystemExit(str(error)) from error
+        if faults := missing(root, layout):
+            raise SystemExit('The archives are unpacked, and yet:\n  ' + '\n  '.join(faults))
     if delete:
         for archive in archives:
-            (folder / archive.name).unlink()
+            (folder / archive.name).unlink(missing_ok=True)
     print(f'{root} is complete')

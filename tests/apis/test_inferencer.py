@@ -14,6 +14,7 @@ for host in ('mmdet', 'mmseg', 'mmpretrain'):
     pytest.importorskip(host)
 
 from mmspike.apis import Inferencer, InputError, inference  # noqa: E402
+from mmspike.apis.hosts import class_names  # noqa: E402
 from mmspike.engine.hooks import reset_spikes  # noqa: E402
 
 from .networks import HOSTS, change_checkpoint, change_config  # noqa: E402
@@ -244,6 +245,14 @@ def test_class_names_without_those_of_the_checkpoint(network, tmp_path, host, re
     result = infer(images(net, host)[0], out_dir=tmp_path / 'out', show_progress=False)[0]
     assert 'pred_class' not in result if expected is None else set(result['classes']) <= set(expected)
     assert not [str(w.message) for w in recwarn if 'by default' in str(w.message)]
+
+
+def test_class_names_of_a_data_set_given_as_a_class():
+    class Dataset:
+        METAINFO = dict(classes=('cat', 'dog'))
+
+    cfg = Config(dict(test_dataloader=dict(dataset=dict(type=Dataset))))
+    assert class_names(cfg, {}) == ['cat', 'dog']
 
 
 class Runs:

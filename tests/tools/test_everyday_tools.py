@@ -203,7 +203,7 @@ def test_publish_model(tmp_path, classifier):
     name = 'head.fc.weight'
     trained = torch.full_like(checkpoint['state_dict'][name], 7.0)
     checkpoint['ema_state_dict'] = {f'module.{name}': trained, 'steps': torch.tensor(3)}
-    checkpoint['meta']['dataset_meta']['palette'] = np.array([[1, 2, 3]])
+    checkpoint['meta']['dataset_meta'] |= dict(palette=np.array([[1, 2, 3]]), scale=np.float64(0.5), things=set('cab'))
     torch.save(checkpoint, tmp_path / 'ema.pth')
     for number in '12':
         output = succeed(tmp_path, PUBLISH, tmp_path / 'ema.pth', tmp_path / number / 'out.pth')
@@ -215,6 +215,7 @@ def test_publish_model(tmp_path, classifier):
     assert all(torch.equal(value, checkpoint['state_dict'][key]) for key, value in content['state_dict'].items())
     meta = content['meta']
     assert meta['dataset_meta']['classes'] and meta['dataset_meta']['palette'] == [[1, 2, 3]] and meta['epoch'] == 1
+    assert meta['dataset_meta']['scale'] == 0.5 and meta['dataset_meta']['things'] == ['a', 'b', 'c']
     assert "default_scope = 'mmpretrain'" in meta['cfg'] and str(classifier) not in meta['cfg']
 
     succeed(tmp_path, PUBLISH, tmp_path / 'ema.pth', tmp_path / '3' / 'out', '--no-ema')

@@ -141,6 +141,9 @@ def test_prepare(server, tmp_path, capsys):
     capsys.readouterr()
     prepare(archives, layout, root, folder)
     assert capsys.readouterr().out == f'{root} is complete\n' and len(server.requests) == 1
+    (folder / 'x.zip').touch()  # kept by an earlier run
+    prepare(archives, layout, root, folder, delete=True)
+    assert not list(folder.iterdir()) and len(server.requests) == 1
     with pytest.raises(SystemExit, match=f'{root / "val"} has 2 of 3 files'):
         prepare(archives, {'val': 3}, root, folder)
 

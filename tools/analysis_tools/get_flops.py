@@ -19,9 +19,9 @@ def main() -> None:
     from mmspike.engine.host_tools import parse_tool_args, run_host_tool
 
     cfg, rest = parse_tool_args(__doc__)
-    if cfg.model.backbone.get('in_channels', 3) != 3:
+    if cfg.model.get('backbone', {}).get('in_channels', 3) != 3:
         raise SystemExit("The hosts' tools count for images of 3 channels only: use tools/analysis_tools/get_energy.py CONFIG")
-    run_host_tool(cfg, rest, SCRIPTS, ('val_dataloader',) if cfg.default_scope == 'mmdet' else ())
+    run_host_tool(cfg, rest, SCRIPTS, ('val_dataloader',) if cfg.get('default_scope') == 'mmdet' else ())
     print(
         'These are dense multiply-accumulates of all T steps. What spikes make of them (SOPs, energy): '
         'tools/analysis_tools/get_energy.py CONFIG CHECKPOINT'

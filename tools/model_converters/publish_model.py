@@ -41,13 +41,15 @@ def plain(value, name: str):
     """
     import numpy as np
 
+    if isinstance(value, (np.ndarray, np.generic)):  # first: np.float64 is a float, too
+        return value.tolist()
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
     if isinstance(value, dict):
         return {str(k): plain(v, f'{name}.{k}') for k, v in value.items()}
-    if isinstance(value, (list, tuple, set)):
+    if isinstance(value, set):
+        value = sorted(value, key=repr)  # a set has another order in every process, and the file another hash
+    if isinstance(value, (list, tuple)):
         return type(value)(plain(v, name) for v in value)
     raise SystemExit(f'{name} is a {type(value).__name__}, expected plain data: take it out of the checkpoint first')
 
