@@ -48,6 +48,7 @@ def main() -> None:
         if args.out:
             testing.dump_predictions(runner, args.out)
         runner.test()
+    del runner
     launch.leave_distributed()
 
 

@@ -49,6 +49,7 @@ def main() -> None:
             # heads may differ where a training starts from other weights, nothing where it goes on
             launch.check_checkpoint_fits(runner.model, cfg.load_from, '' if cfg.resume else 'backbone.')
         runner.train()
+    del runner
     launch.leave_distributed()
 
 

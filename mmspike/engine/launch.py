@@ -1,6 +1,7 @@
 """What tools/train.py and tools/test.py share: options, work directory, processes, resuming."""
 
 import argparse
+import gc
 import os
 import os.path as osp
 import re
@@ -195,8 +196,12 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def leave_distributed() -> None:
-    """End the communication of the processes, where there is one: its threads may abort a process that leaves without."""
+    """End the communication of the processes, where there is one: its threads may abort a process that leaves without.
+
+    A runner must have been let go of before: its model holds the group.
+    """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        gc.collect()  # runners and their hooks hold each other
         torch.distributed.destroy_process_group()
 
 
