@@ -29,8 +29,8 @@ from mmengine.dataset import pseudo_collate  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
+from mmspike.config.data import move_data_root  # noqa: E402
 from mmspike.datasets.shapes import write_shapes  # noqa: E402
-from mmspike.engine.data import move_data_root  # noqa: E402
 
 CONFIG = REPOSITORY / 'configs' / 'mask_rcnn_metaspike_shapes.py'
 REQUIRED_AP50 = 0.5  # of boxes on held-out pictures; less means that something is broken, not that training was unlucky

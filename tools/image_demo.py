@@ -46,7 +46,7 @@ def main() -> None:
     from mmengine.config import Config
 
     from mmspike.apis import Inferencer, InputError, find_config
-    from mmspike.engine.config_faults import config_faults_explained
+    from mmspike.config.config_faults import config_faults_explained
 
     try:
         cfg = Config.fromfile(find_config(args.config))

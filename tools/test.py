@@ -10,7 +10,7 @@ from mmspike.utils.collect_env import check_environment  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    from mmspike.engine.launch import add_common_options
+    from mmspike.config.launch import add_common_options
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file, or the name of a config of a host, such as mmdet::retinanet/…_coco.py')
@@ -28,8 +28,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     check_environment()
-    from mmspike.engine import data, launch, testing
-    from mmspike.engine.config_faults import config_faults_explained
+    from mmspike.config import data, launch, testing
+    from mmspike.config.config_faults import config_faults_explained
 
     args = parse_args()
     cfg = launch.load_config(args)

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmspike.engine.hooks.spike_reset_hook import reset_spikes
-from mmspike.engine.neurons import has_time, is_neuron, spike_unit, stage_of
+from mmspike.models.inspection import has_time, is_neuron, reset_spikes, spike_unit, stage_of
 from mmspike.models.neurons import IF, ILIF, LIF, PLIF
 
 

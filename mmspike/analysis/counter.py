@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from mmspike.engine.neurons import is_neuron, spike_unit, time_steps
+from mmspike.models.inspection import is_neuron, spike_unit, time_steps
 
 from .blanks import Blanks
 from .linear_ops import LINEAR_OPS, LinearOp

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmspike.engine.hooks.spike_reset_hook import reset_spikes
-from mmspike.engine.neurons import is_neuron
+from mmspike.models.inspection import is_neuron, reset_spikes
 
 from .binary import MJ, binary_savings
 from .counter import KINDS, LayerRecord, OpCounter

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmspike.engine.neurons import stage_of
+from mmspike.models.inspection import stage_of
 
 #: colours that differ for the colour-blind (Okabe and Ito)
 COLOURS = ('#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#d55e00', '#f0e442', '#000000')

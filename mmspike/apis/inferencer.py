@@ -20,10 +20,10 @@ from mmengine.structures import BaseDataElement
 from rich.progress import track
 
 from mmspike.analysis import EnergyReport, measure_energy
-from mmspike.analysis.loading import picture
-from mmspike.engine.hooks import reset_spikes, stateful_modules
-from mmspike.engine.launch import check_checkpoint_fits
-from mmspike.engine.swap.configs import kind
+from mmspike.config.launch import check_checkpoint_fits
+from mmspike.config.loading import picture
+from mmspike.config.swap.configs import kind
+from mmspike.models.inspection import reset_spikes, stateful_modules
 from mmspike.utils.optional import PACKAGES, is_installed
 
 from .hosts import HOSTS, class_names, label_map

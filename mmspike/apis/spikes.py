@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from mmspike.analysis.capture import last_of_each_stage, neuron_maps
-from mmspike.engine.neurons import stage_of
+from mmspike.models.inspection import stage_of
 
 from .sources import InputError
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mmspike.analysis import EnergyReport
 from mmspike.analysis.report import energy, number, ratio
-from mmspike.engine.neurons import stage_of
+from mmspike.models.inspection import stage_of
 from mmspike.utils.optional import is_installed
 
 from .inferencer import Inferencer, inference

@@ -4,7 +4,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import mmspike
-from mmspike.engine.swap import SwapError, config_path
+from mmspike.config.swap import SwapError, config_path
 
 from .sources import InputError
 

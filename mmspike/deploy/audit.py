@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mmspike.analysis.counter import KINDS, LayerRecord, OpCounter
-from mmspike.engine.hooks.spike_reset_hook import reset_spikes
+from mmspike.models.inspection import reset_spikes
 
 #: arithmetic without weights that is no part of a neuron; additions of membranes are what spiking hardware does anyway
 OTHER = (

@@ -12,7 +12,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mmspike.engine.neurons import is_neuron, spike_unit
+from mmspike.models.inspection import is_neuron, spike_unit
 
 
 def output_tensors(item: object, name: str = '') -> Iterator[tuple[str, Tensor]]:

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmspike.engine.hooks.spike_reset_hook import reset_spikes
-from mmspike.engine.neurons import is_neuron
 from mmspike.models.backbones import ExtraStages, SpikingBackbone
+from mmspike.models.inspection import is_neuron, reset_spikes
 from mmspike.models.neurons import BaseNeuron
 
 THRESHOLDS = 100

@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from mmspike.engine.neurons import is_neuron
+from mmspike.models.inspection import is_neuron
 from mmspike.models.neurons import IF, ILIF, LIF, NILIF, PLIF, SFA
 
 from .layers import BinarySteps, ThresholdSFA

@@ -1,4 +1,4 @@
-"""What our runs add to mmengine's Runner: hooks, what optimizers need, and what the tools share."""
+"""What our runs add to the Runner of mmengine: hooks, optimizer constructors, strategies."""
 
 from .hooks import (
     FiniteLossHook,

@@ -15,7 +15,7 @@ for host in ('mmdet', 'mmseg', 'mmpretrain'):
 
 from mmspike.apis import Inferencer, InputError, inference  # noqa: E402
 from mmspike.apis.hosts import class_names  # noqa: E402
-from mmspike.engine.hooks import reset_spikes  # noqa: E402
+from mmspike.models.inspection import reset_spikes  # noqa: E402
 
 from .networks import HOSTS, change_checkpoint, change_config  # noqa: E402
 

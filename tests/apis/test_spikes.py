@@ -9,10 +9,10 @@ for host in ('mmdet', 'mmseg', 'mmpretrain'):
 
 from torch import nn  # noqa: E402
 
-from mmspike.analysis.loading import picture  # noqa: E402
 from mmspike.apis import InputError, inference  # noqa: E402
 from mmspike.apis.spikes import spike_maps  # noqa: E402
-from mmspike.engine.neurons import is_neuron, spike_unit, stage_of  # noqa: E402
+from mmspike.config.loading import picture  # noqa: E402
+from mmspike.models.inspection import is_neuron, spike_unit, stage_of  # noqa: E402
 
 from .networks import change_config  # noqa: E402
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmspike.engine import FiringRateHook
-from mmspike.engine.neurons import stage_of
+from mmspike.models.inspection import stage_of
 from mmspike.models.neurons import SFA
 
 

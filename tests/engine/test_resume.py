@@ -23,7 +23,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmspike.engine import launch
+from mmspike.config import launch
 from mmspike.engine.hooks import latest_readable_checkpoint, safe_checkpoint_hook
 from mmspike.utils.checkpoint import read_checkpoint
 

@@ -14,8 +14,8 @@ from spikingjelly.activation_based import functional, neuron
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmspike.engine.hooks.spike_reset_hook import reset_spikes, stateful_modules
 from mmspike.models import LIF, MetaSpikeFormer
+from mmspike.models.inspection import reset_spikes, stateful_modules
 
 FORK = multiprocessing.get_context('fork')
 

@@ -22,7 +22,7 @@ from apis.networks import networks_in  # noqa: E402
 
 from mmspike.apis import inference  # noqa: E402
 from mmspike.apis.webui import ENERGY_COLUMNS, RATE_COLUMNS, analyse, model_names  # noqa: E402
-from mmspike.engine.neurons import is_neuron, spike_unit, stage_of  # noqa: E402
+from mmspike.models.inspection import is_neuron, spike_unit, stage_of  # noqa: E402
 from mmspike.utils.optional import is_installed  # noqa: E402
 
 

@@ -8,8 +8,8 @@ from mmengine.registry import MODELS
 pytest.importorskip('mmpretrain')
 from mmpretrain import ImageClassificationInferencer  # noqa: E402
 
-from mmspike.engine.hooks import reset_spikes  # noqa: E402
-from mmspike.engine.testing import enable_tta  # noqa: E402
+from mmspike.config.testing import enable_tta  # noqa: E402
+from mmspike.models.inspection import reset_spikes  # noqa: E402
 
 from .tiny import CLASSES, NEURONS, assert_same, build, config, pick, predict, samples, save  # noqa: E402
 

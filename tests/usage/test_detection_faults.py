@@ -11,8 +11,8 @@ from mmengine.registry import MODELS
 
 pytest.importorskip('mmdet')
 
-from mmspike.engine import launch  # noqa: E402
-from mmspike.engine.data import config_datasets  # noqa: E402
+from mmspike.config import launch  # noqa: E402
+from mmspike.config.data import config_datasets  # noqa: E402
 
 from .tiny import CLASSES, SIZE, config, samples  # noqa: E402
 

@@ -20,7 +20,7 @@ import matplotlib.backends.backend_agg  # noqa: E402, F401
 import torchvision  # noqa: E402, F401
 from torch.distributed.fsdp import FullyShardedDataParallel  # noqa: E402
 
-from mmspike.engine import launch  # noqa: E402
+from mmspike.config import launch  # noqa: E402
 from mmspike.engine.hooks.iteration_seed_hook import MODEL, iteration_seed, seed_everything  # noqa: E402
 from mmspike.utils.checkpoint import read_checkpoint  # noqa: E402
 from mmspike.utils.optional import is_installed  # noqa: E402

@@ -13,9 +13,9 @@ from torch.nn import functional
 pytest.importorskip('mmseg')
 from mmseg.apis import MMSegInferencer  # noqa: E402
 
-from mmspike.engine import launch  # noqa: E402
-from mmspike.engine.hooks import stateful_modules  # noqa: E402
-from mmspike.engine.testing import enable_tta  # noqa: E402
+from mmspike.config import launch  # noqa: E402
+from mmspike.config.testing import enable_tta  # noqa: E402
+from mmspike.models.inspection import stateful_modules  # noqa: E402
 
 from .tiny import CLASSES, NEURONS, SIZE, assert_same, build, config, pick, predict, samples, save  # noqa: E402
 

@@ -12,7 +12,7 @@ pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 pytest.importorskip('mmpretrain')
 
-from mmspike.engine import launch  # noqa: E402
+from mmspike.config import launch  # noqa: E402
 from mmspike.models.neurons.base import BaseNeuron  # noqa: E402
 
 from .tiny import NEURONS, assert_same, build, config, pick, predict, samples  # noqa: E402

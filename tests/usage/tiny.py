@@ -9,9 +9,9 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
+from mmspike.config import launch
+from mmspike.config.data import config_datasets, move_data_root
 from mmspike.datasets.shapes import CLASSES
-from mmspike.engine import launch
-from mmspike.engine.data import config_datasets, move_data_root
 
 REPO = Path(__file__).resolve().parents[2]
 SIZE = 96

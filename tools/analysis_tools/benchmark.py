@@ -19,7 +19,7 @@ from mmspike.utils.collect_env import check_environment  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    from mmspike.engine.launch import add_common_options
+    from mmspike.config.launch import add_common_options
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file, or the name of a config of a host')
@@ -83,8 +83,8 @@ def main() -> None:
     check_environment()
     from itertools import chain, islice, repeat
 
-    from mmspike.analysis.loading import build_model, test_images
-    from mmspike.engine import data, launch
+    from mmspike.config import data, launch
+    from mmspike.config.loading import build_model, test_images
 
     args = parse_args()
     cfg = launch.load_config(args)

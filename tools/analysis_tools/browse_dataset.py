@@ -30,8 +30,8 @@ def adapt_matplotlib() -> None:
 
 def main() -> None:
     check_environment()
-    from mmspike.engine.data import config_datasets
-    from mmspike.engine.host_tools import parse_tool_args, run_host_tool
+    from mmspike.config.data import config_datasets
+    from mmspike.config.host_tools import parse_tool_args, run_host_tool
 
     cfg, rest = parse_tool_args(__doc__)
     if any(step['type'] == 'mmspike.PackEvents' for data in config_datasets(cfg) for step in data.get('pipeline') or ()):

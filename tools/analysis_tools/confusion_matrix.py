@@ -42,7 +42,7 @@ def detection_matrix(dataset, args: argparse.Namespace):
     """Boxes of the test set by (label, detection), the background last in both."""
     from mmengine.fileio import load
 
-    from mmspike.engine.host_tools import host_script
+    from mmspike.config.host_tools import host_script
 
     results = load(args.predictions)
     if len(results) != len(dataset):
@@ -111,7 +111,7 @@ def main() -> None:
     check_environment()
     from mmengine.registry import DATASETS, init_default_scope
 
-    from mmspike.engine import data, host_tools, launch
+    from mmspike.config import data, host_tools, launch
 
     cfg, rest = host_tools.parse_tool_args(__doc__)
     host = host_tools.host_of(cfg, SCRIPTS, 'confusion_matrix.py')

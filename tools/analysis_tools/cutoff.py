@@ -32,7 +32,7 @@ def positive(text: str) -> int:
 
 
 def parse_args() -> argparse.Namespace:
-    from mmspike.engine.launch import add_common_options
+    from mmspike.config.launch import add_common_options
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config of a classifier')
@@ -73,9 +73,9 @@ def main() -> None:
     from mmengine.registry import DATASETS
     from mmengine.runner import set_random_seed
 
-    from mmspike.analysis.loading import build_model
+    from mmspike.config import data, launch
+    from mmspike.config.loading import build_model
     from mmspike.deploy.cutoff import StepByStep, calibrate, evaluate
-    from mmspike.engine import data, launch
 
     args = parse_args()
     if args.json:

@@ -30,7 +30,7 @@ def positive(text: str) -> int:
 
 
 def parse_args() -> argparse.Namespace:
-    from mmspike.engine.launch import add_common_options
+    from mmspike.config.launch import add_common_options
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
@@ -64,10 +64,10 @@ def main() -> None:
     from mmspike.analysis import measure_energy
     from mmspike.analysis.capture import last_of_each_stage, neuron_maps
     from mmspike.analysis.html import to_html
-    from mmspike.analysis.loading import build_model, picture, test_image, test_images
     from mmspike.analysis.report import to_text, write_csv, write_json
+    from mmspike.config import data, launch
+    from mmspike.config.loading import build_model, picture, test_image, test_images
     from mmspike.deploy import fuse
-    from mmspike.engine import data, launch
 
     args = parse_args()
     for file in filter(None, (args.json, args.csv, args.html)):

@@ -16,7 +16,7 @@ SCRIPTS = dict.fromkeys(('mmdet', 'mmseg', 'mmpretrain'), 'analysis_tools/get_fl
 
 def main() -> None:
     check_environment()
-    from mmspike.engine.host_tools import parse_tool_args, run_host_tool
+    from mmspike.config.host_tools import parse_tool_args, run_host_tool
 
     cfg, rest = parse_tool_args(__doc__)
     if cfg.model.get('backbone', {}).get('in_channels', 3) != 3:

@@ -17,7 +17,7 @@ from mmspike.utils.collect_env import check_environment  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    from mmspike.engine.launch import add_common_options
+    from mmspike.config.launch import add_common_options
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', metavar='CONFIG|RECORDING', help='config file, recording or folder of frames')
@@ -36,7 +36,7 @@ def sample_of_config(args: argparse.Namespace):
     """Events (None for frames), frames and title of a sample, as the pipeline makes it."""
     from mmengine.registry import DATASETS, init_default_scope
 
-    from mmspike.engine import launch
+    from mmspike.config import launch
 
     cfg = launch.load_config(args)
     init_default_scope(cfg.default_scope)

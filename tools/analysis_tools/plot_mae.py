@@ -16,7 +16,7 @@ from mmspike.utils.collect_env import check_environment  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    from mmspike.engine.launch import add_common_options
+    from mmspike.config.launch import add_common_options
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file of a pretraining')
@@ -53,8 +53,8 @@ def main() -> None:
     from mmengine.runner import set_random_seed
 
     from mmspike.analysis import plots
-    from mmspike.analysis.loading import build_model
-    from mmspike.engine import data, launch
+    from mmspike.config import data, launch
+    from mmspike.config.loading import build_model
     from mmspike.models.pretraining import SpikeMAE
 
     args = parse_args()

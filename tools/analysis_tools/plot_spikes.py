@@ -18,7 +18,7 @@ from mmspike.utils.collect_env import check_environment  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    from mmspike.engine.launch import add_common_options
+    from mmspike.config.launch import add_common_options
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest='kind', required=True)
@@ -42,8 +42,8 @@ def parse_args() -> argparse.Namespace:
 def plot_network(args: argparse.Namespace) -> None:
     from mmspike.analysis import plots
     from mmspike.analysis.capture import attention_maps, last_of_each_stage, neuron_maps
-    from mmspike.analysis.loading import build_model, picture, test_image
-    from mmspike.engine import data, launch
+    from mmspike.config import data, launch
+    from mmspike.config.loading import build_model, picture, test_image
 
     cfg = launch.load_config(args)
     with data.data_faults_explained(cfg, ('test_dataloader',), ()):

@@ -16,7 +16,7 @@ from mmspike.utils.collect_env import check_environment  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
-    from mmspike.engine.launch import add_common_options
+    from mmspike.config.launch import add_common_options
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
@@ -54,9 +54,9 @@ def parse_args() -> argparse.Namespace:
 
 def image(cfg, model, shape, required):
     """A batch of one image: of the test set, or random where ``shape`` is given, or no test data are there nor ``required``."""
-    from mmspike.analysis.loading import test_image
+    from mmspike.config import data
+    from mmspike.config.loading import test_image
     from mmspike.deploy.check import random_batch
-    from mmspike.engine import data
 
     if shape is None and (required or cfg.get('test_dataloader') is not None):
         try:
@@ -81,9 +81,9 @@ def part_of(model, name: str):
 
 def main() -> None:
     check_environment()
-    from mmspike.analysis.loading import build_model
+    from mmspike.config import launch
+    from mmspike.config.loading import build_model
     from mmspike.deploy import audit, compare, expand, fuse, leftovers, save, spikes_that_differ
-    from mmspike.engine import launch
 
     args = parse_args()
     cfg = launch.load_config(args)

@@ -11,7 +11,7 @@ from mmspike.utils.collect_env import check_environment  # noqa: E402
 
 def main() -> None:
     check_environment()
-    from mmspike.engine import launch
+    from mmspike.config import launch
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file, or the name of a config of a host, such as mmdet::retinanet/…_coco.py')

@@ -3,7 +3,7 @@ from .firing_rate_hook import FiringRateHook
 from .iteration_seed_hook import IterationSeedHook
 from .safe_checkpoint_hook import SafeCheckpointHook, latest_readable_checkpoint
 from .skipped_images_hook import SkippedImagesHook
-from .spike_reset_hook import SpikeResetHook, reset_spikes, stateful_modules
+from .spike_reset_hook import SpikeResetHook
 from .stride_check_hook import StrideCheckHook, check_strides
 
 __all__ = [
@@ -16,6 +16,4 @@ __all__ = [
     'StrideCheckHook',
     'check_strides',
     'latest_readable_checkpoint',
-    'reset_spikes',
-    'stateful_modules',
 ]

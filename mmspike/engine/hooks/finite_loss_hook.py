@@ -6,9 +6,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmspike.models.inspection import reset_spikes
 from mmspike.registry import HOOKS
-
-from .spike_reset_hook import reset_spikes
 
 ADVICE = (
     'Usual causes: a learning rate that is too high or has no warm-up, gradients that are not clipped '

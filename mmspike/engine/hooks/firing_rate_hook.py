@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from mmspike.engine.neurons import has_time, is_neuron, spike_unit, stage_of
+from mmspike.models.inspection import has_time, is_neuron, spike_unit, stage_of
 from mmspike.registry import HOOKS
 
 

@@ -1,34 +1,10 @@
-import sys
-from collections.abc import Iterator
-
 from mmengine.hooks import EMAHook, Hook
 from mmengine.hooks.hook import DATA_BATCH
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 
+from mmspike.models.inspection import reset_spikes
 from mmspike.registry import HOOKS
-
-
-def stateful_modules(model: nn.Module) -> Iterator[nn.Module]:
-    """Every submodule of ``model`` that keeps a membrane from one forward to the next.
-
-    These are our neurons built with ``stateful=True`` and any ``MemoryModule`` of spikingjelly. The model is walked anew in
-    every call, so a module that was added or exchanged after the first call is found (``reset_net`` of spikingjelly keeps
-    the list of its first call).
-    """
-    # whoever owns a MemoryModule has imported spikingjelly; nobody else pays for the import
-    base = sys.modules.get('spikingjelly.activation_based.base')
-    memory_module = base.MemoryModule if base is not None else ()
-    for module in model.modules():
-        if isinstance(module, memory_module) or (getattr(module, 'stateful', False) and hasattr(module, 'reset')):
-            yield module
-
-
-def reset_spikes(model: nn.Module) -> None:
-    """Put every stateful neuron of ``model`` at rest, whatever wraps it (DDP, EMA, TTA, ``torch.compile``)."""
-    for module in stateful_modules(model):
-        module.reset()
 
 
 @HOOKS.register_module()

@@ -6,9 +6,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from mmspike.models.inspection import reset_spikes
 from mmspike.registry import HOOKS
-
-from .spike_reset_hook import reset_spikes
 
 SIDE = 256  # px of the trial image, a multiple of every stride
 

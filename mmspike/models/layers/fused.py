@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from mmspike.kernels import amx, cpu
 from mmspike.models.neurons import IF, LIF, PLIF, SFA
-from mmspike.models.neurons.kernels import amx, cpu
 
 from .temporal import fold, unfold
 

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mmspike.kernels import cpu, gpu
 from mmspike.registry import MODELS
 
 from .base import BaseNeuron, membrane_dtype
-from .kernels import cpu, gpu
 
 
 class _SFAFunction(torch.autograd.Function):

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from mmspike.kernels import cpu
 from mmspike.models.layers import ConvNorm, RepConvNorm, attend, chain
 from mmspike.models.layers.fused import depthwise_weight_gradient, fusable, pack, unpack
 from mmspike.models.neurons import IF, LIF, PLIF, SFA
-from mmspike.models.neurons.kernels import cpu
 
 BN = dict(type='BN')
 CHAINS = dict(

@@ -5,7 +5,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
-from mmspike.engine.config_faults import check_options, check_top_level, config_faults_explained
+from mmspike.config.config_faults import check_options, check_top_level, config_faults_explained
 
 
 def config(**changes):

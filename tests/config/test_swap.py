@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmspike.engine.swap import SwapError, config_difference, config_path, parse_backbone, swap_backbone
+from mmspike.config.swap import SwapError, config_difference, config_path, parse_backbone, swap_backbone
 
 pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mmspike.kernels import amx
 from mmspike.models.layers import ConvNorm, chain
 from mmspike.models.neurons import LIF, SFA
-from mmspike.models.neurons.kernels import amx
 
 pytestmark = pytest.mark.skipif(not amx.available(), reason='the CPU has no AMX, or the compiler or system does not allow it')
 

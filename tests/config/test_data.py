@@ -6,7 +6,7 @@ import pytest
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 
-from mmspike.engine.data import annotation_fault, check_data_exists, data_faults_explained, move_data_root
+from mmspike.config.data import annotation_fault, check_data_exists, data_faults_explained, move_data_root
 
 
 def detection():

@@ -14,7 +14,7 @@ SCRIPT = """
 import itertools
 import torch
 from mmspike.models.neurons import lif, sfa
-from mmspike.models.neurons.kernels import cpu, gpu
+from mmspike.kernels import cpu, gpu
 
 cpu.usable = lambda x: False  # the plain PyTorch functions are what the kernels are held against
 torch.manual_seed(0)

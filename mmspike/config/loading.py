@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 from torch import Tensor, nn
 
-from mmspike.engine.launch import check_checkpoint_fits
+from mmspike.config.launch import check_checkpoint_fits
 
 
 def build_model(cfg: Config, checkpoint: str | None, device: str | None = None) -> nn.Module:
@@ -23,7 +23,7 @@ def build_model(cfg: Config, checkpoint: str | None, device: str | None = None) 
         device: Default: the accelerator if there is one.
 
     Raises:
-        SystemExit: The checkpoint does not fit, see :func:`mmspike.engine.launch.check_checkpoint_fits`.
+        SystemExit: The checkpoint does not fit, see :func:`mmspike.config.launch.check_checkpoint_fits`.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     if cfg.get('data_preprocessor') is not None and 'data_preprocessor' not in cfg.model:

@@ -14,10 +14,10 @@ from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmspike.engine.config_faults import check_options, check_top_level
-from mmspike.engine.data import move_data_root
+from mmspike.config.config_faults import check_options, check_top_level
+from mmspike.config.data import move_data_root
+from mmspike.config.swap import SwapError, config_difference, config_path, parse_backbone, swap_backbone
 from mmspike.engine.hooks import latest_readable_checkpoint
-from mmspike.engine.swap import SwapError, config_difference, config_path, parse_backbone, swap_backbone
 
 
 def add_backbone_options(parser: argparse.ArgumentParser, required: bool = False) -> None:

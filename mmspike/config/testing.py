@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
-from mmspike.engine.data import config_datasets
+from mmspike.config.data import config_datasets
 
 
 def _metrics(cfg: Config) -> list[dict]:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from mmspike.kernels import cpu
 from mmspike.models.neurons import IF, LIF, PLIF, SFA, SURROGATES, lif
-from mmspike.models.neurons.kernels import cpu
 
 LAYOUTS = dict(
     contiguous=lambda x: x,

@@ -1,6 +1,7 @@
 """Finding the neurons of any model, for those who look at it from outside."""
 
 import sys
+from collections.abc import Iterator
 
 from torch import Tensor, nn
 
@@ -40,3 +41,24 @@ def stage_of(name: str) -> str:
     if parts[n - 1] == 'stages' and len(parts) > n + 1:
         n += 1
     return '.'.join(parts[:n])
+
+
+def stateful_modules(model: nn.Module) -> Iterator[nn.Module]:
+    """Every submodule of ``model`` that keeps a membrane from one forward to the next.
+
+    These are our neurons built with ``stateful=True`` and any ``MemoryModule`` of spikingjelly. The model is walked anew in
+    every call, so a module that was added or exchanged after the first call is found (``reset_net`` of spikingjelly keeps
+    the list of its first call).
+    """
+    # whoever owns a MemoryModule has imported spikingjelly; nobody else pays for the import
+    base = sys.modules.get('spikingjelly.activation_based.base')
+    memory_module = base.MemoryModule if base is not None else ()
+    for module in model.modules():
+        if isinstance(module, memory_module) or (getattr(module, 'stateful', False) and hasattr(module, 'reset')):
+            yield module
+
+
+def reset_spikes(model: nn.Module) -> None:
+    """Put every stateful neuron of ``model`` at rest, whatever wraps it (DDP, EMA, TTA, ``torch.compile``)."""
+    for module in stateful_modules(model):
+        module.reset()

@@ -11,8 +11,8 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
-from mmspike.engine import launch
-from mmspike.engine.data import data_faults_explained
+from mmspike.config import launch
+from mmspike.config.data import data_faults_explained
 from mmspike.utils.optional import PACKAGES, is_installed
 
 

@@ -1,0 +1,1 @@
+"""Work on configs for command lines: launching, data, backbones exchanged, faults explained."""
