@@ -1,13 +1,18 @@
 """Spiking neural networks for dense prediction, as a plugin for OpenMMLab.
 
-Importing this package checks the versions of what is installed and registers nothing yet: :mod:`mmspike.registry` does, and
+Importing this package checks the versions of what is installed, lets an mmcv without compiled operators find those of
+:mod:`mmspike.ops`, and registers nothing yet: :mod:`mmspike.registry` does, and
 mmengine imports that by itself as soon as a config names a type with the prefix ``mmspike.``.
 """
 
 import os
 import sys
 
+from .ops import install_operators
 from .version import __version__
+
+# before any host is imported: an mmcv without compiled operators gets those of mmspike.ops, a compiled one keeps its own
+install_operators()
 
 # Tensors of 2 MB and more on huge pages of their own: the heap fragments less, and the peak of a training step on the CPU is a
 # tenth lower. PyTorch reads it once, when it first allocates; where a process has done so before, nothing changes.

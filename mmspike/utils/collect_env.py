@@ -145,15 +145,27 @@ def load_operators() -> ModuleType:
     return module
 
 
+def find_torchvision_faults(torch_version: str) -> list[str]:
+    """Whether torchvision is there and fits the installed torch: mmspike.ops has mmcv's operators from it."""
+    try:
+        importlib.import_module('torchvision')
+    except (ImportError, OSError, RuntimeError) as error:  # RuntimeError: it registers its operators with another torch
+        return [
+            f'torchvision does not import: {error}\nmmcv has no compiled operators here: mmspike takes them from torchvision. '
+            f'Repair, with the torchvision that belongs to torch {torch_version}:\n    pip install torch torchvision'
+        ]
+    return []
+
+
 def find_operator_faults(versions: dict[str, str]) -> list[str]:
-    """Whether mmcv's compiled operators are there and fit the installed torch."""
+    """Whether mmcv's compiled operators fit the installed torch; where there are none, whether torchvision does."""
     torch_version = importlib.import_module('torch').__version__
     mmcv = next((f'{name} {versions[name]}' for name in ('onedl-mmcv', *ORIGINALS['onedl-mmcv']) if name in versions), 'mmcv')
     repair = f'Repair:\n    pip uninstall -y {mmcv.split()[0]}\n    {install_command("onedl-mmcv")}'
     try:
         operators = load_operators()
-    except FileNotFoundError as error:
-        return [f'{mmcv} has no compiled operators ({error}): it was built without MMCV_WITH_OPS=1. {repair}']
+    except FileNotFoundError:
+        return find_torchvision_faults(torch_version)
     except ImportError as error:
         return [
             f'{mmcv} does not fit torch {torch_version}: its operators were compiled against another torch and do not load '
@@ -184,12 +196,21 @@ def find_warnings() -> list[str]:
         if version.split('.')[:2] != tested.split('.')[:2]:
             findings.append(f'{name} {version} is not tested with mmspike {__version__}; {tested} is.')
     torch = importlib.import_module('torch')
-    if torch.cuda.is_available() and load_operators().get_compiling_cuda_version() == 'not available':
+    if torch.cuda.is_available() and _are_compiled_for_cpu():
         findings.append(
             'There is a GPU, but the operators of mmcv are compiled for the CPU only, so RoIAlign and NMS fail on the GPU. '
-            'Compile mmcv with CUDA (docs/install.md), or set CUDA_VISIBLE_DEVICES= to run on the CPU.'
+            'Install mmcv without compiled operators, or compile it with CUDA (docs/install.md), or set CUDA_VISIBLE_DEVICES= '
+            'to run on the CPU.'
         )
     return findings
+
+
+def _are_compiled_for_cpu() -> bool:
+    """Whether mmcv has compiled operators, and those for the CPU only. The ones of mmspike.ops know every device."""
+    try:
+        return load_operators().get_compiling_cuda_version() == 'not available'
+    except FileNotFoundError:
+        return False
 
 
 def _numbered(findings: list[str]) -> str:

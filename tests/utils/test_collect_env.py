@@ -176,7 +176,15 @@ def test_remains_of_an_interrupted_pip_are_no_finding(site):
 
 def test_mmcv_without_operators(site):
     site.complete()
-    assert_explained(site.check(), 'onedl-mmcv 2.3.6 has no compiled operators', 'built without MMCV_WITH_OPS=1')
+    assert_explained(
+        site.check(), "torchvision does not import: No module named 'torchvision'", 'pip install torch torchvision'
+    )
+    site.package('torchvision', 'raise RuntimeError("operator torchvision::nms does not exist")')
+    assert_explained(site.check(), 'operator torchvision::nms does not exist', 'belongs to torch 2.11.0')
+    (site.folder / 'torchvision' / '__init__.py').write_text('')
+    (site.folder / 'torch' / '__init__.py').write_text(FITTING_TORCH.replace('False', 'True'))
+    result = site.check()
+    assert (result.returncode, result.stdout, result.stderr) == (0, 'fits\n', ''), 'on a GPU, too'
 
 
 @needs_compiler
