@@ -5,7 +5,7 @@ from importlib import import_module
 from mmspike.registry import DATASETS, HOOKS, TRANSFORMS
 from mmspike.utils.optional import is_installed, register_placeholder
 
-from .events import EventsToFrames, LoadEventFrames, LoadEvents, RandomEventAffine, RandomEventDrop
+from .events import DropHotPixels, EventsToFrames, LoadEventFrames, LoadEvents, RandomEventAffine, RandomEventDrop
 from .loading import LoadImageFromFile
 
 # registry -> module of mmspike.datasets.events that needs mmpretrain, what it registers
@@ -22,4 +22,12 @@ for _registry, (_module, _names) in FOR_MMPRETRAIN.items():
         for _name in _names:
             register_placeholder(_registry, _name, 'mmpretrain')
 
-__all__ = ['EventsToFrames', 'LoadEventFrames', 'LoadEvents', 'LoadImageFromFile', 'RandomEventAffine', 'RandomEventDrop']
+__all__ = [
+    'DropHotPixels',
+    'EventsToFrames',
+    'LoadEventFrames',
+    'LoadEvents',
+    'LoadImageFromFile',
+    'RandomEventAffine',
+    'RandomEventDrop',
+]

@@ -4,7 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from mmspike.datasets.events.plots import film_strip, frame_picture, plot_events
-from mmspike.datasets.events.readers import make_events
+from mmspike.datasets.events.recording import make_events
 
 RECORDED = (np.arange(200) * 1000, np.arange(200) % 30, np.arange(200) % 20, np.arange(200) % 2)
 

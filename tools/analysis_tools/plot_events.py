@@ -57,7 +57,7 @@ def sample_of_config(args: argparse.Namespace):
 
 def recording(args: argparse.Namespace):
     """Events (None for frames), frames and title of a file or folder."""
-    from mmspike.datasets.events.readers import read_events, read_frames
+    from mmspike.datasets.events import read_events, read_frames
     from mmspike.datasets.events.transforms import integrate
 
     path = Path(args.config)

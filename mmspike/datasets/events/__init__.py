@@ -1,9 +1,12 @@
 """Recordings of event cameras: readers, transforms, datasets, pictures."""
 
-from .readers import read_events, read_frames
-from .transforms import EventsToFrames, LoadEventFrames, LoadEvents, RandomEventAffine, RandomEventDrop
+from .augment import DropHotPixels, RandomEventAffine, RandomEventDrop
+from .frames import read_frames
+from .readers import read_events
+from .transforms import EventsToFrames, LoadEventFrames, LoadEvents
 
 __all__ = [
+    'DropHotPixels',
     'EventsToFrames',
     'LoadEventFrames',
     'LoadEvents',

@@ -3,16 +3,20 @@
 They read the files as they are published, and the folders which spikingjelly's classes of the same names prepare from them.
 """
 
+import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from mmengine.logging import print_log
 from mmpretrain.datasets import BaseDataset
 
 from mmspike.registry import DATASETS
 
-from .readers import READERS, unreadable
+from .readers import READERS, UNREAD
+from .recording import RecordingError, unreadable
 
 CIFAR10_CLASSES = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
 GESTURES = (
@@ -35,6 +39,23 @@ def _natural_key(path: Path) -> list:
     return [(0, int(s), '') if s.isdigit() else (1, 0, s) for s in re.split(r'(\d+)', path.name) if s]
 
 
+def _recordings(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """Files and folders of frames in ``folder``, and how many other files it has by suffix. Hidden ones do not count.
+
+    Raises:
+        RecordingError: Some are recordings in a format that is not read: the rest would be taken for all.
+    """
+    found = [f for f in folder.iterdir() if not f.name.startswith('.')]
+    unread = sorted(f for f in found if f.suffix.lower() in UNREAD and f.is_file())
+    if unread:
+        raise RecordingError(
+            f'{folder} has {len(unread)} recordings of formats that are not read, such as {unread[0].name}, beside those of '
+            f'{list(READERS)}: convert them to .npz (arrays t, x, y, p), or move them elsewhere'
+        )
+    files = sorted((f for f in found if f.suffix.lower() in READERS or f.is_dir()), key=_natural_key)
+    return files, Counter(f.suffix.lower() for f in found) - Counter(f.suffix.lower() for f in files)
+
+
 @DATASETS.register_module()
 class EventFolders(BaseDataset):
     """Recordings in class folders, or listed in a file; the base of the data sets below.
@@ -46,6 +67,7 @@ class EventFolders(BaseDataset):
         data_root: Folder of the data set.
         ann_file: File with lines ``path label``, paths under ``data_prefix``. Empty: every folder in ``data_prefix`` is a
             class, named as the class or, counted from 0, by its number; without known classes they are the sorted folders.
+            Names that begin with a dot are left out.
         data_prefix: Folder of the recordings under ``data_root``.
         share: With class folders, the part of every class's recordings that is taken, in the order of their names (numbers
             count as numbers): (0.0, 0.9) to train and (0.9, 1.0) to test on. All by default.
@@ -53,7 +75,8 @@ class EventFolders(BaseDataset):
         kwargs: mmpretrain's ``BaseDataset``: ``metainfo`` or ``classes``, ``pipeline``, ``indices`` and others.
 
     Raises:
-        ValueError: A folder or file is missing, holds no recordings, or a label does not fit; it is named.
+        RecordingError: (a ValueError) A folder or file is missing, holds no recordings or some in a format that is not read,
+            or a label does not fit; it is named.
     """
 
     SENSOR_SIZE: tuple[int, int] | None = None
@@ -77,24 +100,31 @@ class EventFolders(BaseDataset):
         """One dict a sample: ``events_path``, ``gt_label``, ``sensor_size`` and, of a part of a recording, ``interval``."""
         samples = self._listed() if self.ann_file else self._found()
         if not samples:
-            raise ValueError(f'{self.ann_file or self.img_prefix} has no recordings for {type(self).__name__}')
+            raise RecordingError(f'{self.ann_file or self.img_prefix} has no recordings for {type(self).__name__}')
         return [dict(sample, sensor_size=self.sensor_size) for sample in samples]
 
     def _found(self) -> list[dict]:
         root = Path(self.img_prefix or '.')
         if not root.is_dir():
-            raise ValueError(f'{root} does not exist: {type(self).__name__} needs a folder with one folder a class')
-        folders = sorted((f for f in root.iterdir() if f.is_dir()), key=_natural_key)
+            raise RecordingError(f'{root} does not exist: {type(self).__name__} needs a folder with one folder a class')
+        folders = sorted((f for f in root.iterdir() if f.is_dir() and not f.name.startswith('.')), key=_natural_key)
         if self.CLASSES is None:
             self._metainfo['classes'] = tuple(f.name for f in folders)
         labels = {str(i): i for i in range(len(self.CLASSES))} | self.class_to_idx
         samples = []
+        left_out: Counter[str] = Counter()
         for folder in folders:
             if folder.name not in labels:
-                raise ValueError(f'{folder} is no class of {type(self).__name__}: expected some of {list(self.CLASSES)}')
-            files = sorted((f for f in folder.iterdir() if f.suffix.lower() in READERS or f.is_dir()), key=_natural_key)
+                raise RecordingError(f'{folder} is no class of {type(self).__name__}: expected some of {list(self.CLASSES)}')
+            files, others = _recordings(folder)
+            left_out += others
+            if not files:
+                print_log(f'{folder} has no recording: its class has no sample here', 'current', logging.WARNING)
             first, last = (round(part * len(files)) for part in self.share)
             samples += [dict(events_path=str(f), gt_label=labels[folder.name]) for f in files[first:last]]
+        if left_out:
+            counts = ', '.join(f'{number} {suffix or "without suffix"}' for suffix, number in left_out.most_common())
+            print_log(f'Files under {root} that are no recordings are left out: {counts}', 'current', logging.WARNING)
         return samples
 
     def _lines(self) -> list[str]:
@@ -102,7 +132,7 @@ class EventFolders(BaseDataset):
         try:
             lines = Path(self.ann_file).read_text(encoding='utf-8').splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f'cannot read the list of recordings {self.ann_file}: {error}') from error
+            raise RecordingError(f'cannot read the list of recordings {self.ann_file}: {error}') from error
         return [line.strip() for line in lines if line.strip()]
 
     def _listed(self) -> list[dict]:
@@ -114,7 +144,7 @@ class EventFolders(BaseDataset):
         number = len(self.CLASSES) if self.CLASSES else None
         if not path or not label.isdigit() or (number is not None and int(label) >= number):
             wanted = 'a number' if number is None else f'0 to {number - 1}'
-            raise ValueError(f'{self.ann_file}: {line!r} is no path and label ({wanted})')
+            raise RecordingError(f'{self.ann_file}: {line!r} is no path and label ({wanted})')
         return dict(events_path=str(Path(self.img_prefix) / path), gt_label=int(label))
 
 
@@ -208,5 +238,5 @@ class HARDVS(EventFolders):
         name = line.split()[0]
         label = self.class_to_idx.get(name.split('/')[0])
         if label is None or '/' not in name:
-            raise ValueError(f'{self.ann_file}: {line!r} does not begin with action_001/… to action_300/…')
+            raise RecordingError(f'{self.ann_file}: {line!r} does not begin with action_001/… to action_300/…')
         return dict(events_path=str(Path(self.img_prefix) / f'{name}{self.suffix}'), gt_label=label)

@@ -13,10 +13,11 @@ from mmcv.transforms import BaseTransform
 from mmspike.datasets.loading import SkipsFaults
 from mmspike.registry import TRANSFORMS
 
-from .readers import read_events, read_frames
+from .frames import read_frames
+from .readers import read_events
+from .recording import RecordingError
 
 MODES = ('count', 'time')
-DROPS = ('time', 'area', 'random')
 
 
 def _check_steps(T: int) -> None:
@@ -55,10 +56,10 @@ class _Loader(SkipsFaults, BaseTransform):
         """``read(*args)``; None where it fails and recordings that fail are to be skipped."""
         try:
             return read(*args)
-        except ValueError as error:
+        except RecordingError as error:
             if self.on_error == 'raise':
                 advice = f"or set on_error='skip' in mmspike.{type(self).__name__} to train without it"
-                raise ValueError(f'{error}, {advice}') from error
+                raise RecordingError(f'{error}, {advice}') from error
             self._skip(str(error).removeprefix('cannot read '))
             return None
 
@@ -75,7 +76,7 @@ class LoadEvents(_Loader):
             counted, ``mmspike.SkippedImagesHook`` reports the count, and another one is drawn. In testing they are errors.
 
     Raises:
-        ValueError: The recording is missing, cut off or corrupt; its name is in the message.
+        RecordingError: (a ValueError) The recording is missing, cut off or corrupt; its name is in the message.
     """
 
     def __init__(self, on_error: str = 'raise') -> None:
@@ -146,94 +147,3 @@ class EventsToFrames(BaseTransform):
     def transform(self, results: dict) -> dict:
         frames = integrate(results.pop('events'), results['sensor_size'], self.T, self.by, self.duration)
         return _set_frames(results, frames)
-
-
-@TRANSFORMS.register_module()
-class RandomEventAffine(BaseTransform):
-    """Turn, scale, shear and shift the events of a recording about the middle of the sensor; what leaves it is lost.
-
-    Every event first takes a random place within its pixel, so that a magnified picture has no gaps.
-
-    Args:
-        degrees: Largest angle, either way.
-        translate: Largest shift, as a part of height and width, either way.
-        scale: Smallest and largest factor.
-        shear: Largest angle of the columns, in degrees, either way.
-        prob: How often it is applied.
-    """
-
-    def __init__(
-        self,
-        degrees: float = 0.0,
-        translate: float = 0.0,
-        scale: tuple[float, float] = (1.0, 1.0),
-        shear: float = 0.0,
-        prob: float = 1.0,
-    ) -> None:
-        if not 0 < scale[0] <= scale[1]:
-            raise ValueError(f'scale must be two positive factors in order, got {scale}')
-        self.degrees = degrees
-        self.translate = translate
-        self.scale = scale
-        self.shear = shear
-        self.prob = prob
-
-    def transform(self, results: dict) -> dict:
-        if np.random.rand() >= self.prob:
-            return results
-        events = results['events'].copy()
-        height, width = results['sensor_size']
-        angle, shear = np.deg2rad(np.random.uniform(-1, 1, 2) * (self.degrees, self.shear))
-        factor = np.random.uniform(*self.scale)
-        shift = np.random.uniform(-1, 1, 2) * self.translate * (width, height)
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        matrix = factor * turn @ np.array([[1, np.tan(shear)], [0, 1]])
-        middle = np.array([width, height]) / 2
-        places = np.stack([events['x'], events['y']], 1) + np.random.rand(len(events), 2)
-        x, y = np.floor((places - middle) @ matrix.T + middle + shift).T
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        events['x'], events['y'] = x, y
-        results['events'] = events[inside]
-        return results
-
-
-@TRANSFORMS.register_module()
-class RandomEventDrop(BaseTransform):
-    """Leave out a part of the events: those of a while, of an area, or some at random (EventDrop, arXiv 2106.05836).
-
-    Args:
-        ratio: Smallest and largest part: of the duration, of either side of the area (whose part is the square), of the events.
-        kinds: Which of 'time', 'area' and 'random' are drawn from.
-        prob: How often it is applied.
-    """
-
-    def __init__(self, ratio: tuple[float, float] = (0.1, 0.5), kinds: tuple[str, ...] = DROPS, prob: float = 0.5) -> None:
-        if not 0 <= ratio[0] <= ratio[1] < 1:
-            raise ValueError(f'ratio must be two parts in order, from 0 to below 1, got {ratio}')
-        if not kinds or not set(kinds) <= set(DROPS):
-            raise ValueError(f'kinds={kinds}: expected some of {DROPS}')
-        self.ratio = ratio
-        self.kinds = tuple(kinds)
-        self.prob = prob
-
-    def transform(self, results: dict) -> dict:
-        events = results['events']
-        if np.random.rand() >= self.prob or not len(events):
-            return results
-        kind = self.kinds[np.random.randint(len(self.kinds))]
-        part = np.random.uniform(*self.ratio)
-        if kind == 'random':
-            dropped = np.random.rand(len(events)) < part
-        elif kind == 'time':
-            dropped = self._within(events['t'] - events['t'][0], events['t'][-1] - events['t'][0] + 1, part)
-        else:
-            height, width = results['sensor_size']
-            dropped = self._within(events['x'], width, part) & self._within(events['y'], height, part)
-        results['events'] = events[~dropped]
-        return results
-
-    @staticmethod
-    def _within(values: np.ndarray, length: int, part: float) -> np.ndarray:
-        """Whether a value lies in a random stretch of ``part`` of [0, length)."""
-        start = np.random.uniform(0, (1 - part) * length)
-        return (values >= start) & (values < start + part * length)

@@ -23,6 +23,15 @@ def aedat2_bytes(t, x, y, p):
     return header + np.stack([address, t], 1).astype('>u4').tobytes()
 
 
+def davis_bytes(t, x, y, p, size, chip='eu.seebetter.ini.chips.davis.Davis346B', end=b'#End Of ASCII Header\r\n'):
+    """As jAER writes a DAVIS: columns from the right, rows from the bottom, 1 is ON; then a frame's sample and a trigger."""
+    height, width = size
+    address = (height - 1 - y) << 22 | (width - 1 - x) << 12 | p << 11
+    address, t = np.append(address, [1 << 31 | 5 << 22, 1 << 10]), np.append(t, [t[-1], t[-1]])
+    header = f'#!AER-DAT2.0\r\n# This is a raw AE data file\r\n# AEChip: {chip}\r\n#<entry key="x"/>\r\n'.encode() + end
+    return header + np.stack([address, t], 1).astype('>u4').tobytes()
+
+
 def aedat3_bytes(t, x, y, p, overflow=0, packet=200):
     """As DVS128 Gesture: packets of polarity events, and one of another kind between them."""
     data = b'#!AER-DAT3.1\r\n#Format: RAW\r\n#!END-HEADER\r\n'

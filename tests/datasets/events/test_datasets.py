@@ -7,6 +7,8 @@ import torch
 from mmengine.registry import DATASETS, MODELS, TRANSFORMS, init_default_scope
 from mmengine.runner import Runner
 
+from mmspike.utils.errors import UserError
+
 from .recordings import aedat2_bytes, aedat3_bytes, atis_bytes, random_events, write_npz
 
 
@@ -139,6 +141,32 @@ def test_what_is_missing_is_named(tmp_path):
         build('NMNIST', tmp_path, data_prefix='Train')
     with pytest.raises(ValueError, match='share'):
         build('NMNIST', tmp_path, share=(0.5, 0.5))
+
+
+def test_hidden_folders_and_files_are_left_out(tmp_path, capsys):
+    for name in ('left', 'right', '.ipynb_checkpoints', 'left/.ipynb_checkpoints'):
+        (tmp_path / name).mkdir(exist_ok=True)
+        write_npz(tmp_path / name / 'a.npz', *random_events(5))
+    (tmp_path / 'left' / '._a.npz').write_bytes(b'hidden')
+    (tmp_path / 'left' / 'notes.csv').write_text('')
+    (tmp_path / 'empty').mkdir()
+    dataset = build('EventFolders', tmp_path, test_mode=True)
+    assert dataset.CLASSES == ('empty', 'left', 'right')
+    found = [(d['events_path'].removeprefix(f'{tmp_path}/'), d['gt_label']) for d in dataset]
+    assert found == [('left/a.npz', 1), ('right/a.npz', 2)]
+    said = capsys.readouterr().out
+    assert f'{tmp_path}/empty has no recording: its class has no sample here' in said
+    assert f'Files under {tmp_path} that are no recordings are left out: 1 .csv' in said
+
+
+@pytest.mark.parametrize('suffix', ['.raw', '.dat', '.h5', '.aedat4', '.es', '.npy', '.mat'])
+def test_formats_that_nobody_reads_are_named(tmp_path, suffix):
+    for name in ('a', 'b'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f'1{suffix}').write_bytes(b'events')
+    write_npz(tmp_path / 'a' / '2.npz', *random_events(5))
+    with pytest.raises(UserError, match=rf'/a has 1 recordings of formats that are not read, such as 1\{suffix}.*convert'):
+        build('EventFolders', tmp_path, test_mode=True)
 
 
 def test_a_broken_recording_stops_with_its_name(tmp_path):

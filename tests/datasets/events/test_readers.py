@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from mmspike.datasets.events import read_events, read_frames
-from mmspike.datasets.events.readers import choose_frames
+from mmspike.datasets.events import aedat, read_events, read_frames, readers
+from mmspike.datasets.events.frames import choose_frames
+from mmspike.utils.errors import UserError
 
-from .recordings import aedat2_bytes, aedat3_bytes, atis_bytes, random_events, write_npz
+from .recordings import aedat2_bytes, aedat3_bytes, atis_bytes, davis_bytes, random_events, write_npz
 
 FORMATS = {'atis.bin': atis_bytes, 'two.aedat': aedat2_bytes, 'three.aedat': aedat3_bytes}
 
@@ -95,6 +96,9 @@ def test_cut_off_recordings_are_named(recording, name, left):
         ('a.npz', b'no archive', 'a.npz'),
         ('a.txt', b'', 'files of events end with'),
         ('a.dat', None, 'files of events end with'),
+        ('a.aedat4', b'#!AER-DAT4.0', 'Convert AEDAT 4 .package aedat.'),
+        ('packed.aedat', b'#!AER-DAT3.1\r\n#Format: SerializedTS\r\n#!END-HEADER\r\n', 'packed .format SerializedTS.'),
+        ('chip.aedat', b'#!AER-DAT2.0\r\n# AEChip: es.cnm.imse.DVS_IMSE\r\n', 'names the chip es.cnm.imse.DVS_IMSE'),
         ('missing.bin', None, 'FileNotFoundError'),
     ],
 )
@@ -112,6 +116,102 @@ def test_npz_of_other_arrays_is_named(tmp_path):
     write_npz(tmp_path / 'b.npz', np.zeros(3), np.zeros(3), np.zeros(2), np.zeros(3))
     with pytest.raises(ValueError, match=r'b\.npz: t, x, y and p have different lengths'):
         read_events(tmp_path / 'b.npz')
+
+
+@pytest.mark.parametrize('chip, size', [('DAVIS240C', (180, 240)), ('Davis346red', (260, 346)), ('Davis640', (480, 640))])
+def test_a_davis_is_told_from_a_dvs128(tmp_path, chip, size):
+    recorded = random_events(size=size)
+    data = davis_bytes(*recorded, size, f'eu.seebetter.ini.chips.davis.{chip}')
+    (tmp_path / 'davis.aedat').write_bytes(data)
+    events = read_events(tmp_path / 'davis.aedat', size)
+    for field, values in zip('txyp', recorded, strict=True):
+        assert np.array_equal(events[field], values), field
+
+
+@pytest.mark.parametrize('end', [b'', b'# End of ASCII Header\r\n'])
+def test_a_first_event_that_begins_with_a_hash_is_none_of_the_header(tmp_path, end):
+    t, x, y, p = (np.array(v) for v in ([10, 0x0A0A], [3, 4], [259 - 141, 5], [1, 0]))
+    data = davis_bytes(t, x, y, p, (260, 346), end=end)
+    assert data[-4 * 8 :].startswith(b'#')
+    (tmp_path / 'a.aedat').write_bytes(data)
+    assert read_events(tmp_path / 'a.aedat')['y'].tolist() == [118, 5]
+
+
+def test_headers_of_real_files(shared):
+    for name, rest in (('mibblez128', 38), ('mibblez240', 28)):  # then dollar signs, which are no events
+        with pytest.raises(ValueError, match=f'{name}.aedat: {rest} bytes of events are no whole number'):
+            read_events(shared / f'data/event_files/{name}.aedat', (34, 34))
+
+
+def test_packed_packets_are_named(tmp_path):
+    data = bytearray(aedat3_bytes(*random_events(5)))
+    data[data.index(b'HEADER\r\n') + 9] |= 0x80  # high byte of the packet's type
+    (tmp_path / 'a.aedat').write_bytes(data)
+    with pytest.raises(ValueError, match=r'a\.aedat: the packet at byte 0 after the file header is packed'):
+        read_events(tmp_path / 'a.aedat')
+
+
+SECONDS = np.array([0.0, 0.1, 0.25])
+
+
+@pytest.mark.parametrize(
+    'arrays, reason',
+    [
+        (dict(t=SECONDS), r't has fractions, the first 0\.1 at event 1: times are whole us.*round\(t \* 1e6\)'),
+        (dict(t=np.array([0, np.nan, 2.0])), 't is nan at event 1'),
+        (dict(t=np.array([0, np.inf, 2.0])), 't is inf at event 1'),
+        (dict(x=np.array([0.0, 1.4, -0.7])), r'x has fractions, the first 1\.4 at event 1'),
+        (dict(y=np.array([0.0, -0.7, 2])), r'y has fractions, the first -0\.7'),
+        (dict(x=np.array([0, 65539, 2])), 'outside the 34 x 34 px sensor, the first at x=65539, y=1'),
+        (dict(y=np.array([0, 1, -1])), 'outside the 34 x 34 px sensor, the first at x=2, y=-1'),
+        (dict(p=np.array([1, 2, 1])), r'p .polarity. has the values 1, 2: expected 0 and 1'),
+        (dict(p=np.array([1, 255, 1], np.uint8)), 'values 1, 255: expected .*-1 kept as an unsigned byte'),
+        (dict(p=np.array([255, 255, 255], np.uint8)), 'values 255: expected'),
+        (dict(p=np.array([0, 1, np.nan])), 'values 0, 1, nan'),
+        (dict(t=np.array([2**32 - 5, 2**32 - 1, 3], np.uint32)), r't falls from 4294967295 to 3 us at event 2: the clock'),
+        (dict(t=np.array([2**32 - 5, 2**32 - 1, 3])), 't falls from 4294967295 to 3 us'),
+        (dict(t=np.array([60000, 65000, 3], np.uint16)), 'counts to 65536 us'),
+        (dict(t=np.array([['a'], ['b'], ['c']])), r't has shape \(3, 1\) and type <U1'),
+    ],
+)
+def test_arrays_that_are_no_events_are_named(tmp_path, arrays, reason):
+    good = dict(t=np.arange(3), x=np.arange(3), y=np.arange(3), p=np.array([0, 1, 1]))
+    np.savez(tmp_path / 'a.npz', **(good | arrays))
+    with pytest.raises(UserError, match=rf'cannot read recording .*a\.npz: .*{reason}'):
+        read_events(tmp_path / 'a.npz', (34, 34))
+
+
+@pytest.mark.parametrize(
+    'p', [np.array([0, 1, 1]), np.array([-1, 1, 1], np.int8), np.array([False, True, True]), np.array([0, 255, 255], np.uint8)]
+)
+@pytest.mark.parametrize('dtype', [np.uint64, np.float64, np.int32])
+def test_arrays_that_are_events(tmp_path, p, dtype):
+    np.savez(tmp_path / 'a.npz', t=np.array([5, 20, 7], dtype), x=np.arange(3, dtype=dtype), y=np.zeros(3, dtype), p=p)
+    events = read_events(tmp_path / 'a.npz', (34, 34))
+    assert events['t'].tolist() == [5, 7, 20] and events['x'].tolist() == [0, 2, 1] and events['p'].tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize('name', ['wrap.bin', 'wrap.aedat'])
+def test_a_clock_that_began_anew_is_named(tmp_path, name):
+    late, early = (2**23 - 3, 4) if name == 'wrap.bin' else (2**32 - 3, 4)
+    arrays = [np.array(v) for v in ([late, late + 1, early], [1, 2, 3], [1, 2, 3], [0, 1, 0])]
+    (tmp_path / name).write_bytes((atis_bytes if name == 'wrap.bin' else aedat2_bytes)(*arrays))
+    with pytest.raises(ValueError, match=rf'{name}: t falls from {late + 1} to 4 us at event 2'):
+        read_events(tmp_path / name)
+
+
+def test_blocks_of_a_long_recording_are_joined(tmp_path, monkeypatch):
+    recorded = random_events(300, seed=1)
+    (tmp_path / 'a.bin').write_bytes(atis_bytes(*recorded))
+    (tmp_path / 'a.aedat').write_bytes(aedat2_bytes(*recorded))
+    (tmp_path / 'b.aedat').write_bytes(aedat3_bytes(*recorded, packet=30))
+    monkeypatch.setattr(readers, 'CHUNK', 64)
+    monkeypatch.setattr(aedat, 'CHUNK', 64)
+    monkeypatch.setattr(aedat, 'PACKETS', 3)
+    for name in ('a.bin', 'a.aedat', 'b.aedat'):
+        events = read_events(tmp_path / name, interval=(100_000, 200_000))
+        inside = (recorded[0] >= 100_000) & (recorded[0] < 200_000)
+        assert all(np.array_equal(events[k], v[inside]) for k, v in zip('txyp', recorded, strict=True)), name
 
 
 def test_choice_of_frames():
@@ -135,6 +235,8 @@ def test_folders_and_arrays_of_frames(tmp_path):
     (folder / '00000002.png').write_bytes((folder / '00000002.png').read_bytes()[:40])
     with pytest.raises(ValueError, match='00000002.png: it is no image'):
         read_frames(folder, 8)
+    (folder / '._00000001.png').write_bytes(b'hidden')
+    assert len(read_frames(folder, 1)) == 1
     with pytest.raises(ValueError, match='neither a folder'):
         read_frames(tmp_path / 'other', 4)
     (tmp_path / 'empty').mkdir()

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mmspike.datasets import EventsToFrames, LoadEventFrames, LoadEvents, RandomEventAffine, RandomEventDrop
-from mmspike.datasets.events.readers import make_events
+from mmspike.datasets import DropHotPixels, EventsToFrames, LoadEventFrames, LoadEvents, RandomEventAffine, RandomEventDrop
+from mmspike.datasets.events.recording import make_events
 from mmspike.datasets.events.transforms import integrate
 
 from .recordings import random_events, write_npz
@@ -90,6 +90,63 @@ def test_affine_moves_events():
     assert min(len(e) for e in shifted) < len(events)
     assert all(0 <= e[k].min() and e[k].max() < 34 for e in shifted if len(e) for k in 'xy')
     assert np.array_equal(events['x'], block[:, 0])  # the input is left alone
+
+
+def _turned(angle, **annotations):
+    """Results after a turn by exactly ``angle`` degrees, of a sensor with events in one pixel."""
+    events = make_events(np.arange(50), np.full(50, 20), np.full(50, 5), np.ones(50))
+    turn = RandomEventAffine(degrees=1)
+    turn.degrees = angle / np.random.RandomState(3).uniform(-1, 1, 3)[1]  # the draws: prob, then the angle
+    np.random.seed(3)
+    return turn(dict(events=events, sensor_size=(30, 40), **annotations))
+
+
+@pytest.mark.parametrize('boxes', ['array', 'mmdet'])
+def test_boxes_follow_the_events(boxes):
+    corners = np.array([[20, 5, 21, 6], [0, 14, 2, 16], [10, 5, 30, 25], [39, 0, 40, 1]], np.float32)
+    if boxes == 'mmdet':
+        corners = pytest.importorskip('mmdet.structures.bbox').HorizontalBoxes(corners)
+    labels = dict(gt_bboxes_labels=np.arange(4), gt_ignore_flags=np.zeros(4, bool))
+    out = _turned(90, gt_bboxes=corners, **labels)
+    events = out['events']  # about (20, 15): (20.5, 5.5) comes to (29.5, 15.5)
+    assert set(events['x']) <= {29} and set(events['y']) <= {15} and len(events) == 50
+    moved = out['gt_bboxes'] if boxes == 'array' else out['gt_bboxes'].tensor.numpy()
+    # the second box leaves below (y = -5 to -3), as does the last (x = 34 to 35, y = 34)
+    assert np.allclose(moved, [[29, 15, 30, 16], [10, 5, 30, 25]], atol=1e-4)
+    assert out['gt_bboxes_labels'].tolist() == [0, 2] and len(out['gt_ignore_flags']) == 2
+
+
+def test_a_label_map_follows_the_events():
+    labels = np.zeros((30, 40), np.uint8)
+    labels[5, 20] = 7
+    out = _turned(90, gt_seg_map=labels)
+    assert np.argwhere(out['gt_seg_map'] == 7).tolist() == [[15, 29]]
+    assert (out['gt_seg_map'][:, :5] == 255).all() and (out['gt_seg_map'][:, 5:35] == labels.max()).sum() == 1
+
+
+@pytest.mark.parametrize(
+    'annotations, reason',
+    [
+        (dict(gt_bboxes=np.zeros((0, 4)), gt_masks=object()), 'no gt_masks'),
+        (dict(instances=[dict(bbox=[0, 0, 1, 1])]), 'put LoadAnnotations before it'),
+        (dict(seg_map_path='a.png'), 'put LoadAnnotations before it'),
+    ],
+)
+def test_annotations_that_would_stay_are_refused(results, annotations, reason):
+    with pytest.raises(ValueError, match=reason):
+        RandomEventAffine(prob=0.0)(results | annotations)
+
+
+def test_hot_pixels_are_dropped(results):
+    events = results['events']
+    hot = make_events(np.arange(1000), np.full(1000, 3), np.full(1000, 4), np.ones(1000))
+    both = np.concatenate([events, hot])
+    kept = DropHotPixels()(dict(events=both, sensor_size=(34, 34)))['events']
+    assert np.array_equal(kept, events[(events['x'] != 3) | (events['y'] != 4)])
+    assert np.array_equal(DropHotPixels()(dict(events=events, sensor_size=(34, 34)))['events'], events)
+    assert len(DropHotPixels()(dict(events=events[:0], sensor_size=(34, 34)))['events']) == 0
+    with pytest.raises(ValueError, match='factor must be above 1'):
+        DropHotPixels(factor=1)
 
 
 @pytest.mark.parametrize('kind', ['time', 'area', 'random'])

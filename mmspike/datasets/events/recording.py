@@ -1,0 +1,138 @@
+"""Checked events: what decoders give is compared with what an event can be, before anything is cast to smaller numbers."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmspike.utils.errors import UserError
+
+#: an event: time in us, column, row, polarity (0: OFF, darker; 1: ON, brighter)
+EVENT = np.dtype([('t', np.int64), ('x', np.int16), ('y', np.int16), ('p', np.uint8)])
+
+#: t, x, y, p of a part of a recording, as stored
+Block = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+POLARITIES = ((0, 1), (-1, 1), (0, 255))  # codes of OFF and ON that cannot be taken for each other
+LARGEST_SIDE = np.iinfo(np.int16).max + 1  # px
+
+
+class RecordingError(UserError, ValueError):
+    """A recording that cannot be used; the message says which, why and what to do."""
+
+
+def unreadable(path: str | Path, error: Exception | str) -> RecordingError:
+    """The error for a recording that cannot be used: its path, and why."""
+    reason = f'{type(error).__name__}: {error}' if isinstance(error, Exception) and type(error) is not ValueError else error
+    return RecordingError(f'cannot read recording {path}: {reason}. Replace the file, or take it out of the data set')
+
+
+def _whole_numbers(name: str, values: Any, remedy: str) -> np.ndarray:
+    """``values`` as integers; ValueError where that would lose something."""
+    values = np.asarray(values)
+    if values.ndim != 1 or values.dtype.kind not in 'iuf':
+        raise ValueError(f'{name} has shape {values.shape} and type {values.dtype}: expected one whole number an event')
+    if values.dtype.kind != 'f':
+        return values
+    if not np.isfinite(values).all():
+        first = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise ValueError(f'{name} is {values[first]} at event {first}')
+    fractions = values != np.floor(values)
+    if fractions.any():
+        raise ValueError(
+            f'{name} has fractions, the first {values[fractions][0]:g} at event {np.flatnonzero(fractions)[0]}: {remedy}'
+        )
+    return values.astype(np.int64)
+
+
+def _is_on(p: np.ndarray) -> np.ndarray:
+    if p.dtype == bool:
+        return p
+    codes = np.unique(p)
+    for off, on in POLARITIES:
+        # 255 alone may be -1 as an unsigned byte
+        if np.isin(codes, (off, on)).all() and (on != 255 or off in codes):
+            return p == on
+    found = ', '.join(f'{code:g}' for code in codes[:5]) if p.dtype.kind in 'iuf' else str(p.dtype)
+    raise ValueError(
+        f'p (polarity) has the values {found}: expected 0 and 1, -1 and 1, or bool, for OFF and ON (255 beside 1 is mostly '
+        '-1 kept as an unsigned byte): write them anew'
+    )
+
+
+def _check_clock(t: np.ndarray, last: int | None, start: int, period: int) -> None:
+    """ValueError where time falls by more than half of what the clock counts: sorting would move the rest to the front."""
+    t = t.astype(np.int64)
+    steps = t - np.concatenate([[t[0] if last is None else last], t[:-1]])
+    if steps.min() < -period // 2:
+        i = int(np.argmin(steps))
+        raise ValueError(
+            f't falls from {t[i] - steps[i]} to {t[i]} us at event {start + i}: the clock, which counts to '
+            f'{period} us, began anew. Write the times as 64-bit numbers that go on, or divide the recording there'
+        )
+
+
+def gather(
+    blocks: Iterable[Block],
+    clock_period: int,
+    sensor_size: tuple[int, int] | None = None,
+    interval: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Events of ``blocks`` in order of time.
+
+    Args:
+        blocks: Parts of a recording, one after the other.
+        clock_period: What the format's clock counts to, in us.
+        sensor_size: Height and width in px. None: any that ``EVENT`` can hold.
+        interval: Only events with start <= t < end, in us.
+
+    Returns:
+        An array of ``EVENT``.
+
+    Raises:
+        ValueError: Time, column or row is no whole number, a polarity of unknown code, an event outside the sensor, or time
+            that falls by more than half of ``clock_period``. Smaller steps back are put in order.
+    """
+    return _in_order(np.concatenate([np.empty(0, EVENT), *_checked(blocks, clock_period, sensor_size, interval)]))
+
+
+def _checked(
+    blocks: Iterable[Block], clock_period: int, sensor_size: tuple[int, int] | None, interval: tuple[int, int] | None
+) -> Iterator[np.ndarray]:
+    height, width = sensor_size or (LARGEST_SIDE, LARGEST_SIDE)
+    last, count = None, 0
+    for times, columns, rows, polarities in blocks:
+        t = _whole_numbers('t', times, 'times are whole us. Of seconds store np.round(t * 1e6).astype(np.int64)')
+        x, y = (
+            _whole_numbers(name, values, 'pixels are whole numbers. Of rectified ones store np.round')
+            for name, values in (('x', columns), ('y', rows))
+        )
+        if not len(t):
+            continue
+        _check_clock(t, last, count, clock_period)
+        last, count = int(t[-1]), count + len(t)
+        p = _is_on(np.asarray(polarities))
+        if interval is not None:
+            within = (t >= interval[0]) & (t < interval[1])
+            t, x, y, p = t[within], x[within], y[within], p[within]
+        outside = (x < 0) | (x >= width) | (y < 0) | (y >= height)
+        if outside.any():
+            i = int(np.flatnonzero(outside)[0])
+            raise ValueError(
+                f'{outside.sum()} events lie outside the {height} x {width} px sensor, the first at x={x[i]}, y={y[i]}'
+            )
+        events = np.empty(len(t), EVENT)
+        events['t'], events['x'], events['y'], events['p'] = t, x, y, p
+        yield events
+
+
+def _in_order(events: np.ndarray) -> np.ndarray:
+    if (np.diff(events['t']) < 0).any():
+        events = events[np.argsort(events['t'], kind='stable')]
+    return events
+
+
+def make_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """An array of ``EVENT`` in order of time, from arrays of whole us and px and of polarities; see :func:`gather`."""
+    return gather([(t, x, y, p)], clock_period=2**32)
