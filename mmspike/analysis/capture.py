@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmspike.models.inspection import has_time, is_neuron, reset_spikes, spike_unit, stage_of
-from mmspike.models.neurons import IF, ILIF, LIF, PLIF
+from mmspike.models.inspection import channels_of, evaluating, is_neuron, spike_unit, stage_of
+from mmspike.models.neurons import IF, ILIF, LIF, PLIAF, PLIF
 
 
 @contextmanager
@@ -27,14 +27,8 @@ def _hooked(modules: dict[str, nn.Module], hook: Callable[[str, nn.Module, Tenso
 
 
 def _run(model: nn.Module, batch: dict) -> None:
-    training = model.training
-    model.eval()
-    reset_spikes(model)
-    try:
-        with torch.no_grad():
-            model.test_step(batch)
-    finally:
-        model.train(training)
+    with evaluating(model):
+        model.test_step(batch)
 
 
 def membranes(neuron: nn.Module, x: Tensor) -> Tensor:
@@ -42,7 +36,7 @@ def membranes(neuron: nn.Module, x: Tensor) -> Tensor:
 
     Neurons that keep nothing from step to step, and those of other libraries, are taken to have their input as membrane.
     """
-    if not isinstance(neuron, (LIF, PLIF, IF, ILIF)):
+    if not isinstance(neuron, (LIF, PLIF, PLIAF, IF, ILIF)):
         return x
     silent = copy(neuron)
     silent.v_threshold = math.inf
@@ -58,7 +52,8 @@ def membranes(neuron: nn.Module, x: Tensor) -> Tensor:
 def neuron_maps(model: nn.Module, batch: dict) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Membrane and spikes of each neuron layer for the first image of a batch.
 
-    Layers without a map (vectors of regions or classes) are left out, and of several calls (pyramid levels) the first counts.
+    Layers without a map (vectors of regions or classes, products of tokens) are left out, and of several calls (pyramid
+    levels) the first counts.
 
     Returns:
         Name -> (membrane before it fires, see :func:`membranes`, and spike counts), each float32 [H, W], means over steps and
@@ -67,11 +62,11 @@ def neuron_maps(model: nn.Module, batch: dict) -> dict[str, tuple[np.ndarray, np
     maps: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def keep(name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
-        shape = out.shape[1 if has_time(module) else 0 :]
-        if name in maps or len(shape) != 4 or min(shape[-2:]) < 2 or out.numel() == 0:
+        spikes = channels_of(module, out)
+        if name in maps or spikes.dim() != 5 or min(spikes.shape[-2:]) < 2 or out.numel() == 0:
             return
-        pair = [y.reshape(-1, *shape)[:, 0].float().mean((0, 1)) for y in (membranes(module, x), out / spike_unit(module))]
-        membrane, rate = (y.cpu().numpy() for y in pair)
+        pair = channels_of(module, membranes(module, x)), spikes / spike_unit(module)
+        membrane, rate = (y[:, 0].float().mean((0, 1)).cpu().numpy() for y in pair)
         maps[name] = (membrane, rate)
 
     with _hooked({n: m for n, m in model.named_modules() if is_neuron(m)}, keep):
@@ -86,22 +81,29 @@ def last_of_each_stage(maps: dict) -> dict:
 
 
 def attention_maps(model: nn.Module, batch: dict) -> dict[str, np.ndarray]:
-    """How much each position is attended to in every attention of spikes (modules with ``q_neuron`` and ``k_neuron``).
+    """How much each position is attended to in every attention that multiplies q by k, token by token.
 
     Attention without softmax weights position j for query i with q_i . k_j, a count of coincident spikes. Shown is the mean
-    over all queries, heads and steps of the first image.
+    over all queries, heads and steps of the first image. Attentions that only mask channels or tokens (Spike-driven
+    Transformer V1, SDSA-1, SAFormer) weight no position against another and have no such map.
 
     Returns:
         Name of the attention -> float32 [H, W].
 
     Raises:
-        ValueError: The model has no such module.
+        ValueError: The model has no such attention.
     """
-    attentions = {n: m for n, m in model.named_modules() if hasattr(m, 'q_neuron') and hasattr(m, 'k_neuron')}
+    candidates = {n: m for n, m in model.named_modules() if hasattr(m, 'q_neuron') and hasattr(m, 'k_neuron')}
+    attentions = {n: m for n, m in candidates.items() if getattr(m, 'pairs_tokens', False)}
     if not attentions:
+        what = (
+            f'its {next(iter(candidates))} masks channels or tokens instead'
+            if candidates
+            else 'no module has a q_neuron and a k_neuron'
+        )
         raise ValueError(
-            f'{type(model).__name__} has no attention of spikes: no module has a q_neuron and a k_neuron, as in '
-            'MetaSpikeFormer and ESpikeFormer'
+            f'{type(model).__name__} has no attention of spikes that multiplies q by k: {what}. '
+            'MetaSpikeFormer, ESpikeFormer and Spikformer have one'
         )
     neurons = {f'{n}.{part}': getattr(m, part) for n, m in attentions.items() for part in ('q_neuron', 'k_neuron')}
     spikes: dict[str, Tensor] = {}

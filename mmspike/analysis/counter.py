@@ -202,6 +202,12 @@ class OpCounter:
         with _unseen():
             counts = spike_counts(out, origin)
             if counts is None:  # its output is analogue (a membrane, a ReLU): what it feeds is fed by floats
+                broken = out.numel() - int(out.isfinite().sum())
+                if broken:
+                    raise ValueError(
+                        f'{name} gave {broken} of {out.numel()} values that are not finite, of which no spikes can be counted: '
+                        'look for NaN in the weights and in the input'
+                    )
                 self._origins[out] = Origin(steps=steps)
                 return
             record.spikes += round(counts.sum(dtype=torch.float64).item())
@@ -273,7 +279,7 @@ class OpCounter:
                 self._origins[x] = Origin(steps=steps)
 
     def _count(self, linear: LinearOp, steps: int, module_name: str, seen: Counter) -> None:
-        origins = [self._origins.get(o.values) for o in linear.operands]
+        origins = [self._origins.get(o.source) for o in linear.operands]
         is_weight = [o is not None and o.weight for o in origins]
         op = linear.kind
         if any(is_weight):
@@ -296,7 +302,7 @@ class OpCounter:
         factors = []
         with _unseen():
             for operand in linear.operands:
-                origin = self._origins.get(operand.values)
+                origin = self._origins.get(operand.source)
                 counts = spike_counts(operand.values, origin)
                 if counts is not None:
                     factors.append((counts, origin or Origin(neurons=frozenset(['(recognised by value)'])), operand))

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from math import ceil, log2
 from typing import Any
 
-import torch
 from torch import nn
 
-from mmspike.models.inspection import is_neuron, reset_spikes
+from mmspike.models.inspection import evaluating, is_neuron
 
 from .binary import MJ, binary_savings
 from .counter import KINDS, LayerRecord, OpCounter
@@ -241,14 +240,8 @@ def measure_energy(
         raise ValueError(f'{nested[0]} sends binary steps: measure the network before expand(), its spikes are the same')
     counter = OpCounter(model, LemaireMemory() if memory else None)
     images = 0
-    training = model.training
-    model.eval()
-    try:
-        for batch in batches:
-            reset_spikes(model)
-            with torch.no_grad(), counter:
-                model.test_step(batch)
-            images += 1
-    finally:
-        model.train(training)
+    for batch in batches:
+        with evaluating(model), counter:
+            model.test_step(batch)
+        images += 1
     return summarise(counter, images, preset, quantised)

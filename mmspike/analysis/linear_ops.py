@@ -20,10 +20,12 @@ class Operand:
     Attributes:
         values: The tensor.
         fanout: How many accumulations all its spikes together cause, from a tensor of spike counts of the same shape.
+        source: The argument of the operation that ``values`` is a view of, by which its origin is known.
     """
 
     values: Tensor
     fanout: Callable[[Tensor], int]
+    source: Tensor
 
 
 @dataclass
@@ -108,7 +110,7 @@ def _convolution(args, out) -> list[LinearOp]:
             kind='transposed conv' if transposed else 'depthwise conv' if depthwise else 'conv',
             macs=(x if transposed else out).numel() * w.shape[1] * prod(kernel),
             real_macs=positions * reached_channels,
-            operands=[Operand(x, fanout)],
+            operands=[Operand(x, fanout, x)],
             weights=w,
             inputs=x.numel(),
             outputs=out.numel(),
@@ -121,8 +123,14 @@ def _convolution(args, out) -> list[LinearOp]:
     ]
 
 
-def product_of(a: Tensor, b: Tensor, kind: str = 'matmul', bias: int = 0) -> LinearOp:
-    """a [..., m, k] @ b [..., k, n]; a spike of ``a`` reaches n outputs, one of ``b`` reaches m."""
+def product_of(a: Tensor, b: Tensor, bias: int = 0, sources: tuple[Tensor, Tensor] | None = None) -> LinearOp:
+    """a [..., m, k] @ b [..., k, n]; a spike of ``a`` reaches n outputs, one of ``b`` reaches m.
+
+    Args:
+        bias: Number of biases.
+        sources: The arguments that ``a`` and ``b`` are views of, if they are.
+    """
+    sources = sources or (a, b)
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     macs = a.shape[:-2].numel() * m * k * n
 
@@ -130,10 +138,10 @@ def product_of(a: Tensor, b: Tensor, kind: str = 'matmul', bias: int = 0) -> Lin
         return _total(counts_a.sum(-2, dtype=torch.float64) * counts_b.sum(-1, dtype=torch.float64))
 
     return LinearOp(
-        kind=kind,
+        kind='matmul',
         macs=macs,
         real_macs=macs,
-        operands=[Operand(a, lambda c: _total(c) * n), Operand(b, lambda c: _total(c) * m)],
+        operands=[Operand(a, lambda c: _total(c) * n, sources[0]), Operand(b, lambda c: _total(c) * m, sources[1])],
         weights=b,
         inputs=a.numel(),
         outputs=a.shape[:-2].numel() * m * n,
@@ -144,32 +152,34 @@ def product_of(a: Tensor, b: Tensor, kind: str = 'matmul', bias: int = 0) -> Lin
 
 
 def _mm(args, out) -> list[LinearOp]:
-    return [product_of(args[0], args[1], 'matmul')]
+    return [product_of(args[0], args[1])]
 
 
 def _addmm(args, out) -> list[LinearOp]:
-    return [product_of(args[1], args[2], 'matmul', args[0].numel())]
+    return [product_of(args[1], args[2], args[0].numel())]
 
 
 def _mv(args, out) -> list[LinearOp]:
-    return [product_of(args[0], args[1].unsqueeze(-1))]
+    return [product_of(args[0], args[1].unsqueeze(-1), sources=args[:2])]
 
 
 def _addmv(args, out) -> list[LinearOp]:
-    return [product_of(args[1], args[2].unsqueeze(-1), 'matmul', args[0].numel())]
+    return [product_of(args[1], args[2].unsqueeze(-1), args[0].numel(), args[1:3])]
 
 
 def _dot(args, out) -> list[LinearOp]:
-    return [product_of(args[0].unsqueeze(0), args[1].unsqueeze(-1))]
+    return [product_of(args[0].unsqueeze(0), args[1].unsqueeze(-1), sources=args[:2])]
 
 
 def _fused_attention(args, out) -> list[LinearOp]:
     """softmax(q k^T) v: the second product reads floats on the one side, whatever v is."""
     q, k, v = args[:3]
+    shared = q.shape[-3] // k.shape[-3]  # heads of q that share one of k and v
+    keys, values = (x if shared == 1 else x.repeat_interleave(shared, -3) for x in (k, v))
     attention = q.new_empty(()).expand(*q.shape[:-1], k.shape[-2])
-    second = product_of(attention, v)
+    second = product_of(attention, values, sources=(attention, v))
     second.operands = second.operands[1:]
-    return [product_of(q, k.transpose(-2, -1)), second]
+    return [product_of(q, keys.transpose(-2, -1), sources=(q, k)), second]
 
 
 LINEAR_OPS: dict[str, Callable[[tuple, object], list[LinearOp]]] = {

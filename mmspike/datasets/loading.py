@@ -1,3 +1,5 @@
+"""Images that cannot be read: named, or left out and counted."""
+
 import logging
 
 import cv2

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from mmspike.analysis.counter import KINDS, LayerRecord, OpCounter
-from mmspike.models.inspection import reset_spikes
+from mmspike.models.inspection import evaluating
 
 #: arithmetic without weights that is no part of a neuron; additions of membranes are what spiking hardware does anyway
 OTHER = (
@@ -87,14 +86,8 @@ def audit(model: nn.Module, run: Callable[[], object]) -> Audit:
         ValueError: The forward multiplies nothing: no operation was seen.
     """
     counter = OpCounter(model)
-    training = model.training
-    model.eval()
-    reset_spikes(model)
-    try:
-        with torch.no_grad(), counter:
-            run()
-    finally:
-        model.train(training)
+    with evaluating(model), counter:
+        run()
     if not counter.layers:
         raise ValueError(f'the forward of {type(model).__name__} has no operation with weights: run it on the model itself')
     other = [

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mmspike.models.backbones import ExtraStages, SpikingBackbone
-from mmspike.models.inspection import is_neuron, reset_spikes
+from mmspike.models.inspection import evaluating, is_neuron
 from mmspike.models.neurons import BaseNeuron
 
 THRESHOLDS = 100
@@ -48,23 +48,19 @@ class StepByStep:
     def sample(self) -> Iterator[Callable[[Tensor], Tensor]]:
         """Within, a function runs the next step of a batch: inputs [B, C, H, W] -> that step's logits [B, classes]."""
         stateful = [n.stateful for n in self.neurons]
-        training = self.model.training
-        self.model.eval()
-        reset_spikes(self.model)
-        for n in self.neurons:
-            n.stateful = True
-        for b in self.backbones:
-            b.T = 1
-        try:
-            with torch.no_grad():
-                yield lambda x: self.model(x, mode='tensor')
-        finally:
-            for n, kept in zip(self.neurons, stateful, strict=True):
-                n.reset()
-                n.stateful = kept
+        with evaluating(self.model):
+            for n in self.neurons:
+                n.stateful = True
             for b in self.backbones:
-                b.T = self.T
-            self.model.train(training)
+                b.T = 1
+            try:
+                yield lambda x: self.model(x, mode='tensor')
+            finally:
+                for n, kept in zip(self.neurons, stateful, strict=True):
+                    n.reset()
+                    n.stateful = kept
+                for b in self.backbones:
+                    b.T = self.T
 
     def keep(self, samples: Tensor) -> None:
         """Go on with these samples of the batch only (indices): the others are not computed any more."""
@@ -93,13 +89,8 @@ class StepByStep:
             )
 
     def _at_once(self, inputs: Tensor) -> Tensor:
-        training = self.model.training
-        self.model.eval()
-        reset_spikes(self.model)
-        with torch.no_grad():
-            out = self.model(inputs, mode='tensor')
-        self.model.train(training)
-        return out
+        with evaluating(self.model):
+            return self.model(inputs, mode='tensor')
 
     def predict(self, inputs: Tensor, betas: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Classes [B] and the steps [B] after which each was decided. Later steps of a decided sample are not computed."""

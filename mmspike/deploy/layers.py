@@ -132,13 +132,13 @@ class FusedAttention(nn.Module):
         self.exact = False
 
     def forward(self, x: Tensor) -> Tensor:
-        T, B, _, H, W = x.shape
+        T, B, C, H, W = x.shape
         s = self.neuron(x)
 
         def heads(spikes: Tensor) -> Tensor:  # [D, T, B, heads, d, N]
             dim = spikes.shape[2] // self.num_heads
             spikes = spikes.double() if self.exact else spikes
-            return spikes.reshape(spikes.shape[0] // T, T, B, self.num_heads, dim, H * W)
+            return spikes.reshape(spikes.shape[0] // T, T, B, self.num_heads, dim, -1)
 
         q = heads(self.q_neuron(self.q_conv(s)))
         k = heads(self.k_neuron(self.k_conv(s)))
@@ -146,17 +146,20 @@ class FusedAttention(nn.Module):
         # every step of one factor meets every step of the other
         if self.mask:
             a, b, masked = (q, k, v) if self.mask == 'v' else (k, v, q)
-            y = (a.unsqueeze(1) * b).sum((0, 1)).sum(-1, keepdim=True)
-            fired = self._fire(y.to(x.dtype))
-            fired = fired.unflatten(0, (fired.shape[0] // T, T)).to(masked.dtype)
-            y = (masked.unsqueeze(1) * fired).flatten(0, 2).to(x.dtype)
+            y = (a.unsqueeze(1) * b).sum((0, 1)).sum(-1)
+            fired = heads(self._fire(y.reshape(T, B, -1, 1, 1).to(x.dtype)))
+            y = (masked.unsqueeze(1) * fired).flatten(0, 2).to(x.dtype).reshape(-1, B, C, H, W)
         else:
             kv = (v.unsqueeze(1) @ k.transpose(-2, -1)).sum((0, 1))
-            y = self._fire((kv @ q).sum(0).to(x.dtype))
-        return self.proj_conv(y.reshape(y.shape[0], B, -1, H, W))
+            y = self._fire((kv @ q).sum(0).to(x.dtype).reshape(T, B, -1, H, W))
+        return self.proj_conv(y)
 
     def _fire(self, y: Tensor) -> Tensor:
         return self.attn_neuron(y if self.scale == 1 else y * self.scale)
+
+    @property
+    def pairs_tokens(self) -> bool:
+        return not self.mask
 
     def get_extra_state(self) -> Tensor:
         """Scale and threshold (0: the neuron has none), which are learned in SDSA-4."""
@@ -216,10 +219,10 @@ class FusedAggregation(nn.Module):
 
         q = heads(self.q_neuron(self.q_conv(s)))
         k = self.k_neuron(self.k_conv(s))
-        y = q.sum(0).sum(3, keepdim=True)
+        y = q.sum(0).sum(3)
         passes = self.attn_neuron(y if self.sum_scale == 1 else y * self.sum_scale)
         # sums of whole numbers, exact in any order
-        y = heads(k).sum(0) * passes.unflatten(0, (passes.shape[0] // T, T)).sum(0)
+        y = heads(k).sum(0) * passes.unflatten(0, (passes.shape[0] // T, T)).sum(0).unsqueeze(3)
         y = y.reshape(T, B, C, H, W)
         return self.out((y if self.scale == 1 else y * self.scale) + self.dwconv(k))
 
@@ -303,6 +306,7 @@ class BinarySteps(BaseNeuron):
         self.neuron = neuron
         self.steps = neuron.levels
         self.levels = self.norm = 1
+        self.layout = neuron.layout
 
     def forward(self, x: Tensor) -> Tensor:
         counts = self.neuron(x)

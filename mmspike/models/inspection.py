@@ -1,8 +1,10 @@
-"""Finding the neurons of any model, for those who look at it from outside."""
+"""Looking at any model from outside: its neurons, their channels and stages, and the state that they keep."""
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 
@@ -23,6 +25,27 @@ def has_time(neuron: nn.Module) -> bool:
 def time_steps(neuron: nn.Module, spikes: Tensor) -> int:
     """Time steps in one call of ``neuron`` that gave ``spikes``."""
     return spikes.shape[0] if has_time(neuron) and spikes.dim() else 1
+
+
+def channels_of(neuron: nn.Module, out: Tensor) -> Tensor:
+    """An output of ``neuron`` with its channels in one axis: [T, B, C, H, W] for a map, else [T, B, C, positions].
+
+    A neuron that sees tokens [T, B, N, C] or pairs of them says so in its ``layout``, see
+    :class:`mmspike.models.neurons.BaseNeuron`. Outputs [T, N, C] of linear layers stay as they are.
+
+    Args:
+        out: What one call of the neuron gave; T is 1 where it works step by step.
+
+    Raises:
+        ValueError: The output does not have the neuron's layout.
+    """
+    out = out if has_time(neuron) else out.unsqueeze(0)
+    layout = getattr(neuron, 'layout', None)
+    if layout is None:
+        return out
+    if len(layout) != out.dim():
+        raise ValueError(f'{type(neuron).__name__} has the layout {layout!r} and gave an output of shape {tuple(out.shape)}')
+    return out.movedim(layout.index('C'), 2).flatten(3)
 
 
 def spike_unit(neuron: nn.Module) -> float:
@@ -62,3 +85,28 @@ def reset_spikes(model: nn.Module) -> None:
     """Put every stateful neuron of ``model`` at rest, whatever wraps it (DDP, EMA, TTA, ``torch.compile``)."""
     for module in stateful_modules(model):
         module.reset()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within, ``model`` is in evaluation mode, at rest and without gradients; then every module has its mode back.
+
+    Example:
+        >>> from mmspike.models.neurons import LIF
+        >>> neuron = LIF(stateful=True)
+        >>> with evaluating(neuron):
+        ...     print(neuron.training, torch.is_grad_enabled())
+        False False
+        >>> neuron.training
+        True
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    reset_spikes(model)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:  # not train(): parts may have been in different modes
+            module.training = training
+        reset_spikes(model)

@@ -116,3 +116,26 @@ def test_stages() -> None:
     assert stage_of('roi_head.mask_head.convs.0.neuron') == 'roi_head.mask_head'
     assert stage_of('roi_head.bbox_head.0.shared_fcs.0.neuron') == 'roi_head.bbox_head'
     assert stage_of('head.neuron') == 'head'
+
+
+class Tokens(BaseModel):
+    """Three channels of four tokens [T, B, N, C]: the second channel is silent, the third always fires."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.neuron = SFA(4)
+        self.neuron.layout = 'TBNC'
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, inputs: Tensor, mode: str = 'tensor') -> dict:
+        x = torch.tensor([[1.0, 0, 4], [0, 0, 4], [0, 0, 4], [0, 0, 4]]).expand(2, 1, 4, 3)
+        return dict(loss=self.neuron(x * self.weight).mean())
+
+
+def test_a_neuron_is_a_channel_whatever_its_axis(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(globals(), 'Net', lambda shift: Tokens())
+    train(tmp_path, 0.0, 1, 1, [dict(type='LocalVisBackend')])
+    (scalars,) = tmp_path.rglob('scalars.json')
+    line = json.loads(scalars.read_text().splitlines()[0])
+    assert line['dead/neuron'] == pytest.approx(1 / 3) and line['saturated/neuron'] == pytest.approx(1 / 3)
+    assert line['firing_rate/neuron'] == pytest.approx((1 + 16) / 12)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from spikingjelly.activation_based import functional, neuron
 from torch import nn
 from torch.utils.data import Dataset
 
+from mmspike.engine import SpikeResetHook
 from mmspike.models import LIF, MetaSpikeFormer
 from mmspike.models.inspection import reset_spikes, stateful_modules
 
@@ -234,3 +236,29 @@ def test_default_backbone_is_the_same_in_every_forward():
     model(other)  # another crop in the same iteration, as sliding windows and TTA do
     for a, b in zip(first, model(image), strict=True):
         assert torch.equal(a, b)
+
+
+class Stops(BaseModel):
+    """A segmentor tested in windows whose first prediction fails."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = LIF(stateful=True)
+        self.test_cfg = dict(mode='slide')
+
+    def forward(self, inputs, mode='tensor'):
+        raise RuntimeError('broken sample')
+
+
+def test_a_validation_that_fails_leaves_no_hook_for_the_next():
+    model = Stops()
+    runner = SimpleNamespace(model=model, hooks=[])
+    hook = SpikeResetHook()
+    hook.after_val_epoch(runner)  # without an epoch before: there is nothing to remove
+    for _ in range(2):  # an epoch that fails gets to no after_val_epoch
+        hook.before_val_epoch(runner)
+        with pytest.raises(RuntimeError, match='broken sample'):
+            model.test_step(dict(inputs=torch.zeros(1)))
+        assert len(model.backbone._forward_pre_hooks) == 1
+    hook.after_val_epoch(runner)
+    assert not model.backbone._forward_pre_hooks

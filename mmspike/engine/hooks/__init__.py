@@ -1,3 +1,5 @@
+"""Hooks of our runs."""
+
 from .finite_loss_hook import FiniteLossHook
 from .firing_rate_hook import FiringRateHook
 from .iteration_seed_hook import IterationSeedHook

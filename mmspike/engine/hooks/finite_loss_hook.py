@@ -1,3 +1,5 @@
+"""A loss that is not finite stops the training, and its cause is named."""
+
 from collections.abc import Iterator
 
 import torch

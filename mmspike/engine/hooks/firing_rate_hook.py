@@ -1,3 +1,5 @@
+"""Firing rates of a run of training, by layer and stage."""
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,7 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from mmspike.models.inspection import has_time, is_neuron, spike_unit, stage_of
+from mmspike.models.inspection import channels_of, is_neuron, spike_unit, stage_of
 from mmspike.registry import HOOKS
 
 
@@ -83,11 +85,11 @@ class FiringRateHook(Hook):
         def watch(module: nn.Module, args: tuple, out: Tensor) -> None:
             if out.numel() == 0:  # no region proposed
                 return
-            channel = 2 if has_time(module) else 1
-            others = [d for d in range(out.dim()) if d != channel]
+            out = channels_of(module, out)
+            others = [d for d in range(out.dim()) if d != 2]
             spikes = out.sum(others, dtype=torch.float64 if out.device.type == 'cpu' else torch.float32) / spike_unit(module)
             active = (out != 0).sum(others)
-            outputs = out.numel() // out.shape[channel]
+            outputs = out.numel() // out.shape[2]
             seen = self._layers.get(name)
             if seen is None:
                 self._layers[name] = _Channels(spikes, active, outputs)

@@ -1,3 +1,5 @@
+"""Random numbers that depend on the iteration alone, so that a resumed training draws them as one that ran through."""
+
 import random
 from functools import partial
 

@@ -1,3 +1,5 @@
+"""Checkpoints that a killed run leaves whole, and the latest one that can be read."""
+
 import logging
 import os
 import os.path as osp

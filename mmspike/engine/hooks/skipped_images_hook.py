@@ -1,3 +1,5 @@
+"""The number of broken images that a training left out, in its log."""
+
 from collections.abc import Iterator
 
 import torch

@@ -1,7 +1,10 @@
+"""Separation of samples for neurons that keep their membrane."""
+
 from mmengine.hooks import EMAHook, Hook
 from mmengine.hooks.hook import DATA_BATCH
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
+from torch.utils.hooks import RemovableHandle
 
 from mmspike.models.inspection import reset_spikes
 from mmspike.registry import HOOKS
@@ -16,6 +19,9 @@ class SpikeResetHook(Hook):
     window is predicted as it would be alone. Networks of stateless neurons (the default) have nothing to reset and are left
     alone.
     """
+
+    def __init__(self) -> None:
+        self._handles: list[RemovableHandle] = []
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
         self._reset(runner)
@@ -39,8 +45,8 @@ class SpikeResetHook(Hook):
         self._remove_handles()
 
     def _separate_views_and_windows(self, runner: Runner) -> None:
+        self._remove_handles()  # of an epoch that an exception has ended
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self._handles = []
         # BaseTTAModel calls test_step of what it wraps once a view
         if isinstance(model, BaseTTAModel):
             model = model.module
@@ -52,6 +58,7 @@ class SpikeResetHook(Hook):
     def _remove_handles(self) -> None:
         for handle in self._handles:
             handle.remove()
+        self._handles = []
 
     def _reset(self, runner: Runner) -> None:
         reset_spikes(runner.model)

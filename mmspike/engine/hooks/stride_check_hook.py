@@ -1,3 +1,5 @@
+"""Strides that anchors, RoI extractors and decode heads assume, against those of the features."""
+
 from typing import Any
 
 import torch
@@ -6,13 +8,12 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmspike.models.inspection import reset_spikes
+from mmspike.models.inspection import evaluating
 from mmspike.registry import HOOKS
 
 SIDE = 256  # px of the trial image, a multiple of every stride
 
 
-@torch.no_grad()
 def check_strides(model: nn.Module) -> None:
     """Raise ValueError when anchors, RoI extractors or decode heads assume other strides than the features have.
 
@@ -22,12 +23,10 @@ def check_strides(model: nn.Module) -> None:
     backbone: Any = getattr(model, 'backbone', None)
     if not hasattr(backbone, 'out_strides') or not hasattr(model, 'extract_feat'):
         return
-    training = model.training
     parameter = next(model.parameters())
     image = torch.zeros(1, backbone.in_channels, SIDE, SIDE, device=parameter.device, dtype=parameter.dtype)
-    features = model.eval().extract_feat(image)
-    model.train(training)
-    reset_spikes(model)
+    with evaluating(model):
+        features = model.extract_feat(image)
     strides = [SIDE // f.shape[-1] for f in features]
     for name, module in model.named_modules():
         if name.endswith('semantic_roi_extractor'):  # HTC's reads the fused map of its semantic head

@@ -49,6 +49,8 @@ class EfficientSpikeSelfAttention(nn.Module):
         [T, B, C, H, W] in and out.
     """
 
+    pairs_tokens = True
+
     def __init__(self, dim: int, num_heads: int, neuron: dict, norm_cfg: dict) -> None:
         super().__init__()
         if dim % num_heads:

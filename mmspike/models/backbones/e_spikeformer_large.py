@@ -128,6 +128,7 @@ class RepSpikeSelfAttention(nn.Module):
     """
 
     scale = 0.125
+    pairs_tokens = True
 
     def __init__(self, dim: int, num_heads: int, neuron: dict, norm_cfg: dict) -> None:
         super().__init__()

@@ -61,6 +61,7 @@ class SpikeDrivenSelfAttention(nn.Module):
             raise ValueError(f'attention width {dim} must be a multiple of num_heads={num_heads}')
         self.num_heads = num_heads
         self.variant = variant
+        self.pairs_tokens = variant != 1  # q k^T is computed, and :mod:`mmspike.analysis` can show it
         self.neuron = build_neuron(neuron)
         for name in ('q', 'k', 'v', 'proj'):
             setattr(self, f'{name}_conv', RepConvNorm(dim, norm_cfg))

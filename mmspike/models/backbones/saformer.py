@@ -48,8 +48,8 @@ class SpikeAggregatedSelfAttention(nn.Module):
         q = self.q_neuron(self.q_conv(s))
         k = self.k_neuron(self.k_conv(s))
         heads = (T, B, self.num_heads, C // self.num_heads, H, W)
-        passes = self.attn_neuron(q.reshape(heads).sum(3, keepdim=True))
-        y = (passes * k.reshape(heads)).reshape(x.shape)
+        passes = self.attn_neuron(q.reshape(heads).sum(3))
+        y = (passes.unsqueeze(3) * k.reshape(heads)).reshape(x.shape)
         return self.proj_conv(self.out_neuron(y + self.dwconv(k)))
 
 

@@ -44,6 +44,7 @@ class SpikingSelfAttention(nn.Module):
     """
 
     scale = 0.125
+    pairs_tokens = True
 
     def __init__(self, dim: int, num_heads: int, neuron: dict, norm_cfg: dict) -> None:
         super().__init__()
@@ -67,8 +68,8 @@ class SpikingSelfAttention(nn.Module):
         k = self.k_neuron(self.k_conv(x)).reshape(heads)
         v = self.v_neuron(self.v_conv(x)).reshape(heads)
         # heads are [d, N] here: q (k^T v) is the transpose of (v k^T) q
-        y = self.attn_neuron((v @ k.transpose(-2, -1)) @ q * self.scale)
-        return self.proj_neuron(self.proj_conv(y.reshape(T, B, C, H, W)))
+        y = ((v @ k.transpose(-2, -1)) @ q * self.scale).reshape(x.shape)
+        return self.proj_neuron(self.proj_conv(self.attn_neuron(y)))
 
 
 class SpikeMLP(nn.Module):

@@ -57,6 +57,7 @@ class DualSpikeSelfAttention(nn.Module):
         self.dual_conv = ConvNorm(dim, 2 * dim, patch_size, patch_size, padding=0, norm_cfg=norm_cfg)
         self.input_rate = RunningRate(num_heads)
         self.attn_neuron = build_neuron(neuron)
+        self.attn_neuron.layout = 'TBCNN'  # patches and tokens of a head
         self.attn_rate = RunningRate(num_heads)
         self.out_neuron = build_neuron(neuron)
         self.proj_conv = ConvNorm(dim, dim, norm_cfg=norm_cfg)

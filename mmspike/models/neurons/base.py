@@ -15,7 +15,13 @@ class BaseNeuron(nn.Module):
 
     Shape:
         [T, B, ...] in and out, elementwise but for the recursion over T.
+
+    Attributes:
+        layout: Axes of input and output where they are not [T, B, C, H, W] or [T, N, C], for those who look at channels from
+            outside: a letter an axis, 'C' for the channels and 'N' for positions. 'TBNC' has tokens before channels.
     """
+
+    layout: str | None = None
 
     def __init__(self, stateful: bool = False) -> None:
         super().__init__()
