@@ -9,6 +9,7 @@ from .hooks import (
     SpikeResetHook,
     StrideCheckHook,
 )
+from .layer_decay import LayerDecayOptimWrapperConstructor
 from .optim import CPUAmpOptimWrapper, OptimWrapperConstructor
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     'FiniteLossHook',
     'FiringRateHook',
     'IterationSeedHook',
+    'LayerDecayOptimWrapperConstructor',
     'OptimWrapperConstructor',
     'SafeCheckpointHook',
     'SkippedImagesHook',

@@ -55,7 +55,8 @@ class SpikingBackbone(BaseModule):
         out_indices: Stages whose features are returned, in this order of the network; negative ones count from the last.
             ``'stem'`` is the first part, at stride 2 in most. None: all stages, without the stem.
         temporal_output: 'mean' returns [B, C, H, W], averaged over T, for any ANN neck or head; 'keep' [T, B, C, H, W].
-        frozen_stages: 0 freezes the stem, k also the first k stages (norm statistics included); -1 freezes nothing.
+        frozen_stages: 0 freezes the stem, k also the first k stages (norm statistics included); -1 freezes nothing. Stages
+            behind the last of ``out_indices`` are never run and always frozen.
         norm_eval: Keep all norms in evaluation mode in training.
         with_cp: Recompute blocks in the backward pass instead of storing their activations.
         binary: Weights of one bit (BESTformer, arXiv 2501.05904) in all layers but the first, which sees the image, and
@@ -221,12 +222,42 @@ class SpikingBackbone(BaseModule):
         return checkpoint(block, x, *args, use_reentrant=False, context_fn=lambda: statistics_kept(block))
 
     def _freeze(self) -> None:
-        if self.frozen_stages < 0:
-            return
-        for part in [self.stem, *self.stages[: self.frozen_stages]]:
+        """Freeze the first stages, as asked for, and those behind the last requested feature, which are never run.
+
+        Without gradients of their own the latter would stop DistributedDataParallel.
+        """
+        parts = [self.stem, *self.stages]
+        for part in [*parts[: self.frozen_stages + 1], *parts[self._positions[-1] + 1 :]]:
             part.eval()
             for p in part.parameters():
                 p.requires_grad = False
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter and the number of depths, for layer-wise decay of the learning rate.
+
+        Depth 0 holds the stem and what is added to its tokens, depth i + 1 block i of the stages, counted through all of them,
+        the last one everything behind: heads, and norms after the last stage. A layer that only changes size and width at the
+        beginning of a stage counts with the block behind it.
+
+        Args:
+            param_name: Name of the parameter.
+            prefix: What the backbone's names begin with, such as 'backbone.'.
+
+        Example:
+            >>> MetaSpikeFormer().get_layer_depth('backbone.stages.0.1.conv1.weight', prefix='backbone.')
+            (1, 13)
+        """
+        # a first item that is of another type than the second only leads to the stage
+        leads = [len(stage) > 1 and type(stage[0]) is not type(stage[1]) for stage in self.stages]
+        blocks = [len(stage) - lead for stage, lead in zip(self.stages, leads, strict=True)]
+        depths = sum(blocks) + 2
+        name = param_name.removeprefix(prefix)
+        if not param_name.startswith(prefix):
+            return depths - 1, depths
+        if name.startswith('stages.'):
+            stage, item = map(int, name.split('.')[1:3])
+            return sum(blocks[:stage]) + max(item - leads[stage], 0) + 1, depths
+        return (depths - 1 if 'norm' in name.split('.')[0] else 0), depths
 
     def train(self, mode: bool = True) -> 'SpikingBackbone':
         super().train(mode)

@@ -80,3 +80,10 @@ class ExtraStages(BaseModule):
         for stage in self.stages:
             feats.append(stage(feats[-1]))
         return tuple(mean_time(feats[i]) if self.temporal_output == 'mean' else feats[i] for i in self.out_indices)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter and the number of depths, as :meth:`SpikingBackbone.get_layer_depth`.
+
+        The extra stages are no part of a pretrained backbone: they have the depth of the heads.
+        """
+        return self.backbone.get_layer_depth(param_name, f'{prefix}backbone.')

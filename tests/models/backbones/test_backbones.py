@@ -159,6 +159,39 @@ def test_empty_batch(name):
     assert {f.shape[0] for f in feats} == {0}
 
 
+def test_depths_of_layers_follow_the_network(name):
+    model = small(name).eval()
+    ran = []
+    items = [(f'{part}.{i}', item) for part, stage in _parts(model) for i, item in enumerate(stage)]
+    for item_name, item in items:
+        item.register_forward_hook(lambda *_, item_name=item_name: ran.append(item_name))
+    with torch.no_grad():
+        model(images())
+    of_items = {}
+    for parameter, _ in model.named_parameters():
+        depth, depths = model.get_layer_depth(f'neck.{parameter}', 'neck.')
+        item = next((n for n, _ in items if parameter.startswith(f'{n}.')), None)
+        of_items.setdefault(item, set()).add(depth)
+        assert item is not None or depth in (0, depths - 1), parameter
+    assert all(len(found) == 1 for found in of_items.values())  # one depth an item
+    along = [min(of_items[item]) for item in ran if item in of_items]
+    # from 0 to the last but one, which is the heads', in steps of one
+    assert along == sorted(along) and sorted(set(along)) == list(range(depths - 1))
+    assert model.get_layer_depth('head.weight', 'neck.') == (depths - 1, depths)
+
+
+def _parts(model):
+    return [('stem', model.stem), *((f'stages.{i}', stage) for i, stage in enumerate(model.stages))]
+
+
+def test_stages_that_are_not_run_have_no_gradients(name):
+    model = small(name, out_indices=(0,)).train()
+    sum(f.sum() for f in model(images((96, 96)))).backward()
+    unused = {k for k, p in model.named_parameters() if not p.requires_grad}
+    assert unused == {k for k, _ in model.named_parameters() if k.startswith('stages.') and not k.startswith('stages.0.')}
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
 def test_frozen_stages_and_norm_eval(name):
     model = small(name, frozen_stages=2)
     # before train() is called, since DistributedDataParallel wraps the model first
