@@ -1,5 +1,7 @@
 """Learning rates that fall from layer to layer towards the input."""
 
+from typing import Any
+
 from torch import nn
 
 from mmspike.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -35,7 +37,7 @@ class LayerDecayOptimWrapperConstructor(OptimWrapperConstructor):
             raise UserError(
                 f'paramwise_cfg.layer_decay_rate must be a number above 0 and at most 1, such as 0.75, got {rate!r}'
             )
-        backbone = getattr(module, 'backbone', None)
+        backbone: Any = getattr(module, 'backbone', None)
         if not hasattr(backbone, 'get_layer_depth'):
             raise UserError(
                 f'LayerDecayOptimWrapperConstructor needs a backbone with get_layer_depth, as mmspike and mmpretrain have; '
