@@ -117,8 +117,9 @@ class Inferencer:
         number behind it where names repeat, and of video frames; arrays are numbered.
 
         Args:
-            inputs: A path of an image or video, a folder of images, a glob, an array (grey [H, W] or BGR [H, W, 3 or 4],
-                uint8 or uint16), or a list of these.
+            inputs: A path of an image or video, a folder of images, a glob, an array, or a list of these. Arrays are grey
+                [H, W] or [H, W, 1], or BGR [H, W, 3 or 4], uint8 or uint16; they get the channels that the config's loader
+                gives to files (``color_type``). A loader with ``color_type='unchanged'`` takes them with any channels.
             batch_size: Images at once. Only images that have one size behind the test pipeline share a batch: padding would
                 be seen by an attention.
             score_thr: Instances with lower scores are not drawn; the JSON has all.
@@ -132,7 +133,7 @@ class Inferencer:
             Classification: ``pred_class``, ``pred_label``, ``pred_score``, ``pred_scores``.
 
         Raises:
-            InputError: An input cannot be read, or there is no such stage.
+            InputError: An input cannot be read or has other channels than the network, or there is no such stage.
         """
         items = find_inputs(inputs)
         if spikes is not None and out_dir is None:
@@ -164,12 +165,22 @@ class Inferencer:
                 raise InputError(f'{frame.path}: the frames of a video are one stream for stateful neurons, use batch_size=1')
             with self._in_scope():
                 item = self._host.prepare(frame.image)
+            self._check_channels(frame, item['inputs'])
             if frames and (len(frames) == batch_size or item['inputs'].shape != prepared[-1]['inputs'].shape):
                 yield from zip(frames, self._forward(frames, prepared), strict=True)
                 frames, prepared = [], []
             frames.append(frame)
             prepared.append(item)
         yield from zip(frames, self._forward(frames, prepared), strict=True)
+
+    def _check_channels(self, frame: Frame, image: torch.Tensor) -> None:
+        backbone = self.model.backbone
+        wanted = getattr(backbone, 'in_channels', None) if hasattr(backbone, 'out_strides') else None
+        if wanted is not None and len(image) != wanted:
+            raise InputError(
+                f'{frame.path or "array"} {frame.name} has {len(image)} channels behind the test pipeline, the network takes '
+                f"{wanted} (model.backbone.in_channels): give it such, or set color_type in the pipeline's LoadImageFromFile"
+            )
 
     @torch.no_grad()
     def _forward(self, frames: list[Frame], prepared: list[dict]) -> list[BaseDataElement]:
@@ -196,10 +207,14 @@ class Inferencer:
             plot_overlay(picture(self.model, batch), maps, path)
 
     def draw(self, image: np.ndarray, sample: BaseDataElement, score_thr: float = 0.3) -> np.ndarray:
-        """The prediction on its picture: BGR [H, W, 3] -> uint8 RGB [H', W', 3]; small pictures are enlarged."""
+        """The prediction on its picture: BGR [H, W, 3] -> uint8 RGB [H', W', 3]; small pictures are enlarged.
+
+        Of one or two channels the first is shown in grey, of more than three the first three.
+        """
         picture = np.atleast_3d(image)
-        picture = np.repeat(picture, 3, 2) if picture.shape[2] == 1 else picture[..., :3]
-        rgb = np.ascontiguousarray(picture[..., ::-1].clip(0, 255).astype(np.uint8))
+        picture = np.repeat(picture[..., :1], 3, 2) if picture.shape[2] < 3 else picture[..., :3]
+        picture = picture >> 8 if picture.dtype == np.uint16 else picture.clip(0, 255)
+        rgb = np.ascontiguousarray(picture[..., ::-1].astype(np.uint8))
         with self._in_scope():
             return self._host.draw(rgb, sample, score_thr)
 

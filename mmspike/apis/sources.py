@@ -28,7 +28,7 @@ class Frame:
 
     Attributes:
         name: What its output files are called, unique among the inputs of a call.
-        image: BGR [H, W, 3], uint8 unless the config's loader gives floats.
+        image: As the config's loader gives it: mostly BGR [H, W, 3], uint8; of a loader of grey pictures [H, W].
         path: The file, of a video's frames the video; None for arrays.
         video: Name of the video, or None.
         number: Of a video's frame, from 0.
@@ -47,14 +47,17 @@ def find_inputs(inputs: Input | Sequence[Input]) -> list[str | np.ndarray]:
     """Files and arrays, with folders (their images, sorted by name) and globs (``**`` looks into folders) resolved.
 
     Raises:
-        InputError: A path does not exist, a folder has no image, a glob matches no file, or an array is no picture.
+        InputError: A path does not exist, a folder has no image, a glob matches no file, or an array has no or more than
+            three dimensions.
     """
     if isinstance(inputs, list | tuple):
         if not inputs:
             raise InputError('no input: the list is empty')
         return [item for one in inputs for item in find_inputs(one)]
     if isinstance(inputs, np.ndarray):
-        return [_as_picture(inputs)]
+        if inputs.ndim not in (2, 3) or 0 in inputs.shape:
+            raise InputError(f'array of shape {inputs.shape}: expected one picture, [H, W] or [H, W, C]')
+        return [inputs]
     if not isinstance(inputs, str | Path):
         raise InputError(f'input of type {type(inputs).__name__}: expected a path, a NumPy array or a list of these')
     text, path = str(inputs), Path(inputs)
@@ -92,10 +95,11 @@ def read_frames(items: list[str | np.ndarray], load: Callable[[dict], dict]) -> 
     """The pictures of ``items``, one at a time.
 
     Args:
-        load: The transform of the config's test pipeline that loads an image.
+        load: The transform of the config's test pipeline that loads an image. Arrays and frames of videos get the channels
+            that it gives to files, see :func:`as_loaded`.
 
     Raises:
-        InputError: A file is no image or video that can be read.
+        InputError: A file is no image or video that can be read, or an array is no picture.
     """
     used: Counter[str] = Counter()
 
@@ -105,11 +109,11 @@ def read_frames(items: list[str | np.ndarray], load: Callable[[dict], dict]) -> 
 
     for index, item in enumerate(items):
         if isinstance(item, np.ndarray):
-            yield Frame(unique(f'{index:06d}'), item)
+            yield Frame(unique(f'{index:06d}'), as_loaded(item, load))
         elif _is_video(item):
             video = unique(Path(item).stem)
             for number, (image, fps) in enumerate(_read_video(item)):
-                yield Frame(unique(f'{video}_{number:06d}'), image, item, video, number, fps)
+                yield Frame(unique(f'{video}_{number:06d}'), as_loaded(image, load), item, video, number, fps)
         else:
             try:
                 image = load(dict(img_path=item))['img']
@@ -119,16 +123,42 @@ def read_frames(items: list[str | np.ndarray], load: Callable[[dict], dict]) -> 
             yield Frame(unique(Path(item).stem), image, item)
 
 
-def _as_picture(array: np.ndarray) -> np.ndarray:
-    """uint8 BGR [H, W, 3] as the loaders make it of files: grey is repeated, alpha dropped, of 16 bits the higher byte kept."""
+def as_loaded(array: np.ndarray, load: Any) -> np.ndarray:
+    """A picture as ``load`` would give it if it lay in a file.
+
+    Args:
+        array: Grey [H, W] or [H, W, 1], BGR [H, W, 3], with alpha [H, W, 4]; uint8, or uint16 of which the higher byte is kept.
+            With ``color_type='unchanged'`` any number of channels, float32 too, and nothing is changed.
+        load: The config's ``LoadImageFromFile``: its ``color_type`` and ``to_float32`` decide.
+
+    Returns:
+        [H, W, 3], for a loader of grey pictures [H, W].
+
+    Raises:
+        InputError: Another shape or type.
+    """
+    color_type = getattr(load, 'color_type', 'color')
     image = array[..., None] if array.ndim == 2 else array
-    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
-        raise InputError(f'array of shape {array.shape}: expected [H, W] or [H, W, C], C = 1, 3 (BGR) or 4 (BGR, alpha)')
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise InputError(f'array of dtype {array.dtype}: expected uint8 (0 to 255) or uint16 (0 to 65535)')
-    return np.ascontiguousarray(np.repeat(image, 3, 2) if image.shape[2] == 1 else image[..., :3])
+    if color_type == 'unchanged':
+        if array.dtype not in (np.uint8, np.uint16, np.float32):
+            raise InputError(f'array of dtype {array.dtype}: expected uint8, uint16 or float32')
+        image = array
+    else:
+        if image.shape[2] not in (1, 3, 4):
+            raise InputError(
+                f'array of shape {array.shape}: expected [H, W] or [H, W, C], C = 1, 3 (BGR) or 4 (BGR, alpha). For networks '
+                "of other channels the test pipeline loads with LoadImageFromFile(color_type='unchanged')"
+            )
+        if image.dtype == np.uint16:
+            image = (image >> 8).astype(np.uint8)
+        if image.dtype != np.uint8:
+            raise InputError(f'array of dtype {array.dtype}: expected uint8 (0 to 255) or uint16 (0 to 65535)')
+        if color_type.startswith('grayscale'):
+            bgr = np.ascontiguousarray(image[..., :3])
+            image = image[..., 0] if image.shape[2] == 1 else cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
+        else:
+            image = np.repeat(image, 3, 2) if image.shape[2] == 1 else image[..., :3]
+    return np.ascontiguousarray(image, np.float32 if getattr(load, 'to_float32', False) else None)
 
 
 def _is_video(item: str | np.ndarray) -> bool:

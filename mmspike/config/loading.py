@@ -74,8 +74,8 @@ def test_image(cfg: Config, index: int) -> dict:
 def picture(model: nn.Module, batch: dict) -> np.ndarray | None:
     """The first image of a batch, uint8 RGB [H, W, 3], with the padding that the network sees; None for what is no picture."""
     image = batch['inputs'][0]
-    if not isinstance(image, Tensor) or image.dim() != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
+    if not isinstance(image, Tensor) or image.dim() != 3 or image.shape[0] not in (1, 3) or image.dtype != torch.uint8:
         return None
     height, width = model.data_preprocessor(deepcopy(batch))['inputs'].shape[-2:]
     image = torch.nn.functional.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
-    return image.flip(0).permute(1, 2, 0).contiguous().cpu().numpy()  # pipelines load BGR
+    return image.expand(3, -1, -1).flip(0).permute(1, 2, 0).contiguous().cpu().numpy()  # pipelines load BGR

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from usage import tiny
 
+from mmspike.config.data import config_datasets
 from mmspike.datasets.shapes import write_shapes
 
 HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
@@ -32,20 +33,34 @@ def write_config(cfg: Config, path: Path) -> str:
     return str(path)
 
 
-def write_network(folder: Path, host: str, neuron: str, data: Path) -> Network:
-    """A spiking network whose neurons fire, on drawn shapes."""
+def write_network(folder: Path, host: str, neuron: str, data: Path, channels: int = 3) -> Network:
+    """A spiking network whose neurons fire, on drawn shapes; of one channel it sees them in grey."""
     cfg = tiny.config(host, neuron, data)
+    if channels == 1:
+        _take_grey(cfg)
     names = ('background', *tiny.CLASSES) if host == 'mmseg' else tuple(tiny.CLASSES)
     model = tiny.build(cfg)
-    config = write_config(cfg, folder / f'{host}_{neuron}.py')
+    config = write_config(cfg, folder / f'{host}_{neuron}_{channels}.py')
     DefaultScope._instance_dict.clear()
-    return Network(config, tiny.save(model, folder / f'{host}_{neuron}.pth', names), data, names)
+    return Network(config, tiny.save(model, folder / f'{host}_{neuron}_{channels}.pth', names), data, names)
+
+
+def _take_grey(cfg: Config) -> None:
+    cfg.model.backbone.in_channels = 1
+    preprocessor = cfg.model.get('data_preprocessor') or cfg.data_preprocessor
+    preprocessor.update(mean=preprocessor.mean[:1], std=preprocessor.std[:1])
+    for key in ('bgr_to_rgb', 'to_rgb'):
+        preprocessor.pop(key, None)
+    for dataset in config_datasets(cfg):
+        for transform in dataset.pipeline:
+            if transform['type'].endswith('LoadImageFromFile'):
+                transform['color_type'] = 'grayscale'
 
 
 def networks_in(folder: Path) -> Callable[..., Network]:
-    """``network(host, neuron)``: each written once, with one set of drawn shapes."""
+    """``network(host, neuron, channels)``: each written once, with one set of drawn shapes."""
     shapes = write_shapes(folder / 'shapes', num_train=4, num_val=3, size=96)
-    return cache(lambda host, neuron='SFA': write_network(folder, host, neuron, shapes))
+    return cache(lambda host, neuron='SFA', channels=3: write_network(folder, host, neuron, shapes, channels))
 
 
 def change_config(network: Network, path: Path, **options) -> str:

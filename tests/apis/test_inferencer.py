@@ -185,6 +185,35 @@ def test_video(detector, network, tmp_path):
     assert len(list((tmp_path / 'out' / 'preds').iterdir())) == 3
 
 
+@pytest.mark.parametrize('host', HOSTS)
+def test_a_network_of_one_channel_takes_files_arrays_and_videos(network, tmp_path, host):
+    net = network(host, channels=1)
+    infer = inference(*net.files(), device='cpu')
+    path = images(net, host)[0]
+    grey, bgr = cv2.imread(path, cv2.IMREAD_GRAYSCALE), cv2.imread(path)
+    write_video(tmp_path / 'a.avi', [bgr])
+    (frame,) = read_video(tmp_path / 'a.avi')
+    inputs = [path, grey, grey[..., None], cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), bgr, frame, str(tmp_path / 'a.avi')]
+    results = infer(inputs, out_dir=tmp_path / 'out', score_thr=0.0, spikes='all', show_progress=False)
+    found = [{k: v for k, v in result.items() if k not in ('name', 'path')} for result in results]
+    assert found[0] == found[1] == found[2]  # the decoder's grey
+    assert found[3] == found[4]  # grey made of BGR
+    assert found[5] == found[6]
+    shown = cv2.imread(str(tmp_path / 'out' / 'vis' / '000001.png'))
+    assert shown.shape[2] == 3
+
+
+def test_other_channels_than_the_networks_are_named(network):
+    net = network('mmpretrain', channels=1)
+    cfg = Config.fromfile(net.config)
+    cfg.test_dataloader.dataset.pipeline[0].color_type = 'unchanged'
+    infer = Inferencer(cfg, net.checkpoint, 'cpu')
+    grey = cv2.imread(images(net, 'mmpretrain')[0], cv2.IMREAD_GRAYSCALE)
+    assert infer(grey, show_progress=False)[0]['pred_scores'] == infer(grey[..., None], show_progress=False)[0]['pred_scores']
+    with pytest.raises(InputError, match=r'array 000000 has 2 channels behind the test pipeline, the network takes 1'):
+        infer(np.dstack([grey, grey]), show_progress=False)
+
+
 def test_stateful_neurons(network, tmp_path):
     """Images are samples of their own, frames of a video are one stream, and another video starts from rest."""
     net = network('mmpretrain', 'LIF')

@@ -61,14 +61,51 @@ def test_arrays(array, expected):
     [
         (BGR / np.float32(255), 'dtype float32: expected uint8'),
         (BGR > 9, 'dtype bool'),
-        (BGR[..., :2], r'shape \(16, 24, 2\)'),
+        (BGR[..., :2], r"shape \(16, 24, 2\).*color_type='unchanged'"),
         (BGR[None], r'shape \(1, 16, 24, 3\)'),
         (BGR[:0], r'shape \(0, 24, 3\)'),
     ],
 )
 def test_arrays_that_are_no_picture(array, message):
     with pytest.raises(InputError, match=message):
-        find_inputs(array)
+        frames(array)
+
+
+GREY = cv2.cvtColor(BGR, cv2.COLOR_BGR2GRAY)
+FIVE = np.dstack([BGR, BGR[..., :2]])
+
+
+@pytest.mark.parametrize(
+    ('color_type', 'array', 'expected'),
+    [
+        ('grayscale', GREY, GREY),
+        ('grayscale', GREY[..., None], GREY),
+        ('grayscale', BGR, GREY),
+        ('grayscale', np.dstack([BGR, GREY]), GREY),
+        ('grayscale', GREY.astype(np.uint16) * 257, GREY),
+        ('unchanged', GREY, GREY),
+        ('unchanged', FIVE, FIVE),
+        ('unchanged', FIVE.astype(np.uint16), FIVE.astype(np.uint16)),
+        ('unchanged', FIVE / np.float32(255), FIVE / np.float32(255)),
+    ],
+)
+@pytest.mark.parametrize('to_float32', [False, True])
+def test_arrays_have_the_channels_that_the_loader_gives(color_type, array, expected, to_float32):
+    (frame,) = read_frames(find_inputs(array), LoadImageFromFile(to_float32, color_type))
+    assert np.array_equal(frame.image, expected) and frame.image.shape == expected.shape
+    assert frame.image.dtype == (np.float32 if to_float32 else expected.dtype)
+
+
+def test_an_array_that_stays_as_it_is_has_a_known_type():
+    with pytest.raises(InputError, match='dtype int64: expected uint8, uint16 or float32'):
+        list(read_frames([FIVE.astype(int)], LoadImageFromFile(color_type='unchanged')))
+
+
+def test_a_grey_file_and_its_array_are_the_same(tmp_path):
+    load = LoadImageFromFile(color_type='grayscale')
+    path = write(tmp_path / 'grey.png', GREY)
+    file, grey, bgr = read_frames([path, GREY, cv2.imread(path)], load)
+    assert np.array_equal(file.image, grey.image) and np.array_equal(file.image, bgr.image)
 
 
 def test_formats(tmp_path):
