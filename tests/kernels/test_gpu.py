@@ -63,7 +63,7 @@ print('ok')
 
 
 def test_kernels_equal_the_plain_neurons_under_the_interpreter():
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[2]
     env = os.environ | dict(TRITON_INTERPRET='1', PYTHONPATH=str(root))
     code = textwrap.dedent(SCRIPT)
     done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True, cwd=root)
