@@ -1,70 +1,83 @@
-"""The Triton kernels, run by Triton's interpreter on the CPU: no GPU is needed, and none is tested."""
+"""The Triton kernels without a GPU: run by Triton's interpreter on the CPU, and compiled for cards of several generations."""
 
+import itertools
 import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip('triton', reason='PyTorch for CPUs alone brings no Triton')
+triton = pytest.importorskip('triton', reason='PyTorch for CPUs alone brings no Triton')
 
-SCRIPT = """
-import itertools
-import torch
-from mmspike.models.neurons import lif, sfa
-from mmspike.kernels import cpu, gpu
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
 
-cpu.usable = lambda x: False  # the plain PyTorch functions are what the kernels are held against
-torch.manual_seed(0)
-close = dict(rtol=1e-5, atol=1e-6)
-for tau, surrogate, layout in itertools.product((2.0, 3.0, None), ('sigmoid', 'atan', 'rectangle'), ('plain', 'channels')):
-    x = torch.randn(4, 2, 5, 7, 9) * 2
-    if layout == 'channels':
-        x = x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-    v = torch.randn(2, 5, 7, 9)
-    alpha = 2.0
-    leaves = x.clone().requires_grad_(), v.clone().requires_grad_()
-    if tau is None:
-        from mmspike.models.neurons.lif import integrate_and_fire
-        s, last = integrate_and_fire(*leaves, surrogate=surrogate, alpha=alpha)
-    else:
-        s, last = lif(*leaves, tau=tau, surrogate=surrogate, alpha=alpha)
-    assert 0.05 < s.mean() < 0.95
-    ours = gpu.lif_forward(x, v, tau, 1.0, 0.0)
-    assert torch.equal(ours[0], s) and torch.equal(ours[1], last)
-    gs, gv = torch.randn_like(s), torch.randn_like(last)
-    wanted = torch.autograd.grad((s, last), leaves, (gs, gv))
-    got = gpu.lif_backward(x, v, gs, gv, tau, 1.0, 0.0, surrogate, alpha)
-    for a, b in zip(got, wanted, strict=True):
-        torch.testing.assert_close(a, b, **close)
+from mmspike.kernels.gpu import integer, lif  # noqa: E402
 
-for dtype in (torch.float16, torch.bfloat16):
-    x = (torch.randn(3, 2, 33) * 2).to(dtype)
-    v = torch.zeros(2, 33)
-    s, last = lif(x, v)
-    ours = gpu.lif_forward(x, v, 2.0, 1.0, 0.0)
-    assert ours[0].dtype == dtype and torch.equal(ours[0], s) and torch.equal(ours[1], last)
-
-halves = torch.arange(-3, 12, dtype=torch.float32) / 2  # ties and both ends of the window among them
-cases = [*itertools.product((1, 2, 4, 8), (1.0, 3.0, 4.0), (torch.float32,))]
-# the interpreter cuts bits off where a GPU rounds to bfloat16: powers of two need neither
-cases += itertools.product((1, 2, 4, 8), (1.0, 4.0), (torch.bfloat16,))
-for levels, norm, dtype in cases:
-    x = torch.cat([halves, torch.randn(2000) * 4]).to(dtype).view(1, 1, -1).requires_grad_()
-    s = sfa(x, levels, norm)
-    out, window = gpu.sfa_forward(x.detach(), levels, norm)
-    assert torch.equal(out, s.detach())
-    (grad,) = torch.autograd.grad(s.sum(), x)
-    assert torch.equal(window, grad != 0)
-print('ok')
-"""
+ROOT = Path(__file__).parents[2]
 
 
 def test_kernels_equal_the_plain_neurons_under_the_interpreter():
-    root = Path(__file__).parents[2]
-    env = os.environ | dict(TRITON_INTERPRET='1', PYTHONPATH=str(root))
-    code = textwrap.dedent(SCRIPT)
-    done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True, cwd=root)
+    env = os.environ | dict(TRITON_INTERPRET='1', PYTHONPATH=str(ROOT))
+    script = Path(__file__).with_name('interpreted_kernels.py')
+    done = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and done.stdout.endswith('ok\n'), done.stderr[-3000:]
+
+
+FORWARD = [
+    (lif._lif_forward, dict(LEAK=leak, REST=rest))
+    for leak, rest in ((lif.TAU, True), (lif.NO_LEAK, False), (lif.DECAY, True))
+]
+FORWARD += [(integer._sfa_forward, {}), (integer._integer_lif_forward, dict(REST=True))]
+BACKWARD = [
+    (lif._lif_backward, dict(LEAK=leak, SURROGATE=surrogate, REST=True, LAST=False))
+    for leak, surrogate in ((lif.TAU, 0), (lif.TAU, 1), (lif.NO_LEAK, 2), (lif.DECAY, 0))
+]
+BACKWARD += [(integer._sfa_backward, {}), (integer._integer_lif_backward, dict(REST=True, LAST=False))]
+FLOAT32 = ('v_ptr', 'decay_ptr', 'last_ptr', 'gv_ptr', 'h_ptr', 'gfirst_ptr', 'gdecay_ptr')  # whatever the dtype of x
+
+
+def compiled(kernel, constants: dict, dtype: str, steps: int, arch: int):
+    """As for tensors of fewer than 2^31 elements, a multiple of 16, at aligned addresses."""
+    names = kernel.arg_names
+    constants = constants | dict(BLOCK=1024)
+    if 'T' in names:
+        constants['T'] = steps
+    if 'REGISTERS' in names:
+        constants['REGISTERS'] = steps <= lif.REGISTER_STEPS
+    types = {name: 'constexpr' for name in constants}
+    for name in names:
+        if name.endswith('_ptr'):
+            types[name] = '*fp32' if name in FLOAT32 else '*i1' if name == 'window_ptr' else f'*{dtype}'
+    types = {name: types.get(name, 'i32' if name == 'N' else 'fp32') for name in names}
+    aligned = {(i,): [['tt.divisibility', 16]] for i, name in enumerate(names) if name.endswith('_ptr') or name == 'N'}
+    source = ASTSource(kernel, signature=types, constexprs=constants, attrs=aligned)
+    return triton.compile(source, target=GPUTarget('cuda', arch, 32), options=dict(enable_fp_fusion=False))
+
+
+def cases():
+    for dtype, arch, (kernel, constants) in itertools.product(('fp32', 'fp16', 'bf16'), (75, 80, 90, 100), FORWARD + BACKWARD):
+        if dtype == 'fp32' and arch in (75, 90) or dtype != 'fp32' and arch in (80, 100):
+            for steps in (1, 4, 12) if dtype != 'bf16' and 'T' in kernel.arg_names else (4,):
+                yield kernel, constants, dtype, steps, arch
+
+
+def test_kernels_compile_for_every_generation():
+    """No membrane leaves the registers, memory is read in vectors, nothing is contracted, offsets have 64 bits."""
+    for kernel, constants, dtype, steps, arch in cases():
+        text = compiled(kernel, constants, dtype, steps, arch).asm
+        what = kernel.fn.__name__, constants, dtype, steps, arch
+        assert '.local' not in text['ptx'], what
+        assert '.v4' in text['ptx'], what
+        if (kernel, constants) in FORWARD:
+            assert 'fma.' not in text['ptx'], what
+        assert not [line for line in text['ttir'].splitlines() if 'muli' in line and '%N' in line and line.endswith(': i32')], what
+
+
+def test_nan_passes_on_every_generation():
+    """min and max of PTX drop a NaN operand, and a comparison is false: the membrane is compared with itself."""
+    kernels = [(lif._lif_forward, dict(LEAK=lif.TAU, REST=True)), (integer._sfa_forward, {})]
+    kernels += [(integer._integer_lif_forward, dict(REST=True))]
+    for (kernel, constants), arch in itertools.product(kernels, (75, 90)):
+        assert 'setp.num' in compiled(kernel, constants, 'fp32', 4, arch).asm['ptx']

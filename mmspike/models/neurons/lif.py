@@ -33,14 +33,14 @@ class _FireFunction(torch.autograd.Function):
         ctx.args = tau, v_threshold, v_reset, surrogate, alpha
         if cpu.usable(x):
             return cpu.lif_forward(x, v, decay, tau, v_threshold, v_reset)
+        if gpu.usable(x):
+            return gpu.lif_forward(x, v, decay, tau, v_threshold, v_reset)
         v = x.new_full(x.shape[1:], v_reset, dtype=dtype) if v is None else v
-        if decay is None and gpu.usable(x):
-            return gpu.lif_forward(x, v, tau, v_threshold, v_reset)
         spikes = torch.empty_like(x)
         for t in range(x.shape[0]):
             h = _charge(x[t].to(dtype), v, tau, decay, v_reset)
             fired = h >= v_threshold
-            spikes[t] = fired
+            spikes[t] = torch.where(h == h, fired, h)  # a NaN never fires, but must be seen
             v = torch.where(fired, v_reset, h)
         return spikes, v
 
@@ -51,15 +51,13 @@ class _FireFunction(torch.autograd.Function):
         tau, v_threshold, v_reset, surrogate, alpha = ctx.args
         rest = v is None
         grad_spikes = torch.zeros_like(x) if grad_spikes is None else grad_spikes
-        if cpu.usable(x):
-            grads = cpu.lif_backward(x, v, decay, grad_spikes, grad_v, tau, v_threshold, v_reset, surrogate, alpha)
+        if cpu.usable(x) or gpu.usable(x):
+            kernels = gpu if x.is_cuda else cpu
+            grads = kernels.lif_backward(x, v, decay, grad_spikes, grad_v, tau, v_threshold, v_reset, surrogate, alpha)
             return grads[0], None if rest else grads[1], None if decay is None else grads[2], None, None, None, None, None
         dtype = membrane_dtype(x)
         v = x.new_full(x.shape[1:], v_reset, dtype=dtype) if rest else v
         grad_v = torch.zeros_like(v) if grad_v is None else grad_v
-        if decay is None and gpu.usable(x):
-            grads = gpu.lif_backward(x, v, grad_spikes, grad_v, tau, v_threshold, v_reset, surrogate, alpha)
-            return grads[0], None if rest else grads[1], None, None, None, None, None, None
         T = x.shape[0]
         membranes, hidden = [v], []
         for t in range(T):

@@ -33,10 +33,29 @@ class _SFAFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         (window,) = ctx.saved_tensors
-        if cpu.usable(grad):
-            return cpu.sfa_backward(grad, window, ctx.norm), None, None, None
+        if cpu.usable(grad) or gpu.usable(grad):
+            return (gpu if grad.is_cuda else cpu).sfa_backward(grad, window, ctx.norm), None, None, None
         grad = grad * window
         return grad if ctx.norm == 1 else grad / ctx.norm, None, None, None
+
+
+class _IntegerLIFFunction(torch.autograd.Function):
+    """All T steps as one node of the graph, on CUDA. It saves its input only and recomputes the membrane in the backward pass."""
+
+    @staticmethod
+    def forward(ctx, x, v, levels, beta, norm):
+        ctx.save_for_backward(x, v)
+        ctx.set_materialize_grads(False)
+        ctx.args = levels, beta, norm
+        return gpu.integer_lif_forward(x, v, levels, beta, norm)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_spikes, grad_v):
+        x, v = ctx.saved_tensors
+        grad_spikes = torch.zeros_like(x) if grad_spikes is None else grad_spikes
+        grad_x, grad_first = gpu.integer_lif_backward(x, v, grad_spikes, grad_v, *ctx.args)
+        return grad_x, None if v is None else grad_first, None, None, None
 
 
 def sfa(x: Tensor, levels: int = 4, norm: float = 4, rounding: str = 'even') -> Tensor:
@@ -84,6 +103,9 @@ def integer_lif(
         Spikes [T, B, ...] of x's dtype, and ``h - k`` of the last step.
     """
     dtype = membrane_dtype(x)
+    v = None if v is None else v.to(dtype).expand(x.shape[1:])
+    if gpu.usable(x):
+        return _IntegerLIFFunction.apply(x, v, levels, beta, norm)
     v = x.new_zeros(x.shape[1:], dtype=dtype) if v is None else v
     spikes = []
     for current in x.to(dtype).unbind(0):

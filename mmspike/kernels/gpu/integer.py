@@ -1,0 +1,153 @@
+"""SFA, and integer neurons with memory (ILIF, NILIF), which fire counts of 0 to D."""
+
+import torch
+from torch import Tensor
+
+from .launch import dense, in_layout_of, jit, operator, start, tl
+from .lif import REGISTER_STEPS
+
+
+@jit
+def _count(h, levels):
+    """round(clip(h, 0, D)), halves to even; NaN stays NaN, which min and max alone would turn into a number."""
+    count = tl.minimum(tl.maximum(h, 0.0), levels)
+    count = (count + 8388608.0) - 8388608.0  # above 2^23 float32 has no room for fractions
+    return tl.where(h == h, count, h)
+
+
+@jit
+def _sfa_forward(x_ptr, out_ptr, window_ptr, N, levels, divisor, BLOCK: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < tl.cast(N, tl.int64)
+    x = tl.load(x_ptr + at, inside).to(tl.float32)
+    tl.store(out_ptr + at, tl.div_rn(_count(x, levels), divisor).to(out_ptr.dtype.element_ty), inside)
+    tl.store(window_ptr + at, (x >= 0.0) & (x <= levels), inside)
+
+
+@jit
+def _sfa_backward(grad_ptr, window_ptr, out_ptr, N, divisor, BLOCK: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < tl.cast(N, tl.int64)
+    grad = tl.load(grad_ptr + at, inside).to(tl.float32)
+    open_ = tl.load(window_ptr + at, inside).to(tl.int1)
+    grad = tl.where(open_, tl.div_rn(grad, divisor), grad * 0.0)  # a NaN stays one
+    tl.store(out_ptr + at, grad.to(out_ptr.dtype.element_ty), inside)
+
+
+@jit
+def _integer_lif_forward(
+    x_ptr, v_ptr, s_ptr, last_ptr, N, levels, beta, divisor, T: tl.constexpr, REST: tl.constexpr, BLOCK: tl.constexpr
+):
+    n = tl.cast(N, tl.int64)
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < n
+    v = tl.full([BLOCK], 0.0, tl.float32)
+    if not REST:
+        v = tl.load(v_ptr + at, inside)
+    for t in range(T):
+        h = beta * v + tl.load(x_ptr + t * n + at, inside).to(tl.float32)
+        count = _count(h, levels)
+        tl.store(s_ptr + t * n + at, tl.div_rn(count, divisor).to(s_ptr.dtype.element_ty), inside)
+        v = h - count
+    tl.store(last_ptr + at, v, inside)
+
+
+@jit
+def _integer_step_back(h, t, n, at, inside, gv, gs_ptr, gx_ptr, levels, beta, divisor):
+    gs = tl.div_rn(tl.load(gs_ptr + t * n + at, inside, other=0.0).to(tl.float32), divisor)
+    # what was fired is subtracted detached: the membrane passes its gradient on whole
+    gh = gv + tl.where((h >= 0.0) & (h <= levels), gs, 0.0)
+    tl.store(gx_ptr + t * n + at, gh.to(gx_ptr.dtype.element_ty), inside)
+    return gh * beta
+
+
+@jit
+def _integer_lif_backward(
+    x_ptr, v_ptr, gs_ptr, gv_ptr, h_ptr, gx_ptr, gfirst_ptr, N, levels, beta, divisor,
+    T: tl.constexpr, REST: tl.constexpr, LAST: tl.constexpr, REGISTERS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Recomputes the membranes in a first sweep over T, in registers or in h, and walks back through them in a second."""
+    n = tl.cast(N, tl.int64)
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < n
+    v = tl.full([BLOCK], 0.0, tl.float32)
+    if not REST:
+        v = tl.load(v_ptr + at, inside)
+    gv = tl.full([BLOCK], 0.0, tl.float32)
+    if LAST:
+        gv = tl.load(gv_ptr + at, inside)
+    if REGISTERS:
+        hidden = ()
+        for t in tl.static_range(T):
+            h = beta * v + tl.load(x_ptr + t * n + at, inside).to(tl.float32)
+            hidden = hidden + (h,)
+            v = h - _count(h, levels)
+        for i in tl.static_range(T):
+            gv = _integer_step_back(hidden[T - 1 - i], T - 1 - i, n, at, inside, gv, gs_ptr, gx_ptr, levels, beta, divisor)
+    else:
+        for t in range(T):
+            h = beta * v + tl.load(x_ptr + t * n + at, inside).to(tl.float32)
+            tl.store(h_ptr + t * n + at, h, inside)
+            v = h - _count(h, levels)
+        tl.debug_barrier()
+        for i in range(T):
+            t = T - 1 - i
+            h = tl.load(h_ptr + t * n + at, inside)
+            gv = _integer_step_back(h, t, n, at, inside, gv, gs_ptr, gx_ptr, levels, beta, divisor)
+    if not REST:
+        tl.store(gfirst_ptr + at, gv, inside)
+
+
+def _in_one_piece(x: Tensor) -> Tensor:
+    return x if torch.ops.aten.is_non_overlapping_and_dense(x) else x.contiguous()
+
+
+@operator('sfa_forward_triton')
+def sfa_forward(x: Tensor, levels: int, divisor: float) -> tuple[Tensor, Tensor]:
+    """Counts / divisor of any shape, and the window of the gradient as bool."""
+    x = _in_one_piece(x)
+    out, window = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
+    start(_sfa_forward, x, x.numel(), x, out, window, x.numel(), float(levels), float(divisor))
+    return out, window
+
+
+@operator('sfa_backward_triton')
+def sfa_backward(grad: Tensor, window: Tensor, divisor: float) -> Tensor:
+    """Gradient of x in the layout of the window: grad / divisor inside it, 0 outside."""
+    grad, out = in_layout_of(window, grad), torch.empty_like(window, dtype=grad.dtype)
+    start(_sfa_backward, grad, grad.numel(), grad, window, out, grad.numel(), float(divisor))
+    return out
+
+
+@operator('integer_lif_forward_triton')
+def integer_lif_forward(x: Tensor, v: Tensor | None, levels: int, beta: float, divisor: float) -> tuple[Tensor, Tensor]:
+    """Counts / divisor [T, …] of x's dtype and what the last step left (float32), from x [T, …]; v None: from 0."""
+    x = dense(x)
+    v = None if v is None else in_layout_of(x[0], v.float())
+    spikes, last = torch.empty_like(x), torch.empty_like(x[0], dtype=torch.float32)
+    n = last.numel()
+    start(
+        _integer_lif_forward, x, n, x, x if v is None else v, spikes, last, n, float(levels), beta, float(divisor),
+        T=x.shape[0], REST=v is None,
+    )  # fmt: skip
+    return spikes, last
+
+
+@operator('integer_lif_backward_triton')
+def integer_lif_backward(
+    x: Tensor, v: Tensor | None, grad_spikes: Tensor, grad_v: Tensor | None, levels: int, beta: float, divisor: float
+) -> tuple[Tensor, Tensor]:
+    """Gradients of x (its dtype) and of v (float32, empty without one)."""
+    x = dense(x)
+    grad_spikes, grad_x = in_layout_of(x, grad_spikes), torch.empty_like(x)
+    v, grad_v = (None if m is None else in_layout_of(x[0], m.float()) for m in (v, grad_v))
+    grad_first = x.new_empty(0, dtype=torch.float32) if v is None else torch.empty_like(x[0], dtype=torch.float32)
+    registers = x.shape[0] <= REGISTER_STEPS
+    hidden = grad_x if registers or x.dtype == torch.float32 else torch.empty_like(x, dtype=torch.float32)
+    n = x[0].numel()
+    start(
+        _integer_lif_backward, x, n, x, x if v is None else v, grad_spikes, x if grad_v is None else grad_v, hidden, grad_x,
+        grad_first, n, float(levels), beta, float(divisor), T=x.shape[0], REST=v is None, LAST=grad_v is not None,
+        REGISTERS=registers,
+    )  # fmt: skip
+    return grad_x, grad_first
