@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmspike.models.backbones.official import convert_official, official_key
+from mmspike.models.official import convert_official, official_key
 
 
 @pytest.fixture

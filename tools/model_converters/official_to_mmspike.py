@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from torch import nn
 
-from mmspike.models.backbones.official import convert_official, explain_mismatch, infer_backbone, infer_decoder, nearest_preset
+from mmspike.models.checkpoints import explain_mismatch, nearest_preset
+from mmspike.models.official import convert_official, infer_backbone, infer_decoder
 from mmspike.registry import MODELS
 
 

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Iterable
-from copy import deepcopy
 from dataclasses import dataclass
 from itertools import combinations
 from math import log2
@@ -14,6 +13,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmspike.models.backbones import SpikingBackbone
+from mmspike.models.checkpoints import without_pretrained
 from mmspike.models.neurons.base import BaseNeuron
 
 from .configs import SwapError, describe, kind
@@ -31,14 +31,6 @@ class Features:
     def __str__(self) -> str:
         levels = [f'{c} at stride {s}' if s else f'{c} pooled' for c, s in zip(self.channels, self.strides, strict=True)]
         return f'channels {", ".join(levels)}'
-
-
-def _without_weights(cfg: dict) -> dict:
-    """A copy that loads nothing when it is built."""
-    cfg = deepcopy(cfg)
-    for key in ('init_cfg', 'pretrained'):
-        cfg.pop(key, None)
-    return cfg
 
 
 def _trial_sides(cfg: dict) -> list[int]:
@@ -59,7 +51,7 @@ def measure(cfg: dict) -> Features:
     channels = cfg.get('in_channels', 3)
     channels = channels if isinstance(channels, int) else 3
     try:
-        backbone = MODELS.build(_without_weights(cfg))
+        backbone = MODELS.build(without_pretrained(cfg))
     except Exception as error:
         raise SwapError(f'backbone ({name}) cannot be built: {describe(error)}') from error
     backbone.eval()  # no chaining: train() of the hosts' backbones returns None
@@ -133,11 +125,11 @@ def candidates(cfg: dict, in_channels: int) -> Candidates:
         raise SwapError(f'backbone ({kind(cfg)}): leave out {" and ".join(fixed)}, which follow from the config')
     cfg = dict(cfg) if in_channels == 3 or 'in_channels' in cfg else dict(cfg, in_channels=in_channels)
     try:
-        backbone = MODELS.build(_without_weights(cfg))
+        backbone = MODELS.build(without_pretrained(cfg))
         if not isinstance(backbone, SpikingBackbone):
             raise SwapError(f'{kind(cfg)} is no spiking backbone of mmspike')
         everything = ('stem', *range(len(backbone.stages)))
-        backbone = MODELS.build(_without_weights(cfg) | dict(out_indices=everything))
+        backbone = MODELS.build(without_pretrained(cfg) | dict(out_indices=everything))
     except Exception as error:
         raise SwapError(f'backbone: cannot build {cfg}: {describe(error)}') from error
     return Candidates(

@@ -134,6 +134,8 @@ class SFA(BaseNeuron):
         rounding: Of halves, 'even' or 'up', see :func:`sfa`.
     """
 
+    leaky = False
+
     def __init__(self, levels: int = 4, norm: float | None = None, rounding: str = 'even') -> None:
         super().__init__()
         self.levels = _check_levels(levels)
