@@ -30,7 +30,6 @@ def main() -> None:
     check_environment()
     from mmspike.config import data, launch, testing
     from mmspike.config.config_faults import config_faults_explained
-    from mmspike.models.checkpoints import check_checkpoint_fits
 
     args = parse_args()
     cfg = launch.load_config(args)
@@ -45,7 +44,7 @@ def main() -> None:
     data_faults = data.data_faults_explained(cfg, ('test_dataloader',), ('test_evaluator',))
     with data_faults, config_faults_explained(cfg):
         runner = launch.build_runner(cfg)
-        check_checkpoint_fits(runner.model, args.checkpoint)
+        launch.check_checkpoint_fits(runner.model, args.checkpoint)
         if args.out:
             testing.dump_predictions(runner, args.out)
         runner.test()

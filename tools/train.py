@@ -34,7 +34,6 @@ def main() -> None:
     check_environment()
     from mmspike.config import data, launch
     from mmspike.config.config_faults import config_faults_explained
-    from mmspike.models.checkpoints import check_checkpoint_fits
 
     args = parse_args()
     cfg = launch.load_config(args)
@@ -48,7 +47,7 @@ def main() -> None:
         runner = launch.build_runner(cfg)
         if cfg.get('load_from'):
             # heads may differ where a training starts from other weights, nothing where it goes on
-            check_checkpoint_fits(runner.model, cfg.load_from, '' if cfg.resume else 'backbone.')
+            launch.check_checkpoint_fits(runner.model, cfg.load_from, '' if cfg.resume else 'backbone.')
         runner.train()
     del runner
     launch.leave_distributed()

@@ -16,7 +16,8 @@ from mmspike.config.config_faults import check_options, check_top_level
 from mmspike.config.data import move_data_root
 from mmspike.config.swap import SwapError, config_difference, config_path, parse_backbone, swap_backbone
 from mmspike.engine.hooks import latest_readable_checkpoint
-from mmspike.models.checkpoints import read
+from mmspike.models import checkpoints
+from mmspike.utils.errors import UserError
 
 
 def add_backbone_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
@@ -139,7 +140,10 @@ def set_resume(cfg: Config, resume: str | None) -> None:
             return
         path, meta = found
     else:
-        path, meta = resume, read(resume).get('meta', {})
+        try:
+            path, meta = resume, checkpoints.read(resume).get('meta', {})
+        except UserError as error:
+            raise SystemExit(str(error)) from error
     cfg.resume = True
     cfg.load_from = path
     randomness = dict(cfg.get('randomness', {}))
@@ -195,3 +199,15 @@ def leave_distributed() -> None:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         gc.collect()  # runners and their hooks hold each other
         torch.distributed.destroy_process_group()
+
+
+def check_checkpoint_fits(model: torch.nn.Module | dict, path: str, part: str = '') -> None:
+    """:func:`mmspike.models.checkpoints.check_checkpoint_fits` for command lines: leave with its message.
+
+    Raises:
+        SystemExit: Parameters are missing or have another shape.
+    """
+    try:
+        checkpoints.check_checkpoint_fits(model, path, part)
+    except UserError as error:
+        raise SystemExit(str(error)) from None

@@ -14,6 +14,7 @@ from mmengine.runner import Runner, load_checkpoint
 from torch import Tensor, nn
 
 from mmspike.models.checkpoints import check_checkpoint_fits
+from mmspike.utils.errors import UserError
 
 
 def model_config(cfg: Config) -> ConfigDict:
@@ -31,7 +32,7 @@ def build_model(cfg: Config, checkpoint: str | None, device: str | None = None) 
         device: Default: the accelerator if there is one.
 
     Raises:
-        UserError: The checkpoint does not fit, see :func:`mmspike.models.checkpoints.check_checkpoint_fits`.
+        SystemExit: The checkpoint does not fit, see :func:`mmspike.models.checkpoints.check_checkpoint_fits`.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     model = MODELS.build(model_config(cfg))
@@ -42,7 +43,10 @@ def build_model(cfg: Config, checkpoint: str | None, device: str | None = None) 
         finally:
             logging.disable(logging.NOTSET)
     else:
-        check_checkpoint_fits(model, checkpoint)
+        try:
+            check_checkpoint_fits(model, checkpoint)
+        except UserError as error:
+            raise SystemExit(str(error)) from None
         meta = load_checkpoint(model, checkpoint, map_location='cpu').get('meta', {})
         if 'dataset_meta' in meta:
             model.dataset_meta = meta['dataset_meta']  # where the hosts look for names of classes

@@ -111,15 +111,14 @@ def main() -> None:
     check_environment()
     from mmengine.registry import DATASETS, init_default_scope
 
-    from mmspike.config import data, host_tools
-    from mmspike.models.checkpoints import check_checkpoint_fits
+    from mmspike.config import data, host_tools, launch
 
     cfg, rest = host_tools.parse_tool_args(__doc__)
     host = host_tools.host_of(cfg, SCRIPTS, 'confusion_matrix.py')
     init_default_scope(host)
     if host == 'mmpretrain':
         if rest and rest[0].endswith('.pth'):
-            check_checkpoint_fits(cfg.model, rest[0])  # the tool would go on with random weights
+            launch.check_checkpoint_fits(cfg.model, rest[0])  # the tool would go on with random weights
         return host_tools.run_host_tool(cfg, rest, SCRIPTS, ('test_dataloader',))
     args = parse_args(rest, host)
     with data.data_faults_explained(cfg, ('test_dataloader',), ()):

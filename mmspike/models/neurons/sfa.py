@@ -40,7 +40,7 @@ class _SFAFunction(torch.autograd.Function):
 
 
 class _IntegerLIFFunction(torch.autograd.Function):
-    """All T steps as one node of the graph, on CUDA. It saves its input only and recomputes the membrane in the backward pass."""
+    """All T steps as one node of the graph, on CUDA. It saves its input alone, and recomputes the membrane going backward."""
 
     @staticmethod
     def forward(ctx, x, v, levels, beta, norm):
