@@ -94,6 +94,7 @@ setup(
     package_data={'mmspike': ['py.typed', '**/*.c', '**/*.h']},
     install_requires=parse_requirements('runtime'),
     extras_require=extras,
+    entry_points=dict(console_scripts=['mmspike = mmspike.cli:main']),
     cmdclass={'build': BuildInTemporaryFolder, 'build_py': BuildPyWithMim},
     zip_safe=False,
 )

@@ -1,12 +1,11 @@
 """Spiking neural networks for dense prediction, as a plugin for OpenMMLab.
 
-Importing this package checks the versions of what is installed, lets an mmcv without compiled operators find those of
-:mod:`mmspike.ops`, and registers nothing yet: :mod:`mmspike.registry` does, and
-mmengine imports that by itself as soon as a config names a type with the prefix ``mmspike.``.
+Importing this package lets an mmcv without compiled operators find those of :mod:`mmspike.ops`, and registers nothing yet:
+:mod:`mmspike.registry` does, and checks the versions of what is installed. mmengine imports it by itself as soon as a config
+names a type with the prefix ``mmspike.``.
 """
 
 import os
-import sys
 
 from .ops import install_operators
 from .version import __version__
@@ -17,12 +16,5 @@ install_operators()
 # Tensors of 2 MB and more on huge pages of their own: the heap fragments less, and the peak of a training step on the CPU is a
 # tenth lower. PyTorch reads it once, when it first allocates; where a process has done so before, nothing changes.
 os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
-
-# '-m' stands there while Python looks for the module of a command such as python -m mmspike.utils.collect_env, which has to run
-# whatever is installed, and says it all
-if sys.argv[:1] != ['-m']:
-    from .utils.versions import check_versions
-
-    check_versions()
 
 __all__ = ['__version__']

@@ -27,6 +27,10 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's mmspike, installed or not
+
+from mmspike.cli import run
+
 REPO = Path(__file__).resolve().parents[1]
 META = dict(model='metaspikeformer-15m', size='224', batch=4, T=4)
 E = dict(model='espikeformer-m', size='224', batch=8, T=1)
@@ -96,7 +100,6 @@ def parse_args() -> argparse.Namespace:
 
 def presets() -> list[str]:
     """Names that --models takes."""
-    sys.path.insert(0, str(REPO))
     from mmspike.models.backbones import ESpikeFormer, MetaSpikeFormer
 
     return [*MetaSpikeFormer.arch_settings, *ESpikeFormer.arch_settings]
@@ -301,11 +304,10 @@ def plan(args: argparse.Namespace) -> list[tuple[dict, list[str], int]]:
     return [(case, args.against, args.repeats) for case in cases]
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> int:
     if args.worker:
         worker(json.loads(args.worker))
-        return
+        return 0
     results = []
     for case, names, repeats in plan(args):
         results.append(dict(case=case, results=measure(case, names, repeats, args.threads)))
@@ -320,8 +322,8 @@ def main() -> None:
         json.dumps(dict(machine=machine(), threads=args.threads, results=results), indent=1)
     )
     args.out.with_suffix('.md').write_text(text)
-    sys.exit(0 if held else 1)
+    return 0 if held else 1
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main, any_environment=True)  # nothing is imported that a worker's memory would show

@@ -12,66 +12,58 @@ import time
 import traceback
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.config.options import DictAction
+from mmspike.utils.carried import carried
 
-check_environment()  # before the imports that fail in an environment that does not fit
-
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from mmdet.structures.mask import BitmapMasks  # noqa: E402
-from mmdet.visualization import DetLocalVisualizer  # noqa: E402
-from mmengine.config import Config, DictAction  # noqa: E402
-from mmengine.dataset import pseudo_collate  # noqa: E402
-from mmengine.hooks import Hook  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
-
-from mmspike.config.data import move_data_root  # noqa: E402
-from mmspike.datasets.shapes import write_shapes  # noqa: E402
-
-CONFIG = REPOSITORY / 'configs' / 'mask_rcnn_metaspike_shapes.py'
+CONFIG = carried('configs') / 'mask_rcnn_metaspike_shapes.py'
 REQUIRED_AP50 = 0.5  # of boxes on held-out pictures; less means that something is broken, not that training was unlucky
 PICTURES = 4  # in two rows
 ENLARGE = 4  # so that labels are readable on small pictures
 
 
-class ProgressLine(Hook):
-    """One line on the terminal: iteration, loss, seconds per iteration, time left."""
+def progress_line(terminal):
+    """A hook that prints one line on the terminal: iteration, loss, seconds per iteration, time left."""
+    from mmengine.hooks import Hook
 
-    priority = 'LOW'  # after the hooks that put loss and time into the message hub
+    live = terminal.isatty()
 
-    def __init__(self, terminal):
-        self.terminal = terminal
-        self.live = terminal.isatty()
+    class ProgressLine(Hook):
+        priority = 'LOW'  # after the hooks that put loss and time into the message hub
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        done, total = runner.iter + 1, runner.max_iters
-        if not self.live and done % 25 and done != total:
-            return
-        hub = runner.message_hub
-        minutes, seconds = divmod(round(hub.get_info('eta')), 60)
-        line = (
-            f'  iteration {done:4d}/{total}   loss {hub.get_scalar("train/loss").mean(20):6.3f}   '
-            f'{hub.get_scalar("train/time").mean(20):5.2f} s/iteration   {minutes}:{seconds:02d} left'
-        )
-        self._print('\r' + line if self.live else line, end='' if self.live and done != total else '\n')
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            done, total = runner.iter + 1, runner.max_iters
+            if not live and done % 25 and done != total:
+                return
+            hub = runner.message_hub
+            minutes, seconds = divmod(round(hub.get_info('eta')), 60)
+            line = (
+                f'  iteration {done:4d}/{total}   loss {hub.get_scalar("train/loss").mean(20):6.3f}   '
+                f'{hub.get_scalar("train/time").mean(20):5.2f} s/iteration   {minutes}:{seconds:02d} left'
+            )
+            self._print('\r' + line if live else line, end='' if live and done != total else '\n')
 
-    def after_val_epoch(self, runner, metrics=None):
-        self._print(
-            f'{chr(10) if self.live and runner.iter < runner.max_iters else ""}'
-            f'  after epoch {runner.epoch}: box AP50 {metrics["coco/bbox_mAP_50"]:.3f}, '
-            f'mask AP50 {metrics["coco/segm_mAP_50"]:.3f}'
-        )
+        def after_val_epoch(self, runner, metrics=None):
+            self._print(
+                f'{chr(10) if live and runner.iter < runner.max_iters else ""}'
+                f'  after epoch {runner.epoch}: box AP50 {metrics["coco/bbox_mAP_50"]:.3f}, '
+                f'mask AP50 {metrics["coco/segm_mAP_50"]:.3f}'
+            )
 
-    def _print(self, text, end='\n'):
-        print(text, end=end, file=self.terminal, flush=True)
+        def _print(self, text, end='\n'):
+            print(text, end=end, file=terminal, flush=True)
+
+    return ProgressLine()
 
 
-def demo_config(data_root: Path, work_dir: Path, options: dict | None) -> Config:
+def demo_config(data_root: Path, work_dir: Path, options: dict | None):
     """The demo's config for a data set and a work dir, changed by ``options`` (as mmengine's ``--cfg-options``)."""
+    from mmengine.config import Config
+
+    from mmspike.config.data import move_data_root
+
     cfg = move_data_root(Config.fromfile(CONFIG), str(data_root))
     cfg.work_dir = str(work_dir)
     cfg.randomness = dict(seed=0)
@@ -92,6 +84,10 @@ def print_table(metrics: dict) -> None:
 
 def _enlarged(sample):
     """A copy of a DetDataSample with boxes and masks for a picture ENLARGE times as large."""
+    import numpy as np
+    import torch
+    from mmdet.structures.mask import BitmapMasks
+
     sample = sample.clone()
     truth, found = sample.gt_instances, sample.pred_instances
     height, width = (ENLARGE * side for side in sample.ori_shape)
@@ -103,9 +99,14 @@ def _enlarged(sample):
     return sample
 
 
-@torch.no_grad()
-def draw_picture(runner: Runner, path: Path) -> None:
+def draw_picture(runner, path: Path) -> None:
     """Write the first held-out pictures to a PNG, each with its ground truth on the left and what was found right."""
+    import cv2
+    import numpy as np
+    import torch
+    from mmdet.visualization import DetLocalVisualizer
+    from mmengine.dataset import pseudo_collate
+
     dataset = runner.test_dataloader.dataset
     visualizer = DetLocalVisualizer(line_width=2, alpha=0.5)
     visualizer.dataset_meta = dataset.metainfo
@@ -113,7 +114,8 @@ def draw_picture(runner: Runner, path: Path) -> None:
     panels = []
     for index in range(PICTURES):
         batch = pseudo_collate([dataset[index]])
-        sample = runner.model.test_step(batch)[0]
+        with torch.no_grad():
+            sample = runner.model.test_step(batch)[0]
         image = cv2.cvtColor(cv2.imread(sample.img_path), cv2.COLOR_BGR2RGB)
         image = cv2.resize(image, None, fx=ENLARGE, fy=ENLARGE, interpolation=cv2.INTER_NEAREST)
         visualizer.add_datasample('shapes', image, _enlarged(sample), pred_score_thr=0.5)
@@ -127,10 +129,13 @@ def draw_picture(runner: Runner, path: Path) -> None:
         raise OSError(f'could not write {path}')
 
 
-def run(data_root: Path, work_dir: Path, options: dict | None, terminal) -> dict:
+def train_and_test(data_root: Path, work_dir: Path, options: dict | None, terminal) -> dict:
     """Train, test and draw; returns the metrics. Only ``terminal`` shows progress: all other output is the caller's."""
+    import torch
+    from mmengine.runner import Runner
+
     runner = Runner.from_cfg(demo_config(data_root, work_dir, options))
-    runner.register_hook(ProgressLine(terminal))
+    runner.register_hook(progress_line(terminal))
     print(f'[2/4] Training: {runner.max_iters} iterations, {torch.get_num_threads()} threads', file=terminal, flush=True)
     runner.train()
     print('[3/4] Testing on held-out shapes', file=terminal, flush=True)
@@ -140,13 +145,17 @@ def run(data_root: Path, work_dir: Path, options: dict | None, terminal) -> dict
     return metrics
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 1 when the demo failed or learned too little."""
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data-root', type=Path, default=Path('data/shapes'), help='where the shapes are written')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'), help='logs, checkpoints and picture')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='changes to the config, key=value')
-    args = parser.parse_args(arguments)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> int:
+    """Returns the exit status: 1 when the demo failed or learned too little."""
+    from mmspike.datasets.shapes import write_shapes
 
     start = time.perf_counter()
     terminal = sys.stdout
@@ -156,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
     with open(log_path, 'w') as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         try:
             write_shapes(args.data_root)
-            metrics = run(args.data_root, args.work_dir, args.cfg_options, terminal)
+            metrics = train_and_test(args.data_root, args.work_dir, args.cfg_options, terminal)
         except Exception as error:
             traceback.print_exc()
             print(f'\nThe demo failed: {type(error).__name__}: {error}\nDetails: {log_path}', file=terminal)
@@ -182,4 +191,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(parse_args, main)

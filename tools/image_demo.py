@@ -5,9 +5,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.config.options import add_device_option
+from mmspike.utils.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -17,7 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file or URL')
     parser.add_argument('--out-dir', default='outputs', help='folder of the results (default: outputs)')
     parser.add_argument('--batch-size', type=int, default=1, help='images of one size at once (default: 1)')
-    parser.add_argument('--device', help='default: the accelerator if there is one, else cpu')
+    add_device_option(parser)
     parser.add_argument('--score-thr', type=float, default=0.3, help='draw instances from this score on (default: 0.3)')
     parser.add_argument(
         '--spikes',
@@ -40,25 +42,22 @@ def summary(result: dict, score_thr: float) -> str:
     return ', '.join(f'{number} {name}' for name, number in found.items()) or 'nothing'
 
 
-def main() -> None:
-    check_environment()
-    args = parse_args()
-    from mmengine.config import Config
-
-    from mmspike.apis import Inferencer, InputError, find_config
+def main(args: argparse.Namespace) -> None:
+    from mmspike.apis import Inferencer, find_config
     from mmspike.config.config_faults import config_faults_explained
+    from mmspike.config.names import read_file
 
     try:
-        cfg = Config.fromfile(find_config(args.config))
+        cfg = read_file(find_config(args.config))
         with config_faults_explained(cfg):
             inferencer = Inferencer(cfg, args.checkpoint, args.device)
         results = inferencer(args.image, args.batch_size, args.out_dir, args.score_thr, args.spikes)
-    except (InputError, ImportError) as error:
-        raise SystemExit(str(error)) from error
+    except ImportError as error:
+        raise UserError(str(error)) from error
     for result in results:
         print(f'{result["name"]}: {summary(result, args.score_thr)}')
     print(f'Written to {args.out_dir}')
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

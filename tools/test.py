@@ -4,16 +4,15 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from the repository, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.config.options import CONFIG, add_run_options
 
 
 def parse_args() -> argparse.Namespace:
-    from mmspike.config.launch import add_common_options
-
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file, or the name of a config of a host, such as mmdet::retinanet/…_coco.py')
+    parser.add_argument('config', help=CONFIG)
     parser.add_argument('checkpoint', help='checkpoint file or URL')
     parser.add_argument(
         '--out', help='keep the predictions: a .pkl file (mmdet, mmpretrain) or a directory of label images (mmseg)'
@@ -22,17 +21,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show-dir', help='directory for images with the predictions drawn')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds for which --show shows an image')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    add_common_options(parser)
+    add_run_options(parser)
     return parser.parse_args()
 
 
-def main() -> None:
-    check_environment()
+def main(args: argparse.Namespace) -> None:
     from mmspike.config import data, launch, testing
     from mmspike.config.config_faults import config_faults_explained
 
-    args = parse_args()
-    cfg = launch.load_config(args)
+    cfg = launch.load_run_config(args)
     cfg.load_from = args.checkpoint
     cfg.resume = False
     if args.show or args.show_dir:
@@ -48,9 +45,7 @@ def main() -> None:
         if args.out:
             testing.dump_predictions(runner, args.out)
         runner.test()
-    del runner
-    launch.leave_distributed()
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

@@ -4,16 +4,15 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from the repository, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.config.options import CONFIG, add_run_options
 
 
 def parse_args() -> argparse.Namespace:
-    from mmspike.config.launch import add_common_options
-
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file, or the name of a config of a host, such as mmdet::retinanet/…_coco.py')
+    parser.add_argument('config', help=CONFIG)
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -26,17 +25,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate with the total batch size over auto_scale_lr'
     )
-    add_common_options(parser)
+    add_run_options(parser)
     return parser.parse_args()
 
 
-def main() -> None:
-    check_environment()
+def main(args: argparse.Namespace) -> None:
     from mmspike.config import data, launch
     from mmspike.config.config_faults import config_faults_explained
 
-    args = parse_args()
-    cfg = launch.load_config(args)
+    cfg = launch.load_run_config(args)
     if args.amp:
         launch.enable_amp(cfg)
     if args.auto_scale_lr:
@@ -49,9 +46,7 @@ def main() -> None:
             # heads may differ where a training starts from other weights, nothing where it goes on
             launch.check_checkpoint_fits(runner.model, cfg.load_from, '' if cfg.resume else 'backbone.')
         runner.train()
-    del runner
-    launch.leave_distributed()
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

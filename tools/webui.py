@@ -4,9 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.config.options import add_device_option
+from mmspike.utils.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,7 +21,7 @@ def parse_args() -> argparse.Namespace:
         metavar=('CONFIG', 'CHECKPOINT'),
         help='config (file or name) and checkpoint of a model; repeat it for more to choose from',
     )
-    parser.add_argument('--device', help='default: the accelerator if there is one, else cpu')
+    add_device_option(parser)
     parser.add_argument('--port', type=int, default=7860, help='default: 7860')
     parser.add_argument(
         '--host',
@@ -29,17 +31,15 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    check_environment()
-    args = parse_args()
-    from mmspike.apis import InputError, find_config
+def main(args: argparse.Namespace) -> None:
+    from mmspike.apis import find_config
     from mmspike.apis.webui import build_page, model_names
 
     try:
         for config, checkpoint in args.model:
             find_config(config)
             if not Path(checkpoint).is_file():
-                raise InputError(f'checkpoint {checkpoint} does not exist')
+                raise UserError(f'checkpoint {checkpoint} does not exist')
         page = build_page(model_names([tuple(pair) for pair in args.model]), args.device)
         page.launch(
             server_name=args.host,
@@ -51,11 +51,11 @@ def main() -> None:
             quiet=True,
             prevent_thread_lock=True,
         )
-    except (InputError, ImportError, OSError) as error:  # gradio raises OSError for a port that is taken
-        raise SystemExit(str(error)) from error
+    except (ImportError, OSError) as error:  # gradio raises OSError for a port that is taken
+        raise UserError(str(error)) from error
     print(f'http://{args.host}:{args.port} (Ctrl+C ends it)', flush=True)
     page.block_thread()
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

@@ -12,13 +12,15 @@ import cv2
 import numpy as np
 from mmcv.video import VideoReader
 
+from mmspike.utils.errors import UserError
+
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 VIDEO_SUFFIXES = ('.mp4', '.m4v', '.avi', '.mov', '.mkv', '.webm', '.mpg', '.mpeg')
 
 Input = str | Path | np.ndarray
 
 
-class InputError(ValueError):
+class InputError(UserError, ValueError):
     """An input, config or checkpoint that cannot be used; the message says which, why and what to do."""
 
 

@@ -3,24 +3,16 @@
 from difflib import get_close_matches
 from pathlib import Path
 
-import mmspike
-from mmspike.config.swap import SwapError, config_path
+from mmspike.config.names import config_path
+from mmspike.utils.carried import carried
+from mmspike.utils.errors import UserError
 
 from .sources import InputError
 
 
-def _configs_folder() -> Path:
-    """``configs`` of the repository, or of an installed wheel, which carries them in ``mmspike/.mim``."""
-    package = Path(mmspike.__file__).parent
-    for root in (package.parent, package / '.mim'):
-        if (root / 'model-index.yml').is_file():
-            return root / 'configs'
-    raise FileNotFoundError(f'no configs beside {package} and none in {package / ".mim"}: install mmspike again')
-
-
 def list_configs() -> dict[str, Path]:
     """Every config of this project: name (the file's, without .py) -> file."""
-    folder = _configs_folder()
+    folder = carried('configs')
     return {path.stem: path for path in sorted(folder.rglob('*.py')) if '_base_' not in path.relative_to(folder).parts}
 
 
@@ -36,7 +28,7 @@ def find_config(config_or_name: str | Path) -> str:
     if '::' in given:
         try:
             return config_path(given)
-        except SwapError as error:
+        except UserError as error:
             raise InputError(str(error)) from None
     configs = list_configs()
     name = Path(given).name.removesuffix('.py')

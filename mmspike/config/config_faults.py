@@ -14,6 +14,7 @@ from mmengine.runner import EpochBasedTrainLoop, FlexibleRunner, IterBasedTrainL
 from torch.utils.data import DataLoader
 
 from mmspike.registry import MODELS
+from mmspike.utils.errors import UserError
 
 # what runners read besides their arguments, and common variables of configs that look like one of those
 OTHERS = (
@@ -37,13 +38,13 @@ def check_top_level(cfg: Config) -> None:
     """Leave if a key at the top of ``cfg`` is nearly, but not quite, one that the runner reads: it would be ignored.
 
     Raises:
-        SystemExit: There is such a key.
+        UserError: There is such a key.
     """
     known = _runner_keys()
     for key in cfg:
         # none of the 2580 configs of mmdet, mmseg, mmpretrain and ours has such a key
         if key not in known and (near := _near(key, known, 0.88)):
-            raise SystemExit(
+            raise UserError(
                 f'The config has a key {key!r}, which nobody reads: did you mean {near!r}? A variable of your own needs a name '
                 'that is less alike'
             )
@@ -55,7 +56,7 @@ def check_options(cfg: Config, options: dict) -> None:
     Other new keys are let through: most defaults stand in no config.
 
     Raises:
-        SystemExit: There is such a key.
+        UserError: There is such a key.
     """
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     for option in options:
@@ -74,7 +75,7 @@ def check_options(cfg: Config, options: dict) -> None:
                 near = _near(part, item.keys(), 0.8)
                 known = _parameters(item, path) if path else _runner_keys()
                 if near is not None and (known is None or part not in known):
-                    raise SystemExit(
+                    raise UserError(
                         f'--cfg-options {option}: the config has no {".".join([*path, part])}. '
                         f'Did you mean {".".join([*path, near])}? A key that is really new can be set in the config file'
                     )
@@ -179,7 +180,7 @@ def config_faults_explained(cfg: Config) -> Iterator[None]:
     """If the body fails because of a key that a class does not take, or a type that does not exist, say where it stands.
 
     Raises:
-        SystemExit: The explanation, in place of the TypeError or KeyError.
+        UserError: The explanation, in place of the TypeError or KeyError.
     """
     try:
         yield
@@ -192,4 +193,4 @@ def config_faults_explained(cfg: Config) -> Iterator[None]:
             message = _unknown_type(cfg, found.group(1), found.group(2))
         if message is None:
             raise
-        raise SystemExit(message) from error
+        raise UserError(message) from error

@@ -10,6 +10,8 @@ from copy import deepcopy
 
 from mmengine.config import Config
 
+from mmspike.utils.errors import UserError
+
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
 
@@ -125,7 +127,7 @@ def check_data_exists(cfg: Config, loaders: tuple[str, ...] = LOADERS, evaluator
     Datasets that download themselves (mmpretrain's CIFAR and MNIST) and paths with a scheme (``s3://``) are not checked.
 
     Raises:
-        SystemExit: A path does not exist.
+        UserError: A path does not exist.
     """
     needed = [(dataset, path) for dataset in config_datasets(cfg, loaders) for path in _paths(dataset)]
     needed += [({}, path) for path in _evaluator_annotations(cfg, evaluators)]
@@ -136,7 +138,7 @@ def check_data_exists(cfg: Config, loaders: tuple[str, ...] = LOADERS, evaluator
             continue
         # classes of one's own: not the public data set
         source = SOURCES.get(kind, 'put your data there') if 'metainfo' not in dataset else 'put your data there'
-        raise SystemExit(
+        raise UserError(
             f'The data of this config are missing: {path} does not exist (looked for in {osp.abspath(path)}).\n'
             f'  To get them: {source}.\n'
             '  If you have them elsewhere: add --data-root DIR to the command.\n'
@@ -211,16 +213,18 @@ def data_faults_explained(
     check_data_exists(cfg, loaders, evaluators)
     try:
         yield
+    except UserError:  # it says what is wrong already
+        raise
     except Exception as error:
         files = [path for dataset in config_datasets(cfg, loaders) for path in _paths(dataset)]
         if re.search(r'DataLoader worker \(pid(\(s\))? [\d, ]+\) (is killed|exited)', str(error)):
-            raise SystemExit(
+            raise UserError(
                 f'A worker of a data loader died: {error}\n  The system kills processes when memory is short: take fewer '
                 '(--cfg-options train_dataloader.num_workers=1), or smaller batches or images. In a container /dev/shm may be '
                 'too small. Training goes on from the last checkpoint with --resume'
             ) from error
         if 'buf.empty()' in str(error) and (empty := empty_files(files)):
-            raise SystemExit(
+            raise UserError(
                 f'{len(empty)} image files are empty (0 bytes): {", ".join(empty[:5])}{"…" if len(empty) > 5 else ""}. '
                 'Replace them, or take them out of the annotations'
             ) from error
@@ -228,7 +232,7 @@ def data_faults_explained(
         masks, classes = _masks_and_classes(cfg, loaders)
         for path in dict.fromkeys(files):
             if path.endswith('.json') and osp.isfile(path) and (fault := annotation_fault(path, masks, classes)):
-                raise SystemExit(
+                raise UserError(
                     f'The annotation file {path} is broken: {fault}. Replace or correct it.\n'
                     f'  (The error was {type(error).__name__}: {error})'
                 ) from error

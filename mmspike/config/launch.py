@@ -1,69 +1,54 @@
-"""What tools/train.py and tools/test.py share: options, work directory, processes, resuming."""
+"""What the tools do with a config before they run it: options, work directory, processes, resuming, checkpoints."""
 
 import argparse
-import gc
 import os
 import os.path as osp
 import re
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.registry import RUNNERS
+from mmengine.config import Config, ConfigDict
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
+from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmspike.config.config_faults import check_options, check_top_level
 from mmspike.config.data import move_data_root
-from mmspike.config.swap import SwapError, config_difference, config_path, parse_backbone, swap_backbone
+from mmspike.config.difference import config_difference
+from mmspike.config.names import read_file
+from mmspike.config.swap import SwapError, parse_backbone, swap_backbone
 from mmspike.engine.hooks import latest_readable_checkpoint
-from mmspike.models import checkpoints
 from mmspike.utils.errors import UserError
 
 
-def add_backbone_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
-    parser.add_argument(
-        '-b',
-        '--backbone',
-        required=required,
-        metavar='TYPE[:ARCH][,KEY=VALUE]...',
-        help='put this spiking backbone into the config, such as mmspike.ESpikeFormer:m or "mmspike.MetaSpikeFormer:15m,T=2"',
-    )
-    parser.add_argument(
-        '--spiking-heads', action='store_true', help='with --backbone, also replace FPN and heads by spiking ones'
-    )
-
-
-def add_common_options(parser: argparse.ArgumentParser) -> None:
-    add_backbone_options(parser)
-    parser.add_argument(
-        '--work-dir',
-        help='directory of logs and checkpoints (default: work_dirs/<name of the config>, with --backbone its name behind it)',
-    )
-    parser.add_argument('--data-root', help='directory to which every data loader and evaluator of the config is moved')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        help='override settings of the config, as key=value with dots for nested keys; lists as key="[a,b]" or key=a,b, '
-        'without white space',
-    )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-
-
 def load_config(args: argparse.Namespace) -> Config:
-    """The config with what every tool changes in it. Explicit ``--cfg-options`` are applied last and win."""
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    """The config of a command line with :func:`mmspike.config.options.add_config_options`.
+
+    Explicit ``--cfg-options`` are applied last and win.
+
+    Raises:
+        UserError: The config or an option cannot be used; the message says which and why.
+    """
     cfg = read_config(args.config, args.backbone, args.spiking_heads)
     if args.data_root is not None:
         try:
             cfg = move_data_root(cfg, args.data_root)
         except ValueError as error:
-            raise SystemExit(str(error)) from None
+            raise UserError(str(error)) from None
     check_top_level(cfg)
     if args.cfg_options is not None:
         check_options(cfg, args.cfg_options)
         cfg.merge_from_dict(args.cfg_options)
+    if cfg.get('default_scope') == 'mmpretrain':
+        complete_mmpretrain_loaders(cfg)
+    return cfg
+
+
+def load_run_config(args: argparse.Namespace) -> Config:
+    """As :func:`load_config`, for a command line with :func:`mmspike.config.options.add_run_options`: launcher, work_dir."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = load_config(args)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -71,22 +56,24 @@ def load_config(args: argparse.Namespace) -> Config:
         name = osp.splitext(osp.basename(args.config))[0]
         backbone = f'_{re.sub(r"[^0-9A-Za-z]+", "-", args.backbone.removeprefix("mmspike."))}' if args.backbone else ''
         cfg.work_dir = osp.join('work_dirs', (name + backbone)[:200])
-    if cfg.get('default_scope') == 'mmpretrain':
-        complete_mmpretrain_loaders(cfg)
     return cfg
 
 
 def read_config(config: str, backbone: str | None, spiking_heads: bool) -> Config:
-    """The config of a file or of a name such as ``mmdet::…``, with another backbone if there is one, the changes printed."""
+    """The config of a file or of a name such as ``mmdet::…``, with another backbone if there is one, the changes printed.
+
+    Raises:
+        UserError: There is no such config, or it cannot be swapped.
+    """
     try:
-        cfg = Config.fromfile(config_path(config))
+        cfg = read_file(config)
         if backbone is None:
             if spiking_heads:
                 raise SwapError('--spiking-heads replaces heads together with the backbone: add --backbone')
             return cfg
         new, notes = swap_backbone(cfg, parse_backbone(backbone), spiking_heads)
-    except SwapError as error:
-        raise SystemExit(f'{config}: {error}' if backbone else str(error)) from None
+    except UserError as error:
+        raise UserError(f'{config}: {error}' if backbone else str(error)) from None
     if os.environ.get('RANK', os.environ.get('LOCAL_RANK', '0')) == '0':
         print(f'{config} with {backbone}:\n{config_difference(cfg, new)}\n' + '\n'.join(notes), flush=True)
     return new
@@ -109,7 +96,7 @@ def enable_amp(cfg: Config) -> None:
     """Mixed precision: float16 with dynamic loss scaling on an accelerator, bfloat16 on the CPU."""
     wrapper = cfg.optim_wrapper
     if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper', 'CPUAmpOptimWrapper'):
-        raise SystemExit(f'--amp needs optim_wrapper.type OptimWrapper, the config has {wrapper.type}')
+        raise UserError(f'--amp needs optim_wrapper.type OptimWrapper, the config has {wrapper.type}')
     if _has_accelerator():
         wrapper.type = 'AmpOptimWrapper'
         wrapper.setdefault('loss_scale', 'dynamic')
@@ -121,7 +108,7 @@ def enable_amp(cfg: Config) -> None:
 
 def enable_lr_scaling(cfg: Config) -> None:
     if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-        raise SystemExit('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config, which has none')
+        raise UserError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config, which has none')
     cfg.auto_scale_lr.enable = True
 
 
@@ -140,15 +127,19 @@ def set_resume(cfg: Config, resume: str | None) -> None:
             return
         path, meta = found
     else:
-        try:
-            path, meta = resume, checkpoints.read(resume).get('meta', {})
-        except UserError as error:
-            raise SystemExit(str(error)) from error
+        path, meta = resume, _read_checkpoint(resume).get('meta', {})
     cfg.resume = True
     cfg.load_from = path
     randomness = dict(cfg.get('randomness', {}))
     if randomness.get('seed') is None and not randomness.get('diff_rank_seed'):
         cfg.randomness = randomness | dict(seed=meta.get('seed'))
+
+
+def _read_checkpoint(path: str) -> dict:
+    try:
+        return CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    except (FileNotFoundError, RuntimeError) as error:
+        raise UserError(str(error)) from error
 
 
 def _has_accelerator() -> bool:
@@ -160,13 +151,13 @@ def build_runner(cfg: Config) -> Runner:
     if cfg.launcher == 'none' or _has_accelerator():
         return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if cfg.launcher != 'pytorch':
-        raise SystemExit(
+        raise UserError(
             f'--launcher {cfg.launcher} needs a GPU on every process and this machine shows none: '
             'for processes on the CPU use tools/dist_train.sh or tools/dist_test.sh'
         )
     strategy: Any = cfg.get('strategy') or {}
     if cfg.get('sync_bn') or strategy.get('sync_bn'):
-        raise SystemExit('sync_bn needs a GPU for every process: torch and mmcv synchronise batch norms on GPUs only')
+        raise UserError('sync_bn needs a GPU for every process: torch and mmcv synchronise batch norms on GPUs only')
     # mmengine would select a CUDA device per process, and hand it to the wrapper of the model
     torch.distributed.init_process_group('gloo')
     wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False)
@@ -184,30 +175,44 @@ def build_runner(cfg: Config) -> Runner:
     else:
         wrapper['find_unused_parameters'] = cfg.get('find_unused_parameters', False)
         cfg.model_wrapper_cfg = wrapper | cfg.get('model_wrapper_cfg', {}) | dict(device_ids=None)
-    cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
+    cfg.merge_from_dict(dict(env_cfg=dict(dist_cfg=dict(backend='gloo'))))
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     size = torch.distributed.get_world_size()
     runner.logger.info(f'No GPU found: {size} processes on the CPU communicate through gloo instead of nccl')
     return runner
 
 
-def leave_distributed() -> None:
-    """End the communication of the processes, where there is one: its threads may abort a process that leaves without.
-
-    A runner must have been let go of before: its model holds the group.
-    """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        gc.collect()  # runners and their hooks hold each other
-        torch.distributed.destroy_process_group()
-
-
 def check_checkpoint_fits(model: torch.nn.Module | dict, path: str, part: str = '') -> None:
-    """:func:`mmspike.models.checkpoints.check_checkpoint_fits` for command lines: leave with its message.
+    """Refuse a checkpoint ``path`` that does not fill every parameter and buffer of ``model``.
+
+    mmengine would warn and go on with random weights for the rest. What the checkpoint has beyond that (auxiliary heads, a
+    teacher) is no fault, and layer scales that it lacks start at 1.
+
+    Args:
+        model: The model, or its config.
+        part: Look at entries that begin with this only, for example 'backbone.'.
 
     Raises:
-        SystemExit: Parameters are missing or have another shape.
+        UserError: Parameters are missing or have another shape.
     """
-    try:
-        checkpoints.check_checkpoint_fits(model, path, part)
-    except UserError as error:
-        raise SystemExit(str(error)) from None
+    if isinstance(model, dict):  # FlexibleRunner builds its model when it starts, and wraps it at once
+        model = MODELS.build(model)
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    checkpoint = _read_checkpoint(path)
+    given = {key.removeprefix('module.'): value for key, value in checkpoint.get('state_dict', checkpoint).items()}
+    faults = []
+    for key, value in model.state_dict().items():
+        if not key.startswith(part) or ('.layer_scale' in key and key not in given):
+            continue
+        if key not in given:
+            faults.append(f'{key}: missing')
+        elif given[key].shape != value.shape:
+            faults.append(f'{key}: {tuple(given[key].shape)} in the checkpoint, {tuple(value.shape)} in the model')
+    if faults:
+        raise UserError(
+            f'The checkpoint {path} is of another architecture than the config: {len(faults)} of '
+            f'{len(model.state_dict())} entries do not fit.\n  ' + '\n  '.join(faults) + '\n'
+            "  Use it with the config it was trained with (in its work_dir), or convert the authors' weights with "
+            'tools/model_converters/official_to_mmspike.py'
+        )

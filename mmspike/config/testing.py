@@ -7,6 +7,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
 from mmspike.config.data import config_datasets
+from mmspike.utils.errors import UserError
 
 
 def _metrics(cfg: Config) -> list[dict]:
@@ -18,11 +19,11 @@ def draw_predictions(cfg: Config, show: bool, show_dir: str | None, wait_time: f
     """Switch the config's visualization hook on.
 
     Raises:
-        SystemExit: The config has no visualization hook.
+        UserError: The config has no visualization hook.
     """
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
-        raise SystemExit(
+        raise UserError(
             '--show and --show-dir need a visualization hook in default_hooks, for example '
             "visualization=dict(type='DetVisualizationHook') with mmdet, 'SegVisualizationHook' with mmseg, "
             "'VisualizationHook' with mmpretrain, 'mmspike.EventVisualizationHook' there for event cameras"
@@ -46,7 +47,7 @@ def enable_tta(cfg: Config) -> None:
     of the views and refuses masks: a two-stage detector is then tested without its mask head.
 
     Raises:
-        SystemExit: mmseg's ``tta_model`` or ``tta_pipeline`` is missing.
+        UserError: mmseg's ``tta_model`` or ``tta_pipeline`` is missing.
     """
     datasets = list(config_datasets(cfg, ('test_dataloader',)))
     pipeline = datasets[0]['pipeline']
@@ -63,7 +64,7 @@ def enable_tta(cfg: Config) -> None:
     }.get(scope)
     missing = [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]
     if missing and defaults is None:
-        raise SystemExit(f'--tta: the config has no {" and no ".join(missing)}, and {scope} has no default for it')
+        raise UserError(f'--tta: the config has no {" and no ".join(missing)}, and {scope} has no default for it')
     if 'tta_model' in missing:
         cfg.tta_model = defaults['tta_model']
     if 'tta_pipeline' in missing:
@@ -87,15 +88,15 @@ def set_out(cfg: Config, out: str) -> None:
     """Check ``out`` before the test runs, and give it to mmseg's metrics, which write label images themselves.
 
     Raises:
-        SystemExit: ``out`` is no pickle file with mmdet or mmpretrain, or one with mmseg.
+        UserError: ``out`` is no pickle file with mmdet or mmpretrain, or one with mmseg.
     """
     is_pickle = out.endswith(('.pkl', '.pickle'))
     if cfg.get('default_scope') != 'mmseg':
         if not is_pickle:
-            raise SystemExit(f'--out {out}: expected a file name that ends in .pkl or .pickle')
+            raise UserError(f'--out {out}: expected a file name that ends in .pkl or .pickle')
         return
     if is_pickle:
-        raise SystemExit(f'--out {out}: mmseg writes one label image per input, expected a directory')
+        raise UserError(f'--out {out}: mmseg writes one label image per input, expected a directory')
     for metric in _metrics(cfg):
         metric['output_dir'] = out
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mmspike.utils.errors import UserError
 from mmspike.version import __version__
 
 # The set of versions our tests run with (requirements/pinned.txt)
@@ -221,11 +222,11 @@ def check_environment() -> None:
     """Stop with a plain explanation when the environment cannot work; print warnings to stderr.
 
     Raises:
-        SystemExit: With every finding and how to mend it.
+        UserError: With every finding and how to mend it.
     """
     conflicts = find_conflicts()
     if conflicts:
-        raise SystemExit(f'mmspike cannot run in this environment ({sys.prefix}):\n{_numbered(conflicts)}')
+        raise UserError(f'mmspike cannot run in this environment ({sys.prefix}):\n{_numbered(conflicts)}')
     for warning in find_warnings():
         print(f'Warning: {warning}', file=sys.stderr)
 
@@ -254,15 +255,18 @@ def collect_env() -> dict[str, str]:
     return info
 
 
-def main() -> None:
+def main() -> int:
+    """Print the report; the exit status, 1 if something does not fit."""
     for name, value in collect_env().items():
         print(f'{name}: {value}')
     conflicts = find_conflicts()
     if conflicts:
-        raise SystemExit(f'\nDoes not fit:\n{_numbered(conflicts)}')
+        print(f'\nDoes not fit:\n{_numbered(conflicts)}', file=sys.stderr)
+        return 1
     warnings = find_warnings()
     print(f'\nWarnings:\n{_numbered(warnings)}' if warnings else '\nEverything fits.')
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmspike.utils.errors import UserError
+
 CHUNK = 2**20
 TIMEOUT = 60  # seconds without an answer
 IDLE_ATTEMPTS = 3  # connections in a row that bring nothing, until we give up
@@ -35,7 +37,7 @@ class Archive:
         return f'{self.url} ({size}md5 {self.md5})'
 
 
-class DownloadError(OSError):
+class DownloadError(UserError, OSError):
     """A file could not be fetched. What was fetched of it is kept, and the next attempt goes on from there."""
 
 
@@ -171,7 +173,7 @@ def prepare(archives: Sequence[Archive], layout: dict[str, int], root: Path, fol
         delete: Remove each archive when everything is in place.
 
     Raises:
-        SystemExit: Something failed; the message says what to do.
+        UserError: Something failed; the message says what to do.
     """
     if missing(root, layout):
         try:
@@ -179,15 +181,15 @@ def prepare(archives: Sequence[Archive], layout: dict[str, int], root: Path, fol
                 unpack(fetch(archive, folder), root)
         except DownloadError as error:
             wanted = [archive for archive in archives if not (folder / archive.name).exists()]
-            raise SystemExit(
+            raise UserError(
                 f'{error}\n  The same command goes on from where it stopped. If this machine has no network, download these '
                 f'elsewhere, copy them into {folder.absolute()} and run the command again:\n    '
                 + '\n    '.join(map(str, wanted))
             ) from error
         except ValueError as error:
-            raise SystemExit(str(error)) from error
+            raise UserError(str(error)) from error
         if faults := missing(root, layout):
-            raise SystemExit('The archives are unpacked, and yet:\n  ' + '\n  '.join(faults))
+            raise UserError('The archives are unpacked, and yet:\n  ' + '\n  '.join(faults))
     if delete:
         for archive in archives:
             (folder / archive.name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Whether installed packages lie in the ranges that mmspike declares. ``import mmspike`` checks it.
+"""Installed packages against the ranges that mmspike declares: :mod:`mmspike.registry` checks them when it is imported.
 
 The ranges are written once, in ``requirements/*.txt``; they are read here from the metadata of the installed mmspike, to which
 ``setup.py`` copies them. A clone that is used without being installed has no metadata, and nothing is checked.
@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING
 
 from mmspike.utils.collect_env import ORIGINALS, install_command
+from mmspike.utils.errors import UserError
 from mmspike.version import __version__
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ REQUIRED = ('torch', 'onedl-mmengine', 'onedl-mmcv')
 OPTIONAL = ('onedl-mmdetection', 'onedl-mmsegmentation', 'onedl-mmpretrain', 'spikingjelly')
 
 
-class VersionError(RuntimeError):
+class VersionError(UserError):
     """A required package is out of range.
 
     Not an ImportError, which mmengine turns into a log line where it imports mmspike for a config.

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmspike.models.official import convert_official, official_key
-
-
-@pytest.fixture
-def tool(repo, monkeypatch):
-    monkeypatch.syspath_prepend(str(repo / 'tools' / 'analysis_tools'))
-    import verify_reference
-
-    return verify_reference
+from mmspike.analysis import reference
+from mmspike.models.backbones.official import convert_official, official_key
 
 
 @pytest.fixture
@@ -23,22 +16,22 @@ def verify(run_tool):
 @pytest.mark.parametrize(
     'name', ['metaspikeformer_15m_T1', 'metaspikeformer_15m_T4', 'espikeformer_5m_D4', 'espikeformer_19m_D4']
 )
-def test_reference_cases(tool, shared, name):
+def test_reference_cases(shared, name):
     path = shared / 'reference' / f'{name}.json'
     case = json.loads(path.read_text())
     with np.load(path.with_suffix('.npz')) as arrays:
-        diffs = tool.compare(case, dict(arrays), tool.build_network(case['config']))
-    assert all(diffs[k] <= limit for k, limit in tool.LIMITS.items()), diffs
+        diffs = reference.compare(case, dict(arrays), reference.build_network(case['config']))
+    assert all(diffs[k] <= limit for k, limit in reference.LIMITS.items()), diffs
 
 
-def test_masked_autoencoder(tool, verify, shared, tmp_path):
+def test_masked_autoencoder(verify, shared, tmp_path):
     path = shared / 'reference' / 'spikemae_small_base.json'
     case = json.loads(path.read_text())
     for suffix in ('.json', '.npz'):
         (tmp_path / f'case{suffix}').write_bytes(path.with_suffix(suffix).read_bytes())
     # what only a case with gradients has
-    model = tool.build_network(case['config'])
-    image = tool.load_reference(case, model, tool.MAE_UNUSED)
+    model = reference.build_network(case['config'])
+    image = reference.load_reference(case, model, reference.MAE_UNUSED)
     noise = torch.from_numpy(np.random.default_rng(case['mask_seed']).uniform(0, 1, (2, 196)))
     tool_loss = model.reconstruction_loss(image, model.reconstruct(image, noise))
     tool_loss.backward()
@@ -55,15 +48,15 @@ def test_masked_autoencoder(tool, verify, shared, tmp_path):
     assert result.returncode == 1 and 'off in loss, loss32, gradients' in result.stdout, result.stdout
 
 
-def write_case(tool, shared, folder, config):
+def write_case(shared, folder, config):
     """A case of another size, as our own network computes it, under the authors' names."""
     known = dict(MetaSpikeFormer='metaspikeformer_15m_T1', ESpikeFormer='espikeformer_5m_D4')[config['family']]
     names = json.loads((shared / 'reference' / f'{known}.json').read_text())['manifest']
     names = dict(names) | ({f'head_kd.{k}': names[f'head.{k}'] for k in ('weight', 'bias')} if config['distilled'] else {})
-    model = tool.build_network(config).double()
+    model = reference.build_network(config).double()
     shapes = {k: list(v.shape) for k, v in model.state_dict().items()}
     manifest = {k: shapes[official_key(k)][: len(s)] for k, s in names.items()}
-    weights, _ = convert_official({k: torch.from_numpy(tool.reference_value(k, s)) for k, s in manifest.items()})
+    weights, _ = convert_official({k: torch.from_numpy(reference.reference_value(k, s)) for k, s in manifest.items()})
     model.load_state_dict(weights)
     shape = [2, 3, 40, 56]
     feats = model['backbone'](torch.from_numpy(np.random.default_rng(5).normal(0, 1, shape)))
@@ -82,15 +75,15 @@ def write_case(tool, shared, folder, config):
         grad_norm={k: grads[official_key(k)].grad.norm().item() for k in parameters},
     )
     (folder / 'case.json').write_text(json.dumps(case))
-    arrays = {f'feature/{n}': f.detach().float().numpy() for n, f in zip(tool.FEATURES, feats, strict=True)}
+    arrays = {f'feature/{n}': f.detach().float().numpy() for n, f in zip(reference.FEATURES, feats, strict=True)}
     np.savez(folder / 'case.npz', logits=out.detach().numpy(), **arrays)
     return case
 
 
 @pytest.mark.parametrize('family', [dict(family='MetaSpikeFormer', T=3), dict(family='ESpikeFormer', D=8)])
-def test_other_dims_size_and_distilled(tool, shared, tmp_path, verify, family):
+def test_other_dims_size_and_distilled(shared, tmp_path, verify, family):
     config = family | dict(dims=[16, 24, 32, 48], num_heads=2, num_classes=7, distilled=True)
-    case = write_case(tool, shared, tmp_path, config)
+    case = write_case(shared, tmp_path, config)
     result = verify(tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith('case: same')
@@ -103,9 +96,9 @@ def test_other_dims_size_and_distilled(tool, shared, tmp_path, verify, family):
     assert 'off in loss, gradients' in result.stdout
 
 
-def test_case_that_does_not_fit_hides_no_other(tool, shared, tmp_path, verify):
+def test_case_that_does_not_fit_hides_no_other(shared, tmp_path, verify):
     config = dict(family='ESpikeFormer', D=4, dims=[16, 24, 32, 48], num_heads=2, num_classes=7, distilled=False)
-    case = write_case(tool, shared, tmp_path, config)
+    case = write_case(shared, tmp_path, config)
     del case['manifest']['head.bias']
     (tmp_path / 'a_broken.json').write_text(json.dumps(case))
     (tmp_path / 'a_broken.npz').write_bytes((tmp_path / 'case.npz').read_bytes())
@@ -129,9 +122,9 @@ def test_no_case(verify, tmp_path):
     assert 'found no case' in result.stderr
 
 
-def test_weights_follow_from_names(tool, shared, monkeypatch):
+def test_weights_follow_from_names(shared, monkeypatch):
     monkeypatch.syspath_prepend(str(shared / 'reference'))
     import weights
 
     for key, shape in [('a.weight', [3, 4]), ('b.running_var', [5]), ('c.bias', [2]), ('d.num_batches_tracked', [])]:
-        assert np.array_equal(tool.reference_value(key, shape), weights.value(key, shape))
+        assert np.array_equal(reference.reference_value(key, shape), weights.value(key, shape))

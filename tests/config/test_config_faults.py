@@ -6,6 +6,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from mmspike.config.config_faults import check_options, check_top_level, config_faults_explained
+from mmspike.utils.errors import UserError
 
 
 def config(**changes):
@@ -39,7 +40,7 @@ def config(**changes):
 
 
 def message(function, *args):
-    with pytest.raises(SystemExit) as info:
+    with pytest.raises(UserError) as info:
         function(*args)
     return str(info.value)
 

@@ -7,6 +7,7 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 
 from mmspike.config.data import annotation_fault, check_data_exists, data_faults_explained, move_data_root
+from mmspike.utils.errors import UserError
 
 
 def detection():
@@ -129,7 +130,7 @@ def test_missing_data(tmp_path):
     cfg = coco(tmp_path)
     check_data_exists(cfg)
     cfg.train_dataloader.dataset.data_prefix.img = 'photos/'
-    with pytest.raises(SystemExit) as info:
+    with pytest.raises(UserError) as info:
         check_data_exists(cfg)
     message = str(info.value)
     assert str(tmp_path / 'photos') in message
@@ -139,7 +140,7 @@ def test_missing_data(tmp_path):
     cfg.val_evaluator.ann_file = 's3://bucket/train.json'
     check_data_exists(cfg, (), ('val_evaluator',))
     cfg.val_evaluator.ann_file = 'data/nowhere.json'
-    with pytest.raises(SystemExit, match='data/nowhere.json'):
+    with pytest.raises(UserError, match='data/nowhere.json'):
         check_data_exists(cfg, ())
     # downloads itself
     check_data_exists(Config(dict(train_dataloader=dict(dataset=dict(type='mmpretrain.CIFAR10', data_root='data/none')))))
@@ -158,7 +159,7 @@ def test_missing_data(tmp_path):
 def test_broken_annotations(tmp_path, content, fault):
     cfg = coco(tmp_path, content)
     path = str(tmp_path / 'annotations' / 'train.json')
-    with pytest.raises(SystemExit, match=fault) as info, data_faults_explained(cfg):
+    with pytest.raises(UserError, match=fault) as info, data_faults_explained(cfg):
         raise KeyError('whatever the host makes of it')
     assert path in str(info.value) and 'whatever the host makes of it' in str(info.value)
 
@@ -169,7 +170,7 @@ def test_annotations_without_masks(tmp_path, mask):
     content = dict(images=[dict(id=1)], annotations=annotations, categories=[dict(id=1, name='a')])
     cfg = coco(tmp_path, json.dumps(content))
     cfg.train_dataloader.dataset.pipeline = [dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
-    with pytest.raises(SystemExit, match='annotation 8 has no mask'), data_faults_explained(cfg):
+    with pytest.raises(UserError, match='annotation 8 has no mask'), data_faults_explained(cfg):
         raise KeyError('mask')
     cfg.train_dataloader.dataset.pipeline[0].with_mask = False
     with pytest.raises(KeyError, match='mask'), data_faults_explained(cfg):
@@ -179,7 +180,7 @@ def test_annotations_without_masks(tmp_path, mask):
 def test_annotations_of_other_classes(tmp_path):
     cfg = coco(tmp_path)
     cfg.train_dataloader.dataset.metainfo = dict(classes=('nucleus',))
-    with pytest.raises(SystemExit, match=r"categories are \['a'\], and the classes of the dataset are \['nucleus'\]"):
+    with pytest.raises(UserError, match=r"categories are \['a'\], and the classes of the dataset are \['nucleus'\]"):
         with data_faults_explained(cfg):
             raise ValueError('need at least one array to concatenate')
 
@@ -192,7 +193,7 @@ def test_empty_images_are_listed(tmp_path):
     (tmp_path / 'train' / 'c.png').write_bytes(b'x')
     load = LoadImageFromFile()
     message = r'2 image files are empty \(0 bytes\): .*a\.png, .*b\.png'
-    with pytest.raises(SystemExit, match=message), data_faults_explained(cfg):
+    with pytest.raises(UserError, match=message), data_faults_explained(cfg):
         load(dict(img_path=str(tmp_path / 'train' / 'a.png')))
 
 

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmspike.config.swap import SwapError, config_difference, config_path, parse_backbone, swap_backbone
+from mmspike.utils.errors import UserError
 
 pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
@@ -382,7 +383,7 @@ def test_config_names(tmp_path):
         ('mmpose::a/b.py', 'mmpose is none of mmdet, mmseg, mmpretrain'),
         ('none.py', 'config none.py does not exist'),
     ]:
-        with pytest.raises(SwapError, match=message):
+        with pytest.raises(UserError, match=message):
             config_path(name)
 
 

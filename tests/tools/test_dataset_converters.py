@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 from mmspike.config.data import check_data_exists, move_data_root
 from mmspike.utils.download import Archive
+from mmspike.utils.errors import UserError
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -28,7 +29,7 @@ def converter(monkeypatch):
 
         def run(*args):
             monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, args)])
-            module.main()
+            module.main(module.parse_args())
 
         return module, run
 
@@ -111,7 +112,7 @@ def test_imagenet(converter, tmp_path, monkeypatch):
         devkit=tar(truth, 'w:gz'),
     )
     zips, root = tmp_path / 'tars', tmp_path / 'imagenet'
-    with pytest.raises(SystemExit, match=f'put into {zips}:\n  ILSVRC2012_img_train.tar .md5 1d675b') as error:
+    with pytest.raises(UserError, match=f'put into {zips}:\n  ILSVRC2012_img_train.tar .md5 1d675b') as error:
         run(root, '--archives', zips)
     assert 'image-net.org' in str(error.value) and 'devkit' in str(error.value) and not root.exists()
 
@@ -129,10 +130,10 @@ def test_imagenet(converter, tmp_path, monkeypatch):
     check_config('espike_imagenet.py', root)
 
     (root / 'val' / classes[0] / 'ILSVRC2012_val_00000002.JPEG').unlink()
-    with pytest.raises(SystemExit, match='is not complete'):
+    with pytest.raises(UserError, match='is not complete'):
         run(root, '--archives', zips)
     (zips / 'ILSVRC2012_img_val.tar').write_bytes(b'cut')
-    with pytest.raises(SystemExit, match='ILSVRC2012_img_val.tar is not present in the root directory or is corrupted'):
+    with pytest.raises(UserError, match='ILSVRC2012_img_val.tar is not present in the root directory or is corrupted'):
         run(tmp_path / 'other', '--archives', zips, '--splits', 'val')
 
 

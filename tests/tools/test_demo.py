@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,8 @@ from mmdet.registry import MODELS  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 
+from mmspike.datasets import shapes  # noqa: E402
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -24,22 +27,25 @@ def demo(monkeypatch):
     spec = importlib.util.spec_from_file_location('demo', REPOSITORY / 'tools' / 'demo.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, 'write_shapes', functools.partial(module.write_shapes, num_train=8, num_val=4))
+    monkeypatch.setattr(shapes, 'write_shapes', functools.partial(shapes.write_shapes, num_train=8, num_val=4))
     return module
 
 
-def arguments(tmp_path, *options):
+def call(demo, tmp_path, *options) -> int:
+    """Exit status of the demo, briefly, with these changes to its config."""
     short = ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
     short += [
         f'{split}_dataloader.{o}' for split in ('train', 'val', 'test') for o in ('num_workers=0', 'persistent_workers=False')
     ]
     paths = ['--data-root', str(tmp_path / 'shapes'), '--work-dir', str(tmp_path / 'work')]
-    return [*paths, '--cfg-options', *short, *options]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'argv', ['demo.py', *paths, '--cfg-options', *short, *options])
+        return demo.main(demo.parse_args())
 
 
 def test_demo_reports_and_reruns(demo, tmp_path, capsys, monkeypatch):
     # Two iterations learn nothing: the demo says so.
-    assert demo.main(arguments(tmp_path)) == 1
+    assert call(demo, tmp_path) == 1
     out = capsys.readouterr().out
     assert re.search(r'iteration +2/2 +loss +[\d.]+ +[\d.]+ s/iteration +0:00 left', out)
     assert re.search(r'^  box +(-|[\d.]+)( +(-|[\d.]+)){5}$', out, re.MULTILINE)
@@ -53,7 +59,7 @@ def test_demo_reports_and_reruns(demo, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(demo, 'REQUIRED_AP50', 0.0)
     picture.unlink()
-    assert demo.main(arguments(tmp_path)) == 0
+    assert call(demo, tmp_path) == 0
     out = capsys.readouterr().out
     assert picture.is_file()
     checkpoint = Path(re.search(r'tools/test\.py \S+ (\S+\.pth)', out)[1])
@@ -61,7 +67,7 @@ def test_demo_reports_and_reruns(demo, tmp_path, capsys, monkeypatch):
 
 
 def test_loss_that_is_not_finite_fails(demo, tmp_path, capsys):
-    assert demo.main(arguments(tmp_path, 'model.rpn_head.loss_cls.loss_weight=1e39')) == 1
+    assert call(demo, tmp_path, 'model.rpn_head.loss_cls.loss_weight=1e39') == 1
     out = capsys.readouterr().out
     assert re.search(r'demo failed: FloatingPointError: The loss of iteration 1 is not finite \(loss_rpn_cls = (inf|nan)', out)
     assert 'Traceback' not in out and 'Traceback' in (tmp_path / 'work' / 'demo.log').read_text()
@@ -70,7 +76,7 @@ def test_loss_that_is_not_finite_fails(demo, tmp_path, capsys):
 def test_occupied_data_root_fails(demo, tmp_path, capsys):
     (tmp_path / 'shapes').mkdir()
     (tmp_path / 'shapes' / 'mine.txt').write_text('mine')
-    assert demo.main(arguments(tmp_path)) == 1
+    assert call(demo, tmp_path) == 1
     assert re.search(r'The demo failed: FileExistsError: .*shapes exists and holds', capsys.readouterr().out)
 
 

@@ -16,7 +16,7 @@ from mmspike.utils import collect_env
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXTENSION = '_ext' + sysconfig.get_config_var('EXT_SUFFIX')
-CHECK = 'from mmspike.utils.collect_env import check_environment; check_environment(); print("fits")'
+CHECK = 'from argparse import Namespace; from mmspike.cli import run; run(Namespace, lambda args: print("fits"))'
 FITTING_TORCH = """
 __version__ = '2.11.0'
 class cuda:

@@ -9,6 +9,7 @@ import pytest
 
 from mmspike.utils import download
 from mmspike.utils.download import Archive, DownloadError, fetch, prepare
+from mmspike.utils.errors import UserError
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB
 
@@ -144,7 +145,7 @@ def test_prepare(server, tmp_path, capsys):
     (folder / 'x.zip').touch()  # kept by an earlier run
     prepare(archives, layout, root, folder, delete=True)
     assert not list(folder.iterdir()) and len(server.requests) == 1
-    with pytest.raises(SystemExit, match=f'{root / "val"} has 2 of 3 files'):
+    with pytest.raises(UserError, match=f'{root / "val"} has 2 of 3 files'):
         prepare(archives, {'val': 3}, root, folder)
 
 
@@ -153,7 +154,7 @@ def test_no_network(server, tmp_path):
     server.server_close()
     (tmp_path / 'x.zip.part').write_bytes(CONTENT[:10])
     known = archive(server)
-    with pytest.raises(SystemExit) as error:
+    with pytest.raises(UserError) as error:
         prepare([known], {'val': 2}, tmp_path / 'root', tmp_path)
     for expected in ('refused', str(known), f'copy them into {tmp_path}', 'goes on from where it stopped'):
         assert expected in str(error.value)

@@ -112,22 +112,23 @@ def test_nothing_is_checked_without_metadata(monkeypatch):
     versions.check_versions()
 
 
-def test_import_stops_with_the_explanation_and_collect_env_gives_it(site):
+def test_registry_stops_with_the_explanation_and_collect_env_gives_it(site):
     add_distribution(site, 'onedl-mmengine', '1.0.0')
-    result = run(site, '-c', 'import mmspike')
+    result = run(site, '-c', 'import mmspike.registry')
     assert result.returncode == 1
     last = result.stderr.strip().splitlines()[-2:]
     assert last[0].startswith('mmspike.utils.versions.VersionError: onedl-mmengine 1.0.0 is installed, but mmspike ')
     assert last[0].endswith('needs onedl-mmengine<1.0,>=0.10.12. Repair:')
     assert last[1].strip() == 'pip install --no-deps --no-build-isolation onedl-mmengine==0.10.12'
-    assert run(site, '-m', 'mmspike.version').returncode == 0, 'python -m mmspike.utils.collect_env could not report'
+    assert run(site, '-c', 'import mmspike').returncode == 0, 'python -m mmspike.utils.collect_env could not report'
     (finding,) = collect_env.find_conflicts()
     assert finding.startswith('onedl-mmengine 1.0.0 is installed, but mmspike ')
 
 
-def test_import_warns_of_a_host_and_is_light(site):
+def test_registry_warns_of_a_host_and_import_is_light(site):
     add_distribution(site, 'onedl-mmdetection', '4.0.0')
-    result = run(site, '-c', 'import mmspike, sys; print({"torch", "numpy", "mmengine"} & set(sys.modules))')
+    code = 'import mmspike, sys; print({"torch", "numpy", "mmengine"} & set(sys.modules)); import mmspike.registry'
+    result = run(site, '-c', code)
     assert result.returncode == 0 and result.stdout.strip() == 'set()', result.stderr
     assert 'RuntimeWarning: onedl-mmdetection 4.0.0 is installed, but mmspike ' in result.stderr
 

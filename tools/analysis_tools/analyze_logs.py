@@ -13,9 +13,10 @@ import sys
 from pathlib import Path
 from statistics import mean, pstdev
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from the repository, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.utils.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,11 +36,9 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    check_environment()
+def main(args: argparse.Namespace) -> None:
     from mmspike.analysis.logs import plot_logs, read_log, train_times
 
-    args = parse_args()
     try:
         logs = [read_log(path) for path in args.logs]
         if args.task == 'plot_curve':
@@ -47,7 +46,7 @@ def main() -> None:
             print(f'Written to {args.out}')
             return
     except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(str(error)) from error
+        raise UserError(str(error)) from error
     for path, log in zip(args.logs, logs, strict=True):
         times = train_times(log)
         if not times:
@@ -62,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

@@ -13,14 +13,13 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from the repository, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.config.options import add_config_options, add_device_option
 
 
 def parse_args() -> argparse.Namespace:
-    from mmspike.config.launch import add_common_options
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file, or the name of a config of a host')
     parser.add_argument(
@@ -29,8 +28,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-images', type=int, default=50, help='images to time, evenly spaced (default 50)')
     parser.add_argument('--num-warmup', type=int, default=5, help='images before them, not timed (default 5)')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the result, for compare.py')
-    parser.add_argument('--device', help='default: the accelerator if there is one, else cpu')
-    add_common_options(parser)
+    add_device_option(parser)
+    add_config_options(parser)
     args = parser.parse_args()
     if args.num_images < 1 or args.num_warmup < 0:
         parser.error(f'expected --num-images >= 1 and --num-warmup >= 0, got {args.num_images} and {args.num_warmup}')
@@ -79,18 +78,16 @@ def device_name(device) -> str:
     return f'{cpu}, {threads} thread{"s" if threads > 1 else ""}'
 
 
-def main() -> None:
-    check_environment()
+def main(args: argparse.Namespace) -> None:
     from itertools import chain, islice, repeat
 
     from mmspike.config import data, launch
-    from mmspike.config.loading import build_model, sample_images
+    from mmspike.config.loading import build_model, test_images
 
-    args = parse_args()
     cfg = launch.load_config(args)
     with data.data_faults_explained(cfg, ('test_dataloader',), ()):
         model = build_model(cfg, args.checkpoint, args.device)
-        images = list(sample_images(cfg, args.num_images))
+        images = list(test_images(cfg, args.num_images))
         warmup = islice(chain.from_iterable(repeat(images)), args.num_warmup)
         result = measure(model, chain(warmup, images), args.num_warmup)
     device = next(model.parameters()).device
@@ -111,4 +108,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

@@ -4,13 +4,16 @@ This is the browse_dataset.py of the host that the config's default_scope names.
 plot_events.py.
 """
 
+import argparse
 import inspect
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from the repository, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.config.options import parse_host_tool_args
+from mmspike.utils.errors import UserError
 
 SCRIPTS = dict(
     mmdet='analysis_tools/browse_dataset.py',
@@ -28,20 +31,23 @@ def adapt_matplotlib() -> None:
         _tight_bbox.adjust_bbox = lambda figure, box: adjust_bbox(figure, box, figure.canvas.get_renderer())
 
 
-def main() -> None:
-    check_environment()
-    from mmspike.config.data import config_datasets
-    from mmspike.config.host_tools import parse_tool_args, run_host_tool
+def parse_args() -> argparse.Namespace:
+    return parse_host_tool_args(__doc__)
 
-    cfg, rest = parse_tool_args(__doc__)
+
+def main(args: argparse.Namespace) -> None:
+    from mmspike.config import host_tools, launch
+    from mmspike.config.data import config_datasets
+
+    cfg = launch.load_config(args)
     if any(step['type'] == 'mmspike.PackEvents' for data in config_datasets(cfg) for step in data.get('pipeline') or ()):
-        raise SystemExit('These are recordings of event cameras: draw them with tools/analysis_tools/plot_events.py')
+        raise UserError('These are recordings of event cameras: draw them with tools/analysis_tools/plot_events.py')
     while cfg.train_dataloader.dataset.type.endswith('RepeatDataset'):  # it has no end, and the tool would draw on and on
         cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.dataset
     if cfg.get('default_scope') == 'mmpretrain':
         adapt_matplotlib()
-    run_host_tool(cfg, rest, SCRIPTS, ('train_dataloader',))
+    host_tools.run_host_tool(cfg, args.rest, SCRIPTS, ('train_dataloader',))
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

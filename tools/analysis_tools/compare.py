@@ -12,9 +12,10 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from the repository, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.utils.errors import UserError
 
 PICTURES = ('.png', '.svg', '.pdf')
 
@@ -33,11 +34,9 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    check_environment()
+def main(args: argparse.Namespace) -> None:
     from mmspike.analysis.comparison import columns, plot_comparison, read_run, to_markdown, write_csv
 
-    args = parse_args()
     try:
         runs = [read_run(text) for text in args.runs]
         names = [run.name for run in runs]
@@ -54,8 +53,8 @@ def main() -> None:
             else:
                 plot_comparison(runs, table, path)
     except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

@@ -14,15 +14,21 @@ import runpy
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from the repository, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.config.options import parse_host_tool_args
+from mmspike.utils.errors import UserError
 
 SCRIPTS = dict.fromkeys(('mmdet', 'mmpretrain', 'mmseg'), 'analysis_tools/confusion_matrix.py')
 READABLE = 40  # classes up to which they are named and every cell has its number
 
 
-def parse_args(arguments: list[str], host: str) -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
+    return parse_host_tool_args(__doc__)
+
+
+def parse_rest(arguments: list[str], host: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(usage='%(prog)s CONFIG PREDICTIONS OUT_DIR [options]')
     parser.add_argument('predictions', type=Path, help='what tools/test.py --out wrote')
     parser.add_argument('out', type=Path, help='directory for confusion_matrix.png and .csv (counts; a row is a label)')
@@ -34,7 +40,7 @@ def parse_args(arguments: list[str], host: str) -> argparse.Namespace:
         parser.add_argument('--nms-iou-thr', type=float, help='suppress boxes once more, with this IoU')
     args = parser.parse_args(arguments)
     if not args.predictions.exists():
-        raise SystemExit(f'{args.predictions} does not exist: write it with tools/test.py CONFIG CHECKPOINT --out')
+        raise UserError(f'{args.predictions} does not exist: write it with tools/test.py CONFIG CHECKPOINT --out')
     return args
 
 
@@ -46,7 +52,7 @@ def detection_matrix(dataset, args: argparse.Namespace):
 
     results = load(args.predictions)
     if len(results) != len(dataset):
-        raise SystemExit(f'{args.predictions} has {len(results)} images, and the test set {len(dataset)}: of another data set?')
+        raise UserError(f'{args.predictions} has {len(results)} images, and the test set {len(dataset)}: of another data set?')
     count = runpy.run_path(host_script('mmdet', SCRIPTS['mmdet']))['calculate_confusion_matrix']
     return count(dataset, results, args.score_thr, args.nms_iou_thr, args.tp_iou_thr).astype(int)
 
@@ -59,7 +65,7 @@ def segmentation_matrix(dataset, predictions: Path):
             count classes from 1.
 
     Raises:
-        SystemExit: A label image is missing, or does not fit.
+        UserError: A label image is missing, or does not fit.
     """
     import numpy as np
     from PIL import Image
@@ -70,15 +76,15 @@ def segmentation_matrix(dataset, predictions: Path):
         sample = sample['data_samples']
         path = predictions / f'{Path(sample.img_path).stem}.png'
         if not path.is_file():
-            raise SystemExit(f'{path} does not exist: write the predictions with tools/test.py … --out {predictions}')
+            raise UserError(f'{path} does not exist: write the predictions with tools/test.py … --out {predictions}')
         label = sample.gt_sem_seg.data.squeeze().numpy().astype(np.int64)
         predicted = np.asarray(Image.open(path)).astype(np.int64) - bool(dataset.reduce_zero_label)
         if predicted.shape != label.shape:
-            raise SystemExit(f'{path} has the size {predicted.shape}, and its label {label.shape}: of another data set?')
+            raise UserError(f'{path} has the size {predicted.shape}, and its label {label.shape}: of another data set?')
         counted = label != dataset.ignore_index
         outside = predicted[counted & ((predicted < 0) | (predicted >= n))]
         if outside.size:
-            raise SystemExit(f'{path} holds class {outside[0]}, and the data set has {n} classes: of another model?')
+            raise UserError(f'{path} holds class {outside[0]}, and the data set has {n} classes: of another model?')
         matrix += np.bincount(n * label[counted] + predicted[counted], minlength=n * n).reshape(n, n)
     return matrix
 
@@ -107,20 +113,19 @@ def draw(matrix, names: list[str], title: str, colours: str, path: Path) -> None
     figure.savefig(path)
 
 
-def main() -> None:
-    check_environment()
+def main(args: argparse.Namespace) -> None:
     from mmengine.registry import DATASETS, init_default_scope
 
     from mmspike.config import data, host_tools, launch
 
-    cfg, rest = host_tools.parse_tool_args(__doc__)
+    cfg, rest = launch.load_config(args), args.rest
     host = host_tools.host_of(cfg, SCRIPTS, 'confusion_matrix.py')
     init_default_scope(host)
     if host == 'mmpretrain':
         if rest and rest[0].endswith('.pth'):
             launch.check_checkpoint_fits(cfg.model, rest[0])  # the tool would go on with random weights
         return host_tools.run_host_tool(cfg, rest, SCRIPTS, ('test_dataloader',))
-    args = parse_args(rest, host)
+    args = parse_rest(rest, host)
     with data.data_faults_explained(cfg, ('test_dataloader',), ()):
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
         names = list(dataset.metainfo['classes'])
@@ -138,4 +143,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

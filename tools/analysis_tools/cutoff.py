@@ -10,9 +10,11 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.config.options import add_config_options, add_device_option, positive
+from mmspike.utils.errors import UserError
 
 
 def share(text: str) -> float:
@@ -25,15 +27,7 @@ def share(text: str) -> float:
     raise argparse.ArgumentTypeError(f'expected a share of at least 0 and less than 1, got {text!r}')
 
 
-def positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'expected a positive integer, got {text!r}')
-    return int(text)
-
-
 def parse_args() -> argparse.Namespace:
-    from mmspike.config.launch import add_common_options
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config of a classifier')
     parser.add_argument('checkpoint', help='checkpoint file or URL')
@@ -49,8 +43,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-images', type=positive, help='test images to evaluate (default: all)')
     parser.add_argument('--batch-size', type=positive, default=50, help='images at a time (default 50)')
     parser.add_argument('--json', metavar='FILE', help='write the result as JSON')
-    parser.add_argument('--device', help='default: the accelerator if there is one, else cpu')
-    add_common_options(parser)
+    add_device_option(parser)
+    add_config_options(parser)
     return parser.parse_args()
 
 
@@ -67,8 +61,7 @@ def batches(model, dataset, number: int, size: int):
         yield data['inputs'], labels.to(data['inputs'].device)
 
 
-def main() -> None:
-    check_environment()
+def main(args: argparse.Namespace) -> None:
     import torch
     from mmengine.registry import DATASETS
     from mmengine.runner import set_random_seed
@@ -77,12 +70,11 @@ def main() -> None:
     from mmspike.config.loading import build_model
     from mmspike.deploy.cutoff import StepByStep, calibrate, evaluate
 
-    args = parse_args()
     if args.json:
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)
     cfg = launch.load_config(args)
     if cfg.get('default_scope') != 'mmpretrain':
-        sys.exit(
+        raise UserError(
             f'{args.config} is no config of a classifier: its default_scope is {cfg.get("default_scope")!r}, not mmpretrain'
         )
     with data.data_faults_explained(cfg, ('train_dataloader', 'test_dataloader'), ()):
@@ -90,7 +82,7 @@ def main() -> None:
         try:
             runner = StepByStep(model)
         except ValueError as error:
-            sys.exit(f'{args.config}: {error}')
+            raise UserError(f'{args.config}: {error}') from error
         # most training images are known by heart, and a network is surer of those than of what it has never seen
         train = cfg.train_dataloader.dataset
         while 'dataset' in train:
@@ -113,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

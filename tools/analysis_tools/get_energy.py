@@ -9,9 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.config.options import add_config_options, add_device_option, positive
 
 
 def metric(text: str) -> dict:
@@ -23,15 +24,7 @@ def metric(text: str) -> dict:
     raise argparse.ArgumentTypeError(f'expected NAME=VALUE with a number, for example "mask AP=31.2", got {text!r}')
 
 
-def positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'expected a positive integer, got {text!r}')
-    return int(text)
-
-
 def parse_args() -> argparse.Namespace:
-    from mmspike.config.launch import add_common_options
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file or URL')
@@ -51,25 +44,23 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--csv', metavar='FILE', help='write the layers as CSV')
     parser.add_argument('--html', metavar='FILE', help='write one self-contained page')
     parser.add_argument('--metric', type=metric, metavar='NAME=VALUE', help='accuracy to keep in the JSON, for tradeoff plots')
-    parser.add_argument('--device', help='default: the accelerator if there is one, else cpu')
-    add_common_options(parser)
+    add_device_option(parser)
+    add_config_options(parser)
     args = parser.parse_args()
     if args.keep_depthwise and not args.deployed:
         parser.error('--keep-depthwise is about the network as it is deployed: add --deployed')
     return args
 
 
-def main() -> None:
-    check_environment()
+def main(args: argparse.Namespace) -> None:
     from mmspike.analysis import measure_energy
     from mmspike.analysis.capture import last_of_each_stage, neuron_maps
     from mmspike.analysis.html import to_html
     from mmspike.analysis.report import to_text, write_csv, write_json
     from mmspike.config import data, launch
-    from mmspike.config.loading import build_model, picture, sample_image, sample_images
+    from mmspike.config.loading import build_model, picture, test_image, test_images
     from mmspike.deploy import fuse
 
-    args = parse_args()
     for file in filter(None, (args.json, args.csv, args.html)):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
     cfg = launch.load_config(args)
@@ -78,7 +69,7 @@ def main() -> None:
         params = sum(p.numel() for p in model.parameters())
         if args.deployed:
             model = fuse(model, not args.keep_depthwise)
-        report = measure_energy(model, sample_images(cfg, args.num_images), args.preset, args.memory, args.quantised)
+        report = measure_energy(model, test_images(cfg, args.num_images), args.preset, args.memory, args.quantised)
         checkpoint = args.checkpoint or 'none: an untrained network'
         report.info = dict(config=args.config, checkpoint=checkpoint, params=params)
         report.info |= dict(deployed=args.deployed, metric=args.metric)
@@ -92,10 +83,10 @@ def main() -> None:
         if args.csv:
             write_csv(report, args.csv)
         if args.html:
-            batch = sample_image(cfg, 0)
+            batch = test_image(cfg, 0)
             maps = {name: spikes for name, (_, spikes) in last_of_each_stage(neuron_maps(model, batch)).items()}
             Path(args.html).write_text(to_html(report, picture(model, batch), maps), encoding='utf-8')
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

@@ -11,14 +11,14 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.config.options import add_config_options
+from mmspike.utils.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
-    from mmspike.config.launch import add_common_options
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', metavar='CONFIG|RECORDING', help='config file, recording or folder of frames')
     parser.add_argument('-o', '--out', required=True, help='picture to write (.png, .svg, .pdf)')
@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--index', type=int, default=0, help='which sample of it (default 0)')
     parser.add_argument('--T', type=int, default=8, help='frames of a recording (default 8)')
     parser.add_argument('--by', choices=('count', 'time'), default='count', help='what the frames of a recording share')
-    add_common_options(parser)
+    add_config_options(parser)
     return parser.parse_args()
 
 
@@ -68,18 +68,16 @@ def recording(args: argparse.Namespace):
     return events, integrate(events, size, args.T, args.by), f'{path}: {len(events)} events'
 
 
-def main() -> None:
-    check_environment()
+def main(args: argparse.Namespace) -> None:
     from mmspike.datasets.events.plots import plot_events
 
-    args = parse_args()
     try:
         events, frames, title = (sample_of_config if args.config.endswith('.py') else recording)(args)
         plot_events(events, frames, args.out, title)
     except ValueError as error:
-        raise SystemExit(str(error)) from error
+        raise UserError(str(error)) from error
     print(f'wrote {args.out}')
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

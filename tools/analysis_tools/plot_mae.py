@@ -10,14 +10,14 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.config.options import add_config_options, add_device_option
+from mmspike.utils.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
-    from mmspike.config.launch import add_common_options
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file of a pretraining')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file or URL')
@@ -26,8 +26,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--number', type=int, default=6, help='how many images of the training set (default 6)')
     parser.add_argument('--mask-ratio', type=float, help="share of hidden patches (default: the config's)")
     parser.add_argument('--seed', type=int, default=0, help='of crops, flips and masks (default 0)')
-    parser.add_argument('--device', help='default: the accelerator if there is one, else cpu')
-    add_common_options(parser)
+    add_device_option(parser)
+    add_config_options(parser)
     return parser.parse_args()
 
 
@@ -45,8 +45,7 @@ def training_images(cfg, files: list[str] | None, number: int) -> list:
     return [dataset[i * len(dataset) // number] for i in range(number)]
 
 
-def main() -> None:
-    check_environment()
+def main(args: argparse.Namespace) -> None:
     import numpy as np
     import torch
     from mmengine.dataset import default_collate
@@ -57,10 +56,9 @@ def main() -> None:
     from mmspike.config.loading import build_model
     from mmspike.models.pretraining import SpikeMAE
 
-    args = parse_args()
     for file in args.images or ():
         if not Path(file).is_file():
-            raise SystemExit(f'--images {file} does not exist')
+            raise UserError(f'--images {file} does not exist')
     cfg = launch.load_config(args)
     if args.mask_ratio is not None:
         cfg.model.mask_ratio = args.mask_ratio
@@ -69,7 +67,7 @@ def main() -> None:
         samples = training_images(cfg, args.images, args.number)
         model = build_model(cfg, args.checkpoint, args.device)
     if not isinstance(model, SpikeMAE):
-        raise SystemExit(f'{args.config}: the model is a {type(model).__name__}, expected mmspike.SpikeMAE')
+        raise UserError(f'{args.config}: the model is a {type(model).__name__}, expected mmspike.SpikeMAE')
     set_random_seed(args.seed)  # building the model draws weights
     preprocessor = model.data_preprocessor
     images = preprocessor(default_collate(samples))['inputs']
@@ -89,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

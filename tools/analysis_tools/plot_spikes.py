@@ -12,14 +12,14 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.config.options import add_config_options, add_device_option
+from mmspike.utils.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
-    from mmspike.config.launch import add_common_options
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest='kind', required=True)
     rates = kinds.add_parser('rates', help='firing rates by depth, from a report')
@@ -29,8 +29,8 @@ def parse_args() -> argparse.Namespace:
         sub.add_argument('config', help='config file')
         sub.add_argument('checkpoint', nargs='?', help='checkpoint file or URL')
         sub.add_argument('--index', type=int, default=0, help='which image of the test set (default 0)')
-        sub.add_argument('--device', help='default: the accelerator if there is one, else cpu')
-        add_common_options(sub)
+        add_device_option(sub)
+        add_config_options(sub)
     tradeoff = kinds.add_parser('tradeoff', help='energy against accuracy, from reports')
     tradeoff.add_argument('reports', nargs='+', help='JSON reports with a metric; the file names are the labels')
     tradeoff.add_argument('--formula', action='store_true', help="the field's formula instead of exact events")
@@ -43,11 +43,11 @@ def plot_network(args: argparse.Namespace) -> None:
     from mmspike.analysis import plots
     from mmspike.analysis.capture import attention_maps, last_of_each_stage, neuron_maps
     from mmspike.config import data, launch
-    from mmspike.config.loading import build_model, picture, sample_image
+    from mmspike.config.loading import build_model, picture, test_image
 
     cfg = launch.load_config(args)
     with data.data_faults_explained(cfg, ('test_dataloader',), ()):
-        batch = sample_image(cfg, args.index)
+        batch = test_image(cfg, args.index)
         model = build_model(cfg, args.checkpoint, args.device)
         if args.kind == 'maps':
             plots.plot_maps(picture(model, batch), last_of_each_stage(neuron_maps(model, batch)), args.out)
@@ -61,14 +61,12 @@ def read_report(path: str) -> dict:
     try:
         return load_report(path)
     except OSError as error:
-        raise SystemExit(f'{path}: {error.strerror}') from error
+        raise UserError(f'{path}: {error.strerror}') from error
 
 
-def main() -> None:
-    check_environment()
+def main(args: argparse.Namespace) -> None:
     from mmspike.analysis import plots
 
-    args = parse_args()
     try:
         if args.kind == 'rates':
             plots.plot_rates(read_report(args.report), args.out)
@@ -78,9 +76,9 @@ def main() -> None:
         else:
             plot_network(args)
     except ValueError as error:
-        raise SystemExit(f'{args.kind}: {error}') from error
+        raise UserError(f'{args.kind}: {error}') from error
     print(f'wrote {args.out}')
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

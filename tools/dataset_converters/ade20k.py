@@ -10,9 +10,10 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from the repository, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.download import Archive, prepare  # noqa: E402
+from mmspike.cli import run
+from mmspike.utils.download import Archive, prepare
 
 # The authors publish neither checksum nor size. This one is in use in several projects that read the data set.
 ARCHIVES = [
@@ -21,12 +22,15 @@ ARCHIVES = [
 NUMBERS = dict(training=20210, validation=2000)
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', nargs='?', type=Path, default=Path('data/ade'), help='where to (default data/ade)')
     parser.add_argument('--archives', type=Path, help='where the zip file is, or is put (default: folder)')
     parser.add_argument('--delete', action='store_true', help='remove the zip file in the end')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     layout = {
         f'ADEChallengeData2016/{kind}/{split}': number
         for kind in ('images', 'annotations')
@@ -36,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main, any_environment=True)

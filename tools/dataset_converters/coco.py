@@ -10,9 +10,10 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from the repository, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.download import Archive, prepare  # noqa: E402
+from mmspike.cli import run
+from mmspike.utils.download import Archive, prepare
 
 # The authors publish no checksums. These are the ones in use for years, the same in PaddleDetection and other projects.
 SERVER = 'http://images.cocodataset.org'
@@ -24,13 +25,16 @@ IMAGES = dict(
 NUMBERS = dict(train=118287, val=5000)
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('data_root', nargs='?', type=Path, default=Path('data/coco'), help='where to (default data/coco)')
     parser.add_argument('--splits', nargs='+', choices=NUMBERS, default=list(NUMBERS), help='images of which split')
     parser.add_argument('--archives', type=Path, help='where the zip files are, or are put (default: data_root)')
     parser.add_argument('--delete', action='store_true', help='remove the zip files in the end')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     layout = {f'annotations/instances_{split}2017.json': 0 for split in args.splits}
     layout |= {f'{split}2017': NUMBERS[split] for split in args.splits}
     archives = [ANNOTATIONS, *(archive for split, archive in IMAGES.items() if split in args.splits)]
@@ -38,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main, any_environment=True)

@@ -9,11 +9,13 @@ by torchvision. A split is unpacked aside and gets its name when it is complete:
 import argparse
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from the repository, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.optional import is_installed  # noqa: E402
+from mmspike.cli import run
+from mmspike.utils.errors import UserError
 
 NUMBERS = dict(train=1281167, val=50000)
 CLASSES = 1000
@@ -44,15 +46,14 @@ def lay_out(split: str, root: Path, archive: Path) -> None:
     function = imagenet.parse_train_archive if split == 'train' else imagenet.parse_val_archive
     function(root, str(archive), folder=part)
     if (found := counted(root / part)) != (CLASSES, NUMBERS[split]):
-        raise SystemExit(f'{root / part} has {found[0]} classes and {found[1]} images, expected {CLASSES} and {NUMBERS[split]}')
+        raise UserError(f'{root / part} has {found[0]} classes and {found[1]} images, expected {CLASSES} and {NUMBERS[split]}')
     (root / part).rename(root / split)
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     for package in ('torchvision', 'scipy'):
-        if not is_installed(package):
-            raise SystemExit(f'Unpacking ImageNet needs {package}, which is not installed: pip install {package}')
+        if find_spec(package) is None:
+            raise UserError(f'Unpacking ImageNet needs {package}, which is not installed: pip install {package}')
     from torchvision.datasets import imagenet
 
     root, folder = args.data_root, (args.archives or args.data_root).absolute()
@@ -60,7 +61,7 @@ def main() -> None:
     needed = [*todo, *(['devkit'] if 'val' in todo else [])]
     missing = [imagenet.ARCHIVE_META[key] for key in needed if not (folder / imagenet.ARCHIVE_META[key][0]).is_file()]
     if missing:
-        raise SystemExit(
+        raise UserError(
             'ImageNet can be downloaded with an account only. Get from '
             f'https://image-net.org/challenges/LSVRC/2012/2012-downloads.php and put into {folder}:\n  '
             + '\n  '.join(f'{name} (md5 {md5})' for name, md5 in missing)
@@ -72,14 +73,14 @@ def main() -> None:
         for split in todo:
             lay_out(split, root, folder / imagenet.ARCHIVE_META[split][0])
     except RuntimeError as error:  # a checksum
-        raise SystemExit(str(error)) from error
+        raise UserError(str(error)) from error
     for split in args.splits:
         found = counted(root / split)
         complete = found == (CLASSES, NUMBERS[split])
         print(f'{root / split}: {found[0]} classes, {found[1]} images{"" if complete else f", expected {NUMBERS[split]}"}')
         if not complete:
-            raise SystemExit(f'{root / split} is not complete: remove it, and run again')
+            raise UserError(f'{root / split} is not complete: remove it, and run again')
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main, any_environment=True)

@@ -10,14 +10,14 @@ import sys
 from copy import deepcopy
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.config.options import add_config_options, add_device_option
+from mmspike.utils.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
-    from mmspike.config.launch import add_common_options
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file or URL; --audit goes without')
@@ -40,8 +40,8 @@ def parse_args() -> argparse.Namespace:
         metavar=('H', 'W'),
         help='run on a random image of this size instead of one of the test set; size for --onnx and --nir, default 224 224',
     )
-    parser.add_argument('--device', help='default: the accelerator if there is one, else cpu')
-    add_common_options(parser)
+    add_device_option(parser)
+    add_config_options(parser)
     args = parser.parse_args()
     if args.as_trained and not args.audit:
         parser.error('--as-trained is for --audit')
@@ -55,13 +55,14 @@ def parse_args() -> argparse.Namespace:
 def image(cfg, model, shape, required):
     """A batch of one image: of the test set, or random where ``shape`` is given, or no test data are there nor ``required``."""
     from mmspike.config import data
-    from mmspike.config.loading import random_batch, sample_image
+    from mmspike.config.loading import test_image
+    from mmspike.deploy.check import random_batch
 
     if shape is None and (required or cfg.get('test_dataloader') is not None):
         try:
             with data.data_faults_explained(cfg, ('test_dataloader',), ()):
-                return sample_image(cfg, 0)
-        except SystemExit as error:
+                return test_image(cfg, 0)
+        except UserError as error:
             if required:
                 raise
             print(error)
@@ -75,16 +76,16 @@ def part_of(model, name: str):
         return model.get_submodule(name)
     except AttributeError:
         children = [n for n, _ in model.named_children()]
-        sys.exit(f"--part {name}: the model has no such part; its own are {children}, and 'backbone.stem' is one within")
+        raise UserError(
+            f"--part {name}: the model has no such part; its own are {children}, and 'backbone.stem' is one within"
+        ) from None
 
 
-def main() -> None:
-    check_environment()
+def main(args: argparse.Namespace) -> None:
     from mmspike.config import launch
     from mmspike.config.loading import build_model
     from mmspike.deploy import audit, compare, expand, fuse, leftovers, save, spikes_that_differ
 
-    args = parse_args()
     cfg = launch.load_config(args)
     model = build_model(cfg, args.checkpoint, args.device)
     batch = image(cfg, model, args.shape, required=not args.audit)
@@ -93,7 +94,7 @@ def main() -> None:
         try:
             network = expand(network)
         except ValueError as error:
-            sys.exit(f'--expand: {error}')
+            raise UserError(f'--expand: {error}') from error
     if args.audit:
         print(f'Audit of the network as {"trained" if args.as_trained else "deployed"}:')
         print(audit(network, lambda: network.test_step(batch)))
@@ -133,12 +134,12 @@ def export(args: argparse.Namespace, model) -> None:
             part = part_of(model.cpu(), args.part)
             first = next((m for m in part.modules() if hasattr(m, 'in_channels')), None)
             if first is None:
-                sys.exit(f'--part {args.part}: it has no convolution, so nothing tells how many channels it reads')
+                raise UserError(f'--part {args.part}: it has no convolution, so nothing tells how many channels it reads')
             export_nir(part, (first.in_channels, *size), args.nir)
             print(f'Wrote {args.nir}')
     except (ImportError, ValueError) as error:
-        sys.exit(str(error))
+        raise UserError(str(error)) from error
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

@@ -4,23 +4,27 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from the repository, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.config.options import CONFIG, add_run_options
+from mmspike.utils.errors import UserError
 
 
-def main() -> None:
-    check_environment()
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help=CONFIG)
+    parser.add_argument('--save-path', type=Path, help='also write it to this file, .py, .json or .yml')
+    add_run_options(parser)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     from mmspike.config import launch
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file, or the name of a config of a host, such as mmdet::retinanet/…_coco.py')
-    parser.add_argument('--save-path', type=Path, help='also write it to this file, .py, .json or .yml')
-    launch.add_common_options(parser)
-    args = parser.parse_args()
     if args.save_path and args.save_path.suffix not in ('.py', '.json', '.yml', '.yaml'):
-        raise SystemExit(f'--save-path {args.save_path}: expected a file name that ends in .py, .json or .yml')
-    cfg = launch.load_config(args)
+        raise UserError(f'--save-path {args.save_path}: expected a file name that ends in .py, .json or .yml')
+    cfg = launch.load_run_config(args)
     print(cfg.pretty_text)
     if args.save_path:
         args.save_path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

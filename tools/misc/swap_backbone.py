@@ -4,23 +4,27 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from the repository, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.config.options import CONFIG, add_backbone_options
+from mmspike.utils.errors import UserError
 
 
-def main() -> None:
-    check_environment()
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help=CONFIG)
+    add_backbone_options(parser, required=True)
+    parser.add_argument('-o', '--out', required=True, help='file of the resulting config, .py')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
     from mmspike.config import launch
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file, or the name of a config of a host, such as mmdet::retinanet/…_coco.py')
-    launch.add_backbone_options(parser, required=True)
-    parser.add_argument('-o', '--out', required=True, help='file of the resulting config, .py')
-    args = parser.parse_args()
     out = Path(args.out)
     if out.suffix != '.py':
-        raise SystemExit(f'--out {args.out}: expected a file name that ends in .py')
+        raise UserError(f'--out {args.out}: expected a file name that ends in .py')
     cfg = launch.read_config(args.config, args.backbone, args.spiking_heads)
     out.parent.mkdir(parents=True, exist_ok=True)
     cfg.dump(out)
@@ -28,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

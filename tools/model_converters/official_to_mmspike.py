@@ -11,40 +11,44 @@ import pickle
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-import torch
-from torch import nn
-
-from mmspike.models.checkpoints import explain_mismatch, nearest_preset
-from mmspike.models.official import convert_official, infer_backbone, infer_decoder
-from mmspike.registry import MODELS
+from mmspike.cli import run
+from mmspike.utils.errors import UserError
 
 
-def load_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+def load_checkpoint(path: Path) -> dict:
     """The state dict of a checkpoint file, which may hold it bare or under 'model', 'state_dict' or 'module'."""
+    import torch
+
     try:
         # the authors' classification checkpoints carry their command line
         with torch.serialization.safe_globals([argparse.Namespace]):
             checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError:
-        raise SystemExit(f'{path}: no such file') from None
+        raise UserError(f'{path}: no such file') from None
     except (pickle.UnpicklingError, RuntimeError, EOFError) as e:
-        raise SystemExit(f'{path}: not a checkpoint of tensors that can be read without running its code: {e}') from None
+        raise UserError(f'{path}: not a checkpoint of tensors that can be read without running its code: {e}') from None
     for key in ('model', 'state_dict', 'module'):
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
             checkpoint = checkpoint[key]
             break
     if not isinstance(checkpoint, dict) or not any(isinstance(v, torch.Tensor) for v in checkpoint.values()):
-        raise SystemExit(f'{path}: found no state dict (looked at the top and under model, state_dict, module)')
+        raise UserError(f'{path}: found no state dict (looked at the top and under model, state_dict, module)')
     return {k: v for k, v in checkpoint.items() if isinstance(v, torch.Tensor)}
 
 
-def expected_model(state_dict: dict[str, torch.Tensor], arch: str | None) -> nn.ModuleDict:
+def expected_model(state_dict: dict, arch: str | None):
     """Backbone and, if there are, classifier and decoder, on the meta device, which the converted ``state_dict`` should fit."""
+    import torch
+    from torch import nn
+
+    from mmspike.models.backbones.official import infer_backbone, infer_decoder, nearest_preset
+    from mmspike.registry import MODELS
+
     inferred = infer_backbone(state_dict)
     if inferred is None:
-        raise SystemExit(f'the checkpoint is of no network known here; nearest preset: {nearest_preset(state_dict)}')
+        raise UserError(f'the checkpoint is of no network known here; nearest preset: {nearest_preset(state_dict)}')
     if arch is not None:
         inferred['arch'] = arch
     with torch.device('meta'):
@@ -53,7 +57,7 @@ def expected_model(state_dict: dict[str, torch.Tensor], arch: str | None) -> nn.
         except ValueError as error:
             if arch is None:
                 raise
-            raise SystemExit(f'--arch {arch}: {error}') from None
+            raise UserError(f'--arch {arch}: {error}') from None
         model = nn.ModuleDict(dict(backbone=backbone))
         if 'head.fc.weight' in state_dict:
             num_classes, channels = state_dict['head.fc.weight'].shape
@@ -65,19 +69,25 @@ def expected_model(state_dict: dict[str, torch.Tensor], arch: str | None) -> nn.
     return model
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('src', type=Path, help='checkpoint of the authors')
     parser.add_argument('dst', type=Path, help='where to write the converted one')
     parser.add_argument('--arch', help='preset it must fit, for example metaspikeformer-15m; default: as its shapes say')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    import torch
+
+    from mmspike.models.backbones.official import convert_official, explain_mismatch, nearest_preset
 
     converted, dropped = convert_official(load_checkpoint(args.src))
     for key in dropped:
         print(f'dropped: {key}')
     problems = explain_mismatch(expected_model(converted, args.arch), converted)
     if problems:
-        raise SystemExit(f'{args.src} does not fit:\n{problems}')
+        raise UserError(f'{args.src} does not fit:\n{problems}')
     args.dst.parent.mkdir(parents=True, exist_ok=True)
     temporary = args.dst.with_name(args.dst.name + '.tmp')
     torch.save(dict(state_dict=converted), temporary)
@@ -86,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

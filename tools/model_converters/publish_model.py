@@ -18,9 +18,10 @@ import re
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from the repository, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
-from mmspike.utils.collect_env import check_environment  # noqa: E402
+from mmspike.cli import run
+from mmspike.utils.errors import UserError
 
 META = ('cfg', 'dataset_meta', 'epoch', 'iter', 'seed', 'experiment_name', 'time', 'mmengine_version')
 
@@ -37,7 +38,7 @@ def plain(value, name: str):
     """``value`` with arrays as lists, if it is plain data.
 
     Raises:
-        SystemExit: It is something else.
+        UserError: It is something else.
     """
     import numpy as np
 
@@ -51,14 +52,14 @@ def plain(value, name: str):
         value = sorted(value, key=repr)  # a set has another order in every process, and the file another hash
     if isinstance(value, (list, tuple)):
         return type(value)(plain(v, name) for v in value)
-    raise SystemExit(f'{name} is a {type(value).__name__}, expected plain data: take it out of the checkpoint first')
+    raise UserError(f'{name} is a {type(value).__name__}, expected plain data: take it out of the checkpoint first')
 
 
 def published(checkpoint: dict, no_ema: bool = False) -> dict:
     """What is to be published of a checkpoint of mmengine, or of a bare state dict.
 
     Raises:
-        SystemExit: The weights hold other things than tensors, or ``no_ema`` without an average.
+        UserError: The weights hold other things than tensors, or ``no_ema`` without an average.
     """
     import torch
 
@@ -67,12 +68,12 @@ def published(checkpoint: dict, no_ema: bool = False) -> dict:
     weights = dict(checkpoint.get('state_dict', checkpoint))
     ema = checkpoint.get('ema_state_dict')
     if no_ema and ema is None:
-        raise SystemExit('--no-ema: the checkpoint has no averaged weights, so there is nothing to choose')
+        raise UserError('--no-ema: the checkpoint has no averaged weights, so there is nothing to choose')
     if no_ema:  # mmengine saves the average as state_dict, and here what it was taken from
         weights |= {key.removeprefix('module.'): value for key, value in ema.items() if key.startswith('module.')}
     others = [key for key, value in weights.items() if not isinstance(value, torch.Tensor)]
     if others:
-        raise SystemExit(f'expected tensors in the state dict, got {type(weights[others[0]]).__name__} in {others[0]}')
+        raise UserError(f'expected tensors in the state dict, got {type(weights[others[0]]).__name__} in {others[0]}')
     given = checkpoint.get('meta', {}) if 'state_dict' in checkpoint else {}
     meta = {key: plain(given[key], f'meta.{key}') for key in META if key in given}
     if isinstance(meta.get('cfg'), str):
@@ -100,15 +101,13 @@ def write(content: dict, out_file: Path) -> Path:
     return path
 
 
-def main() -> None:
-    check_environment()
+def main(args: argparse.Namespace) -> None:
     from mmspike.utils.checkpoint import read_checkpoint
 
-    args = parse_args()
     try:
         checkpoint = read_checkpoint(args.in_file)
     except (FileNotFoundError, RuntimeError) as error:
-        raise SystemExit(str(error)) from error
+        raise UserError(str(error)) from error
     content = published(checkpoint, args.no_ema)
     if 'state_dict' in checkpoint:
         dropped = sorted(set(checkpoint) - set(content))
@@ -120,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(parse_args, main)

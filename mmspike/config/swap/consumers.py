@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from .configs import SwapError, kind
+from mmspike.config.names import type_name
+
 from .features import Features
+from .parse import SwapError
 
 
 def first_neck(model: dict) -> Any:
@@ -40,7 +42,7 @@ def _renamed(value: Any, old: Features, new: Features, where: str) -> Any:
 
 
 def rewrite_neck(neck: dict, old: Features, new: Features) -> None:
-    neck['in_channels'] = _renamed(neck['in_channels'], old, new, f'neck ({kind(neck)})')
+    neck['in_channels'] = _renamed(neck['in_channels'], old, new, f'neck ({type_name(neck)})')
 
 
 def rewrite_detector_heads(model: dict, old: Features, new: Features) -> None:
@@ -49,7 +51,7 @@ def rewrite_detector_heads(model: dict, old: Features, new: Features) -> None:
     def rewrite(cfg: dict, key: str) -> None:
         value = cfg.get(key)
         if isinstance(value, int) and value in old.channels or isinstance(value, list) and list(value) == old.channels:
-            cfg[key] = _renamed(value, old, new, kind(cfg))
+            cfg[key] = _renamed(value, old, new, type_name(cfg))
 
     for name, head in model.items():
         if not name.endswith('_head') or not isinstance(head, dict):
@@ -86,7 +88,7 @@ def _levels(name: str, head: dict, old: Features) -> list[int]:
         index = list(range(len(head['in_channels']))) if isinstance(head['in_channels'], list | tuple) else -1
     levels = [index] if isinstance(index, int) else list(index)
     if any(not -len(old.channels) <= i < len(old.channels) for i in levels):
-        raise SwapError(f'{name} ({kind(head)}).in_index={index} asks for more features than {len(old.channels)} ({old})')
+        raise SwapError(f'{name} ({type_name(head)}).in_index={index} asks for more features than {len(old.channels)} ({old})')
     return levels
 
 
@@ -102,7 +104,7 @@ def rewrite_decode_heads(model: dict, old: Features, new: Features) -> None:
         expected = [old.channels[i] for i in levels]
         if ([value] if isinstance(value, int) else list(value)) != expected:
             raise SwapError(
-                f'{name} ({kind(head)}).in_channels={value}, but the old backbone gives {expected} at in_index={levels}'
+                f'{name} ({type_name(head)}).in_channels={value}, but the old backbone gives {expected} at in_index={levels}'
             )
         channels = [new.channels[i] for i in levels]
         head['in_channels'] = channels[0] if isinstance(value, int) else type(value)(channels)
@@ -129,11 +131,11 @@ def rewrite_classifier(model: dict, old: Features, new: Features) -> None:
     if isinstance(head, dict):
         if 'in_channels' not in head:
             raise SwapError(
-                f'head ({kind(head)}) has no in_channels: it reads what the old backbone gives ({old}) as it is, and nothing '
-                'would map the features of the new one to it'
+                f'head ({type_name(head)}) has no in_channels: it reads what the old backbone gives ({old}) as it is, and '
+                'nothing would map the features of the new one to it'
             )
         if head['in_channels'] != old.channels[-1]:
             raise SwapError(
-                f'head ({kind(head)}).in_channels={head["in_channels"]}, but the old backbone gives {old.channels[-1]}'
+                f'head ({type_name(head)}).in_channels={head["in_channels"]}, but the old backbone gives {old.channels[-1]}'
             )
         head['in_channels'] = new.channels[-1]

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import combinations
 from math import log2
@@ -12,11 +13,12 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from mmspike.config.names import type_name
 from mmspike.models.backbones import SpikingBackbone
-from mmspike.models.checkpoints import without_pretrained
 from mmspike.models.neurons.base import BaseNeuron
+from mmspike.utils.errors import describe
 
-from .configs import SwapError, describe, kind
+from .parse import SwapError
 
 SIDE = 256  # px of the trial image, a multiple of every stride
 
@@ -33,6 +35,14 @@ class Features:
         return f'channels {", ".join(levels)}'
 
 
+def _without_weights(cfg: dict) -> dict:
+    """A copy that loads nothing when it is built."""
+    cfg = deepcopy(cfg)
+    for key in ('init_cfg', 'pretrained'):
+        cfg.pop(key, None)
+    return cfg
+
+
 def _trial_sides(cfg: dict) -> list[int]:
     """Sides of the trial image to be tried: some transformers accept one size only."""
     size = cfg.get('img_size', 224)
@@ -47,11 +57,11 @@ def measure(cfg: dict) -> Features:
     Raises:
         SwapError: It cannot be built or run, or does not give feature maps.
     """
-    name = kind(cfg)
+    name = type_name(cfg)
     channels = cfg.get('in_channels', 3)
     channels = channels if isinstance(channels, int) else 3
     try:
-        backbone = MODELS.build(without_pretrained(cfg))
+        backbone = MODELS.build(_without_weights(cfg))
     except Exception as error:
         raise SwapError(f'backbone ({name}) cannot be built: {describe(error)}') from error
     backbone.eval()  # no chaining: train() of the hosts' backbones returns None
@@ -122,14 +132,14 @@ def candidates(cfg: dict, in_channels: int) -> Candidates:
     """
     fixed = [key for key in ('out_indices', 'temporal_output') if key in cfg]
     if fixed:
-        raise SwapError(f'backbone ({kind(cfg)}): leave out {" and ".join(fixed)}, which follow from the config')
+        raise SwapError(f'backbone ({type_name(cfg)}): leave out {" and ".join(fixed)}, which follow from the config')
     cfg = dict(cfg) if in_channels == 3 or 'in_channels' in cfg else dict(cfg, in_channels=in_channels)
     try:
-        backbone = MODELS.build(without_pretrained(cfg))
+        backbone = MODELS.build(_without_weights(cfg))
         if not isinstance(backbone, SpikingBackbone):
-            raise SwapError(f'{kind(cfg)} is no spiking backbone of mmspike')
+            raise SwapError(f'{type_name(cfg)} is no spiking backbone of mmspike')
         everything = ('stem', *range(len(backbone.stages)))
-        backbone = MODELS.build(without_pretrained(cfg) | dict(out_indices=everything))
+        backbone = MODELS.build(_without_weights(cfg) | dict(out_indices=everything))
     except Exception as error:
         raise SwapError(f'backbone: cannot build {cfg}: {describe(error)}') from error
     return Candidates(
@@ -154,7 +164,7 @@ def same_strides(old: Features, new: Candidates) -> tuple[list[int], int]:
         found = [p for p in found if not positions or p < positions[0]]
         if not found:
             raise SwapError(
-                f'neck and heads expect features of strides {old.strides} in this order; {kind(new.cfg)} has strides '
+                f'neck and heads expect features of strides {old.strides} in this order; {type_name(new.cfg)} has strides '
                 f'{new.strides} (stem and stages, and twice the last and so on by further stages), with none for '
                 f'stride {stride}'
             )
@@ -170,7 +180,7 @@ def nearest_strides(old: Features, new: Candidates) -> list[int]:
     """
     n = len(old.strides)
     if n > len(new.strides):
-        raise SwapError(f'heads expect {n} features ({old}); {kind(new.cfg)} has {len(new.strides)}')
+        raise SwapError(f'heads expect {n} features ({old}); {type_name(new.cfg)} has {len(new.strides)}')
 
     def distance(positions: Iterable[int]) -> Any:
         ratios = [abs(log2(new.strides[p] / s)) for p, s in zip(positions, old.strides, strict=True) if s]

@@ -5,7 +5,9 @@ from typing import Any
 
 from mmengine.config import ConfigDict
 
-from .configs import SwapError, kind
+from mmspike.config.names import type_name
+
+from .parse import SwapError
 
 # the host's type -> ours, which takes the same arguments and a neuron
 COUNTERPARTS = dict(
@@ -62,12 +64,16 @@ def replace_heads(model: ConfigDict, scope: str, backbone: dict, neuron: dict, n
     if 'neuron' not in backbone and neuron['type'] == 'SFA' and scope != 'mmpretrain':
         head_neuron = dict(neuron, norm=1)
     neck = model.get('neck')
-    pooling = scope == 'mmpretrain' and isinstance(neck, dict) and kind(neck) == 'GlobalAveragePooling'
-    neck_fits = neck is None or pooling or isinstance(neck, dict) and kind(neck) == 'FPN' and neck.get('end_level', -1) == -1
+    pooling = scope == 'mmpretrain' and isinstance(neck, dict) and type_name(neck) == 'GlobalAveragePooling'
+    neck_fits = (
+        neck is None or pooling or isinstance(neck, dict) and type_name(neck) == 'FPN' and neck.get('end_level', -1) == -1
+    )
     parts = list(_parts(model))
-    staying = [f'{name} ({kind(cfg)})' for name, cfg in parts if kind(cfg) not in table]
+    staying = [f'{name} ({type_name(cfg)})' for name, cfg in parts if type_name(cfg) not in table]
     if not neck_fits or staying and (neck is None or pooling):
-        culprits = staying if neck_fits else [f'neck ({kind(neck) if isinstance(neck, dict) else [kind(n) for n in neck]})']
+        culprits = (
+            staying if neck_fits else [f'neck ({type_name(neck) if isinstance(neck, dict) else [type_name(n) for n in neck]})']
+        )
         raise SwapError(
             f'--spiking-heads: {", ".join(culprits)} without spiking counterpart, so that nothing that reads the features can '
             f'be replaced (of {scope} there are {", ".join([*table, "FPN"] if scope != "mmpretrain" else table)})'
@@ -86,7 +92,7 @@ def replace_heads(model: ConfigDict, scope: str, backbone: dict, neuron: dict, n
         return
     cfg: Any
     for _, cfg in parts:
-        name = kind(cfg)
+        name = type_name(cfg)
         cfg.type = f'mmspike.{table[name]}'
         if name not in WITHOUT_NEURON:
             cfg.neuron = dict(head_neuron)

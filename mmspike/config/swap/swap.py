@@ -7,7 +7,9 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 
-from .configs import HOSTS, SwapError, describe, kind
+from mmspike.config.names import HOSTS, type_name
+from mmspike.utils.errors import describe
+
 from .consumers import (
     decode_heads,
     first_neck,
@@ -19,6 +21,7 @@ from .consumers import (
     rewrite_neck,
 )
 from .features import SIDE, Candidates, Features, candidates, measure, nearest_strides, same_strides
+from .parse import SwapError
 from .spiking_heads import replace_heads
 from .trial import try_model, try_optimizer
 
@@ -58,7 +61,7 @@ def swap_backbone(cfg: Config, backbone: dict, spiking_heads: bool = False) -> t
     model = cfg.get('model')
     if not isinstance(model, dict) or not isinstance(model.get('backbone'), dict):
         raise SwapError(
-            f'model ({kind(model or {})}) has no backbone of its own, only models with model.backbone can be swapped'
+            f'model ({type_name(model or {})}) has no backbone of its own, only models with model.backbone can be swapped'
         )
     cfg = deepcopy(cfg)
     init_default_scope(scope)
@@ -119,7 +122,7 @@ def _behind_neck(model: ConfigDict, feats: Features) -> Features:
         neck.eval()
         outs = neck(maps)
     except Exception as error:
-        raise SwapError(f'neck ({kind(first_neck(model))}) cannot take features {shapes}: {describe(error)}') from error
+        raise SwapError(f'neck ({type_name(first_neck(model))}) cannot take features {shapes}: {describe(error)}') from error
     return Features([o.shape[1] for o in outs], [round(SIDE / o.shape[-1]) for o in outs])
 
 
@@ -132,7 +135,7 @@ def _check_pyramid(model: ConfigDict, before: Features, after: Features) -> None
     pairs = zip(before.strides, after.strides, strict=True)
     if model.get('neck') is not None and any(not 1 / 2 <= a / b <= 2 for b, a in pairs):
         raise SwapError(
-            f'neck ({kind(first_neck(model))}) gave the heads strides {before.strides} and would give them {after.strides}'
+            f'neck ({type_name(first_neck(model))}) gave the heads strides {before.strides} and would give them {after.strides}'
         )
 
 
@@ -168,6 +171,6 @@ def _add_runtime(cfg: Config, scope: str) -> None:
     if 'mmspike' not in names:
         cfg.custom_imports = dict(imports) | dict(imports=[*names, 'mmspike'])
     hooks = list(cfg.get('custom_hooks') or [])
-    present = {kind(hook) for hook in hooks if isinstance(hook, dict)}
+    present = {type_name(hook) for hook in hooks if isinstance(hook, dict)}
     wanted = ['SpikeResetHook', *(['StrideCheckHook'] if scope != 'mmpretrain' else [])]
     cfg.custom_hooks = [*hooks, *(dict(type=f'mmspike.{name}') for name in wanted if name not in present)]

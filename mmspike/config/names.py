@@ -1,0 +1,72 @@
+"""Configs and types by name."""
+
+import importlib.util
+import os.path as osp
+import re
+
+from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
+
+from mmspike.utils.errors import UserError
+from mmspike.utils.optional import PACKAGES
+
+HOSTS = tuple(PACKAGES)
+
+
+def type_name(cfg: dict) -> str:
+    """The ``type`` of a module's config without scope: 'FPN' of 'mmdet.FPN' or of the class itself."""
+    name = cfg.get('type', '')
+    return name.rsplit('.', 1)[-1] if isinstance(name, str) else name.__name__
+
+
+def config_path(config: str) -> str:
+    """The file of a config given as a path, or as a name such as 'mmseg::fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py'.
+
+    A name is looked up among the configs that the installed host carries, by the name under which it is imported. (mmengine
+    looks for the distribution, whose name differs between releases.)
+
+    Raises:
+        UserError: No such host, or no such config.
+    """
+    if '::' not in config:
+        if not osp.isfile(config):
+            raise UserError(f'config {config} does not exist')
+        return config
+    host, _, name = config.partition('::')
+    spec = importlib.util.find_spec(host) if host in HOSTS else None
+    if spec is None or spec.origin is None:
+        problem = 'is not installed' if host in HOSTS else f'is none of {", ".join(HOSTS)}'
+        raise UserError(f'config {config}: {host} {problem}')
+    folder = osp.join(osp.dirname(spec.origin), '.mim', 'configs')
+    path = osp.join(folder, *name.split('/'))
+    if not osp.isfile(path):
+        raise UserError(f'config {config} does not exist: {host} has no {name} in its configs ({folder})')
+    return path
+
+
+def read_file(config: str) -> Config:
+    """The config of a file or name, see :func:`config_path`; a ``_base_`` may be such a name, too.
+
+    ``Config.fromfile`` finds ``_base_ = 'mmseg::…'`` only where mmseg's distribution is called mmsegmentation, which the
+    maintained one, onedl-mmsegmentation, is not. Here each host is found by the name under which it is imported.
+
+    Raises:
+        UserError: The config, or one that it inherits from, does not exist, or is of a host that is not installed.
+    """
+    path = config_path(config)
+    distributions = {host: MODULE2PACKAGE[host] for host in HOSTS}
+    MODULE2PACKAGE.update({host: host for host in HOSTS})
+    try:
+        return Config.fromfile(path)
+    except ModuleNotFoundError as error:
+        missing = re.match(r'(\w+) is not installed, please install', str(error))
+        if missing is None or missing[1] not in PACKAGES:
+            raise
+        raise UserError(
+            f'config {config} inherits from a config of {missing[1]}, which is not installed: '
+            f'pip install {PACKAGES[missing[1]]}'
+        ) from error
+    except FileNotFoundError as error:
+        raise UserError(f'config {config}: {f"{error.filename} does not exist" if error.filename else error}') from error
+    finally:
+        MODULE2PACKAGE.update(distributions)

@@ -1,0 +1,82 @@
+"""Options that several command lines share. Nothing heavy is imported before an option is used, so that ``--help`` is quick."""
+
+import argparse
+import sys
+
+CONFIG = 'config file, or the name of a config of a host, such as mmdet::retinanet/…_coco.py'
+
+
+class DictAction(argparse.Action):
+    """mmengine's action for ``KEY=VALUE``, imported when there is one."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        from mmengine.config import DictAction as Action
+
+        Action(self.option_strings, self.dest, nargs=self.nargs)(parser, namespace, values, option_string)
+
+
+def positive(text: str) -> int:
+    """The type of an option that takes 1, 2, …"""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'expected a positive integer, got {text!r}')
+    return int(text)
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--device', help='default: the accelerator if there is one, else cpu')
+
+
+def add_backbone_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    parser.add_argument(
+        '-b',
+        '--backbone',
+        required=required,
+        metavar='TYPE[:ARCH][,KEY=VALUE]...',
+        help='put this spiking backbone into the config, such as mmspike.ESpikeFormer:m or "mmspike.MetaSpikeFormer:15m,T=2"',
+    )
+    parser.add_argument(
+        '--spiking-heads', action='store_true', help='with --backbone, also replace FPN and heads by spiking ones'
+    )
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """The options that change a config, for :func:`mmspike.config.launch.read_config`."""
+    add_backbone_options(parser)
+    parser.add_argument('--data-root', help='directory to which every data loader and evaluator of the config is moved')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config, as key=value with dots for nested keys; lists as key="[a,b]" or key=a,b, '
+        'without white space',
+    )
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options of what builds a Runner, for :func:`mmspike.config.launch.load_config`."""
+    add_config_options(parser)
+    parser.add_argument(
+        '--work-dir',
+        help='directory of logs and checkpoints (default: work_dirs/<name of the config>, with --backbone its name behind it)',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def parse_host_tool_args(description: str) -> argparse.Namespace:
+    """The command line of a tool that a host brings along: our options, and in ``rest`` the arguments that go to the host's."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        usage='%(prog)s CONFIG [options of both] …',
+        epilog="Further arguments go to the host's tool: CONFIG -h lists them.",
+        allow_abbrev=False,
+        add_help=False,
+    )
+    parser.add_argument('config', help=CONFIG)
+    add_config_options(parser)
+    if len(sys.argv) < 2 or sys.argv[1].startswith('-'):
+        parser.print_help()
+        parser.exit(0 if sys.argv[1:] in (['-h'], ['--help']) else 2)
+    args, rest = parser.parse_known_args()
+    args.rest = rest
+    return args

@@ -1,0 +1,57 @@
+"""Config files that inherit from the hosts' configs by name."""
+
+import pytest
+from mmengine.config.utils import MODULE2PACKAGE
+
+from mmspike.config.names import read_file
+from mmspike.utils.errors import UserError
+
+BASES = dict(
+    mmdet='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
+    mmseg='mmseg::fcn/fcn_r50-d8_4xb4-80k_ade20k-512x512.py',
+    mmpretrain='mmpretrain::resnet/resnet18_8xb32_in1k.py',
+)
+
+
+@pytest.fixture
+def inherit(tmp_path):
+    """Writes a config that inherits from ``base``."""
+
+    def write(base: str) -> str:
+        path = tmp_path / 'config.py'
+        path.write_text(f'_base_ = {base!r}\nwork_dir = "mine"\n')
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize('host', BASES)
+def test_base_of_a_host(host, inherit):
+    pytest.importorskip(host)
+    before = dict(MODULE2PACKAGE)
+    cfg = read_file(inherit(BASES[host]))
+    assert cfg.default_scope == host and cfg.work_dir == 'mine' and cfg.model.backbone.type.startswith('ResNet')
+    assert before == MODULE2PACKAGE, 'a table of mmengine stays changed'
+
+
+def test_base_that_does_not_exist(inherit):
+    path = inherit('other.py')
+    with pytest.raises(UserError, match=f'config {path}: .*other.py does not exist'):
+        read_file(path)
+
+
+def test_base_of_a_host_that_is_not_installed(inherit, monkeypatch):
+    monkeypatch.setattr('mmengine.config.config.is_installed', lambda package: package != 'mmseg')
+    before = dict(MODULE2PACKAGE)
+    path = inherit(BASES['mmseg'])
+    message = f'config {path} inherits from a config of mmseg, which is not installed: pip install onedl-mmsegmentation'
+    with pytest.raises(UserError, match=message):
+        read_file(path)
+    assert before == MODULE2PACKAGE
+
+
+def test_missing_module_of_ones_own_is_no_missing_host(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text("value = __import__('nowhere')\n")
+    with pytest.raises(ModuleNotFoundError, match='nowhere'):
+        read_file(str(path))
