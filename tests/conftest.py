@@ -11,6 +11,8 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import set_random_seed
 
+import mmspike  # noqa: F401  (before a test imports a host, which may need the operators that it brings)
+
 REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / 'shared'
 

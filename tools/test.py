@@ -28,6 +28,7 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from mmspike.config import data, launch, testing
     from mmspike.config.config_faults import config_faults_explained
+    from mmspike.models.checkpoints import check_checkpoint_fits
 
     cfg = launch.load_run_config(args)
     cfg.load_from = args.checkpoint
@@ -41,7 +42,7 @@ def main(args: argparse.Namespace) -> None:
     data_faults = data.data_faults_explained(cfg, ('test_dataloader',), ('test_evaluator',))
     with data_faults, config_faults_explained(cfg):
         runner = launch.build_runner(cfg)
-        launch.check_checkpoint_fits(runner.model, args.checkpoint)
+        check_checkpoint_fits(runner.model, args.checkpoint)
         if args.out:
             testing.dump_predictions(runner, args.out)
         runner.test()

@@ -32,6 +32,7 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from mmspike.config import data, launch
     from mmspike.config.config_faults import config_faults_explained
+    from mmspike.models.checkpoints import check_checkpoint_fits
 
     cfg = launch.load_run_config(args)
     if args.amp:
@@ -44,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
         runner = launch.build_runner(cfg)
         if cfg.get('load_from'):
             # heads may differ where a training starts from other weights, nothing where it goes on
-            launch.check_checkpoint_fits(runner.model, cfg.load_from, '' if cfg.resume else 'backbone.')
+            check_checkpoint_fits(runner.model, cfg.load_from, '' if cfg.resume else 'backbone.')
         runner.train()
 
 

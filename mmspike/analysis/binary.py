@@ -4,8 +4,7 @@ from torch import nn
 
 from mmspike.models.layers import is_binary
 
-ADD_INT32 = 0.1  # pJ of a 32-bit integer addition at 45 nm (Horowitz, ISSCC 2014)
-MJ = 1e-9  # pJ -> mJ
+from .costs import ADD_INT32, MJ
 
 
 def binary_savings(model: nn.Module, layers: list[dict], ac: float) -> dict | None:

@@ -265,7 +265,7 @@ class OpCounter:
             self.places.setdefault((category, name), set()).add(self._stack[-1][0])
 
     def _see_compiled(self, name: str, tensors: list[Tensor]) -> None:
-        """A compiled function of mmcv, which PyTorch does not dispatch: it writes its results into its arguments."""
+        """An operator of mmcv, compiled or of mmspike.ops, counted as a whole: it writes results into its arguments."""
         qualified = f'mmcv::{name}'
         origins = [self._origins.get(x) for x in tensors]
         if qualified in CATEGORY:
@@ -360,7 +360,7 @@ def _unseen() -> Iterator[None]:
 
 @contextmanager
 def _watched_extension(see: Callable[[str, list[Tensor]], None]) -> Iterator[None]:
-    """Calls ``see`` with the name and the tensors of every call of mmcv's compiled operations (RoIAlign, NMS, …)."""
+    """Calls ``see`` with the name and the tensors of every call of mmcv's operators (RoIAlign, NMS, …)."""
     extension = sys.modules.get('mmcv._ext')
     functions = {}
     if extension is not None:
@@ -368,7 +368,8 @@ def _watched_extension(see: Callable[[str, list[Tensor]], None]) -> Iterator[Non
 
     def watched(name: str, function: Callable) -> Callable:
         def call(*args, **kwargs):
-            out = function(*args, **kwargs)
+            with _unseen():  # what mmspike.ops computes them from is counted as one operation, as the compiled ones are
+                out = function(*args, **kwargs)
             see(name, [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)])
             return out
 

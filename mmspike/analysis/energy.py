@@ -9,17 +9,10 @@ from torch import nn
 
 from mmspike.models.inspection import evaluating, is_neuron
 
-from .binary import MJ, binary_savings
+from .binary import binary_savings
+from .costs import MJ, MULTIPLY_8X8, PRESETS
 from .counter import KINDS, LayerRecord, OpCounter
 from .memory import COMPONENTS, LemaireMemory
-
-#: pJ of a multiply-accumulate and of an accumulate at 45 nm (Horowitz, ISSCC 2014)
-PRESETS = dict(
-    fp32=dict(mac=4.6, ac=0.9),
-    fp16=dict(mac=1.5, ac=0.4),
-    int8=dict(mac=0.23, ac=0.03),
-)
-MULTIPLY_8X8 = PRESETS['int8']['mac'] - PRESETS['int8']['ac']  # pJ of the multiplication alone
 
 FORMULAS = (
     'formula = E_MAC x MACs of layers that floats feed + E_AC x sum of SOPs of layers that spikes feed',

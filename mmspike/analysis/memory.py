@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from mmspike.models.neurons import IF, SFA
-
 if TYPE_CHECKING:
     from .counter import Call
 
@@ -86,10 +84,8 @@ class LemaireMemory:
         """Of a neuron layer: its potentials are read and written every step, its spikes go into a queue."""
         import spikingjelly.activation_based.neuron as theirs
 
-        from mmspike.deploy.layers import ThresholdSFA
-
         spikes = counts.sum(dtype=torch.float64).item()
-        leaky = not isinstance(module, (IF, SFA, ThresholdSFA, theirs.IFNode))
+        leaky = getattr(module, 'leaky', not isinstance(module, theirs.IFNode))
         spent = Counter()
         spent['compute'] = self._compute(spikes, counts.numel() if leaky else 0)
         spent['potentials'] = 2 * self._access(counts.numel() * getattr(module, 'levels', 1), counts.numel() // steps)

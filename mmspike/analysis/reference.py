@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmspike.models.backbones.official import convert_official, explain_mismatch, official_key
+from mmspike.models.checkpoints import explain_mismatch
+from mmspike.models.official import convert_official, official_key
 from mmspike.registry import MODELS
 
 FEATURES = ('conv1_1', 'stage1', 'stage2', 'stage3', 'stage4')

@@ -20,9 +20,9 @@ from mmengine.structures import BaseDataElement
 from rich.progress import track
 
 from mmspike.analysis import EnergyReport, measure_energy
-from mmspike.config.launch import check_checkpoint_fits
-from mmspike.config.loading import picture
+from mmspike.config.loading import model_config, picture
 from mmspike.config.names import type_name
+from mmspike.models.checkpoints import check_checkpoint_fits
 from mmspike.models.inspection import reset_spikes, stateful_modules
 from mmspike.utils.errors import UserError
 from mmspike.utils.optional import PACKAGES, is_installed
@@ -77,8 +77,7 @@ class Inferencer:
         if not is_installed(self._scope):
             raise ImportError(f'a config of {self._scope} needs it installed: pip install {PACKAGES[self._scope]}')
         loader = _image_loader(cfg)
-        if cfg.get('data_preprocessor') is not None:
-            cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+        cfg.model = model_config(cfg)
         path = str(checkpoint)
         try:
             content = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')

@@ -8,10 +8,8 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.registry import MODELS, RUNNERS
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmspike.config.config_faults import check_options, check_top_level
 from mmspike.config.data import move_data_root
@@ -19,6 +17,7 @@ from mmspike.config.difference import config_difference
 from mmspike.config.names import read_file
 from mmspike.config.swap import SwapError, parse_backbone, swap_backbone
 from mmspike.engine.hooks import latest_readable_checkpoint
+from mmspike.models import checkpoints
 from mmspike.utils.errors import UserError
 
 
@@ -127,19 +126,12 @@ def set_resume(cfg: Config, resume: str | None) -> None:
             return
         path, meta = found
     else:
-        path, meta = resume, _read_checkpoint(resume).get('meta', {})
+        path, meta = resume, checkpoints.read(resume).get('meta', {})
     cfg.resume = True
     cfg.load_from = path
     randomness = dict(cfg.get('randomness', {}))
     if randomness.get('seed') is None and not randomness.get('diff_rank_seed'):
         cfg.randomness = randomness | dict(seed=meta.get('seed'))
-
-
-def _read_checkpoint(path: str) -> dict:
-    try:
-        return CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    except (FileNotFoundError, RuntimeError) as error:
-        raise UserError(str(error)) from error
 
 
 def _has_accelerator() -> bool:
@@ -180,39 +172,3 @@ def build_runner(cfg: Config) -> Runner:
     size = torch.distributed.get_world_size()
     runner.logger.info(f'No GPU found: {size} processes on the CPU communicate through gloo instead of nccl')
     return runner
-
-
-def check_checkpoint_fits(model: torch.nn.Module | dict, path: str, part: str = '') -> None:
-    """Refuse a checkpoint ``path`` that does not fill every parameter and buffer of ``model``.
-
-    mmengine would warn and go on with random weights for the rest. What the checkpoint has beyond that (auxiliary heads, a
-    teacher) is no fault, and layer scales that it lacks start at 1.
-
-    Args:
-        model: The model, or its config.
-        part: Look at entries that begin with this only, for example 'backbone.'.
-
-    Raises:
-        UserError: Parameters are missing or have another shape.
-    """
-    if isinstance(model, dict):  # FlexibleRunner builds its model when it starts, and wraps it at once
-        model = MODELS.build(model)
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    checkpoint = _read_checkpoint(path)
-    given = {key.removeprefix('module.'): value for key, value in checkpoint.get('state_dict', checkpoint).items()}
-    faults = []
-    for key, value in model.state_dict().items():
-        if not key.startswith(part) or ('.layer_scale' in key and key not in given):
-            continue
-        if key not in given:
-            faults.append(f'{key}: missing')
-        elif given[key].shape != value.shape:
-            faults.append(f'{key}: {tuple(given[key].shape)} in the checkpoint, {tuple(value.shape)} in the model')
-    if faults:
-        raise UserError(
-            f'The checkpoint {path} is of another architecture than the config: {len(faults)} of '
-            f'{len(model.state_dict())} entries do not fit.\n  ' + '\n  '.join(faults) + '\n'
-            "  Use it with the config it was trained with (in its work_dir), or convert the authors' weights with "
-            'tools/model_converters/official_to_mmspike.py'
-        )

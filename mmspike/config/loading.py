@@ -1,19 +1,27 @@
 """A model and its test images from a config, without a Runner: nothing is written, images come one at a time."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 from torch import Tensor, nn
 
-from mmspike.config.launch import check_checkpoint_fits
+from mmspike.models.checkpoints import check_checkpoint_fits
+
+
+def model_config(cfg: Config) -> ConfigDict:
+    """A copy of the config's model, with the preprocessor that stands beside it if it has none, as mmengine's Runner does."""
+    model = deepcopy(cfg.model)
+    if model.get('data_preprocessor') is None and cfg.get('data_preprocessor') is not None:
+        model.data_preprocessor = deepcopy(cfg.data_preprocessor)
+    return model
 
 
 def build_model(cfg: Config, checkpoint: str | None, device: str | None = None) -> nn.Module:
@@ -23,12 +31,10 @@ def build_model(cfg: Config, checkpoint: str | None, device: str | None = None) 
         device: Default: the accelerator if there is one.
 
     Raises:
-        UserError: The checkpoint does not fit, see :func:`mmspike.config.launch.check_checkpoint_fits`.
+        UserError: The checkpoint does not fit, see :func:`mmspike.models.checkpoints.check_checkpoint_fits`.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    if cfg.get('data_preprocessor') is not None and 'data_preprocessor' not in cfg.model:
-        cfg.model.data_preprocessor = cfg.data_preprocessor
-    model = MODELS.build(cfg.model)
+    model = MODELS.build(model_config(cfg))
     if checkpoint is None:
         logging.disable(logging.INFO)  # it would list every parameter
         try:
@@ -37,7 +43,9 @@ def build_model(cfg: Config, checkpoint: str | None, device: str | None = None) 
             logging.disable(logging.NOTSET)
     else:
         check_checkpoint_fits(model, checkpoint)
-        load_checkpoint(model, checkpoint, map_location='cpu')
+        meta = load_checkpoint(model, checkpoint, map_location='cpu').get('meta', {})
+        if 'dataset_meta' in meta:
+            model.dataset_meta = meta['dataset_meta']  # where the hosts look for names of classes
     return model.to(device or get_device()).eval()
 
 
@@ -51,7 +59,7 @@ def _test_data(cfg: Config) -> tuple[Any, Callable]:
     return loader.dataset, loader.collate_fn
 
 
-def test_images(cfg: Config, number: int) -> Iterator[dict]:
+def sample_images(cfg: Config, number: int) -> Iterator[dict]:
     """Batches of one image as the config's test loader makes them: ``number`` of them, evenly spaced over the data set."""
     dataset, collate = _test_data(cfg)
     number = min(number, len(dataset))
@@ -59,7 +67,7 @@ def test_images(cfg: Config, number: int) -> Iterator[dict]:
         yield collate([dataset[i * len(dataset) // number]])
 
 
-def test_image(cfg: Config, index: int) -> dict:
+def sample_image(cfg: Config, index: int) -> dict:
     """Batch of the one image ``index``.
 
     Raises:
@@ -79,3 +87,31 @@ def picture(model: nn.Module, batch: dict) -> np.ndarray | None:
     height, width = model.data_preprocessor(deepcopy(batch))['inputs'].shape[-2:]
     image = torch.nn.functional.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
     return image.expand(3, -1, -1).flip(0).permute(1, 2, 0).contiguous().cpu().numpy()  # pipelines load BGR
+
+
+def random_batch(scope: str | None, channels: int, size: Sequence[int]) -> dict:
+    """A batch of one random image uint8 [C, H, W] for ``test_step`` of a model of mmdet, mmseg or mmpretrain.
+
+    Args:
+        scope: The config's ``default_scope``.
+        channels: Channels of the image.
+        size: Its height and width.
+
+    Raises:
+        ValueError: The scope is none of these.
+    """
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (channels, *size), generator=generator, dtype=torch.uint8)
+    shape = tuple(size)
+    meta = dict(img_shape=shape, ori_shape=shape, pad_shape=shape, batch_input_shape=shape, scale_factor=(1.0, 1.0), img_id=0)
+    meta |= dict(flip=False, border=np.zeros(4))  # the border is CenterNet's
+    if scope == 'mmdet':
+        from mmdet.structures import DetDataSample as Sample
+    elif scope == 'mmseg':
+        from mmseg.structures import SegDataSample as Sample
+    elif scope == 'mmpretrain':
+        from mmpretrain.structures import DataSample as Sample
+    else:
+        raise ValueError(f'a random image is for models of mmdet, mmseg and mmpretrain; default_scope is {scope!r}')
+    # lists are views of an image to mmpretrain's self-supervised models
+    return dict(inputs=image[None] if scope == 'mmpretrain' else [image], data_samples=[Sample(metainfo=meta)])

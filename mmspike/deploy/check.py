@@ -165,29 +165,3 @@ def _postprocessing_of_float64() -> Iterator[None]:
     finally:
         if nms is not None:
             extension.nms = nms
-
-
-def random_batch(scope: str | None, channels: int, size: Sequence[int]) -> dict:
-    """A batch of one random image uint8 [C, H, W] for ``test_step`` of a model of mmdet, mmseg or mmpretrain.
-
-    Args:
-        scope: The config's ``default_scope``.
-        channels: Channels of the image.
-        size: Its height and width.
-
-    Raises:
-        ValueError: The scope is none of these.
-    """
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.randint(0, 256, (channels, *size), generator=generator, dtype=torch.uint8)
-    shape = tuple(size)
-    meta = dict(img_shape=shape, ori_shape=shape, pad_shape=shape, batch_input_shape=shape, scale_factor=(1.0, 1.0), flip=False)
-    if scope == 'mmdet':
-        from mmdet.structures import DetDataSample as Sample
-    elif scope == 'mmseg':
-        from mmseg.structures import SegDataSample as Sample
-    elif scope == 'mmpretrain':
-        from mmpretrain.structures import DataSample as Sample
-    else:
-        raise ValueError(f'a random image is for models of mmdet, mmseg and mmpretrain; default_scope is {scope!r}')
-    return dict(inputs=[inputs], data_samples=[Sample(metainfo=meta)])

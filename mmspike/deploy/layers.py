@@ -275,6 +275,8 @@ class ThresholdSFA(BaseNeuron):
         thresholds: D ascending integers.
     """
 
+    leaky = False
+
     def __init__(self, thresholds: Tensor) -> None:
         super().__init__()
         self.levels = len(thresholds)

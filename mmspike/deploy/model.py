@@ -6,6 +6,8 @@ import torch
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
+from mmspike.config.loading import model_config
+from mmspike.models.checkpoints import without_pretrained
 from mmspike.registry import MODELS
 
 from .expand import expand
@@ -29,7 +31,8 @@ def save(network: nn.Module, cfg: Config, folder: str | Path, expanded: bool, me
     """Write ``deployed.py`` and ``deployed.pth`` into ``folder``, for ``tools/test.py`` and every tool that takes these two.
 
     Args:
-        network: What ``fuse`` and ``expand`` made of the config's model.
+        network: What ``fuse`` and ``expand`` made of the config's model. Names of classes in its ``dataset_meta``, as
+            :func:`mmspike.config.loading.build_model` takes them from a checkpoint, go into the new one.
         cfg: The config that it was trained with.
 
     Returns:
@@ -38,32 +41,23 @@ def save(network: nn.Module, cfg: Config, folder: str | Path, expanded: bool, me
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     cfg = Config(cfg.to_dict())
-    inner = inference_config(cfg.model)
-    # mmengine hands a preprocessor beside the model on to the model, which is the inner one
-    preprocessor = cfg.pop('data_preprocessor', None)
-    if preprocessor is not None:
-        inner.setdefault('data_preprocessor', preprocessor)
+    inner = inference_config(model_config(cfg))
+    cfg.pop('data_preprocessor', None)  # mmengine would hand it to the model around the inner one
     cfg.model = ConfigDict(type='mmspike.Deployed', model=inner, expanded=expanded, merge_depthwise=merge_depthwise)
     imports = cfg.get('custom_imports') or dict(imports=[], allow_failed_imports=False)
     imports['imports'] = [*dict.fromkeys([*imports['imports'], 'mmspike', 'mmspike.deploy'])]
     cfg.custom_imports = imports
     cfg.load_from = None
     cfg.dump(folder / 'deployed.py')
-    torch.save(dict(state_dict=network.state_dict(), meta=dict()), folder / 'deployed.pth')
+    meta = {'dataset_meta': network.dataset_meta} if getattr(network, 'dataset_meta', None) else {}
+    torch.save(dict(state_dict=network.state_dict(), meta=meta), folder / 'deployed.pth')
     return folder / 'deployed.py', folder / 'deployed.pth'
 
 
 def inference_config(cfg: ConfigDict) -> ConfigDict:
     """A model config without what only training needs: pretrained weights, and the teacher of a distilled classifier."""
-    cfg = _without_pretrained(cfg)
+    cfg = without_pretrained(cfg)
     if str(cfg.type).split('.')[-1] == 'DistilledImageClassifier':
         cfg.type = 'mmpretrain.ImageClassifier'
         cfg.pop('teacher')
     return cfg
-
-
-def _without_pretrained(cfg):
-    if isinstance(cfg, dict):
-        kept = {k: v for k, v in cfg.items() if not (k == 'init_cfg' and 'Pretrained' in str(v))}
-        return type(cfg)({k: _without_pretrained(v) for k, v in kept.items()})
-    return [_without_pretrained(v) for v in cfg] if isinstance(cfg, list) else cfg

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .sampling import widened
+
 
 def _attend(value: Tensor, shapes: list[list[int]], locations: Tensor, weights: Tensor) -> Tensor:
     batch, _, heads, channels = value.shape
@@ -26,10 +28,6 @@ def _attend(value: Tensor, shapes: list[list[int]], locations: Tensor, weights: 
     return out.view(batch, heads * channels, queries).transpose(1, 2).contiguous()
 
 
-def _wide(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
 def ms_deform_attn_forward(
     value: Tensor,
     value_spatial_shapes: Tensor,
@@ -39,7 +37,7 @@ def ms_deform_attn_forward(
     im2col_step: int,
 ) -> Tensor:
     """[B, queries, heads * C]: weighted sums of the values at the sampling locations, 0 outside of a level."""
-    tensors = _wide(value), value_spatial_shapes.tolist(), _wide(sampling_locations), _wide(attention_weights)
+    tensors = widened(value), value_spatial_shapes.tolist(), widened(sampling_locations), widened(attention_weights)
     return _attend(*tensors).to(value.dtype)
 
 
@@ -56,9 +54,9 @@ def ms_deform_attn_backward(
     im2col_step: int,
 ) -> None:
     """Gradients, written into ``grad_value``, ``grad_sampling_loc`` and ``grad_attn_weight``."""
-    leaves = [_wide(x.detach()).requires_grad_() for x in (value, sampling_locations, attention_weights)]
+    leaves = [widened(x.detach()).requires_grad_() for x in (value, sampling_locations, attention_weights)]
     with torch.enable_grad():
         out = _attend(leaves[0], value_spatial_shapes.tolist(), *leaves[1:])
-    grads = torch.autograd.grad(out, leaves, _wide(grad_output))
+    grads = torch.autograd.grad(out, leaves, widened(grad_output))
     for target, grad in zip((grad_value, grad_sampling_loc, grad_attn_weight), grads, strict=True):
         target.copy_(grad)

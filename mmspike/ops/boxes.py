@@ -10,10 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
-def _widened(x: Tensor) -> Tensor:
-    """float16 and bfloat16 as float32; other types as they are."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+from .sampling import widened
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
@@ -25,7 +22,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
         return boxes.new_empty(0, dtype=torch.long)
     import torchvision  # not at the top: it costs a second, and a model without boxes never needs it
 
-    boxes = _widened(boxes)
+    boxes = widened(boxes)
     scores = scores.to(boxes.dtype)
     if offset:
         boxes = torch.cat([boxes[:, :2], boxes[:, 2:] + offset], 1)
@@ -46,7 +43,7 @@ def _overlaps_of_one(box: np.ndarray, area: np.ndarray, boxes: np.ndarray, areas
 
 def _corners(boxes: Tensor, offset: int) -> tuple[np.ndarray, np.ndarray]:
     """Corners [4, N] and areas [N] as arrays."""
-    corners = _widened(boxes.detach()).cpu().t().contiguous().numpy()
+    corners = widened(boxes.detach()).cpu().t().contiguous().numpy()
     one = corners.dtype.type(1)
     return corners, (corners[2] - corners[0] + offset * one) * (corners[3] - corners[1] + offset * one)
 
@@ -79,12 +76,12 @@ def softnms(
     corners, areas = _corners(boxes, offset)
     left = corners.dtype.type
     # one row a box: corners, area, score; rows move together
-    rows = np.concatenate([corners, areas[None], _widened(scores.detach()).cpu().numpy().astype(left)[None]])
+    rows = np.concatenate([corners, areas[None], widened(scores.detach()).cpu().numpy().astype(left)[None]])
     index = np.arange(rows.shape[1])
     iou_threshold, sigma, min_score = left(iou_threshold), left(sigma), left(min_score)
     n, i = rows.shape[1], 0
     while i < n:
-        best = i + int(rows[5, i:n].argmax())
+        best = i + int(np.argmax(rows[5, i:n]))
         rows[:, [i, best]] = rows[:, [best, i]]
         index[[i, best]] = index[[best, i]]
         rest = rows[:, i + 1 : n]
@@ -94,7 +91,7 @@ def softnms(
         else:
             over = overlap >= iou_threshold
             rest[5, over] *= (left(1) - overlap[over]) if method == 1 else left(0)
-        n = i + 1 + _close_gaps(rest, index[i + 1 : n], rest[5] >= min_score)
+        n = i + 1 + _close_gaps(rest, index[i + 1 : n], ~(rest[5] < min_score))
         i += 1
     dets[:n] = torch.from_numpy(rows[[0, 1, 2, 3, 5], :n].T.copy()).to(dets)
     return torch.from_numpy(index[:n].copy()).to(boxes.device)
@@ -117,7 +114,7 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
         iou_threshold: Suppressed are overlaps of at least this.
     """
     corners, areas = _corners(dets[:, :4], 0)
-    order = dets[:, 4].detach().sort(0, descending=True, stable=True)[1].cpu().numpy()
+    order = torch.sort(dets[:, 4].detach(), dim=0, descending=True, stable=True)[1].cpu().numpy()
     threshold = corners.dtype.type(iou_threshold)
     groups = []
     while order.size:
@@ -137,7 +134,7 @@ def bbox_overlaps(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode: int, ali
     def area(x: Tensor) -> Any:
         return (x[..., 2] - x[..., 0] + offset) * (x[..., 3] - x[..., 1] + offset)
 
-    first, second = _widened(bboxes1), _widened(bboxes2)
+    first, second = widened(bboxes1), widened(bboxes2)
     if not aligned:
         first = first[:, None]
     top_left, bottom_right = torch.max(first[..., :2], second[..., :2]), torch.min(first[..., 2:], second[..., 2:])

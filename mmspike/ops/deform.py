@@ -7,11 +7,13 @@ arguments, scratch memory (``columns``, ``ones``) comes along. Inputs are [B, C,
 import torch
 from torch import Tensor
 
+from .sampling import widened
+
 
 def _convolve(tensors: tuple[Tensor, ...], geometry: tuple[int, ...], use_mask: bool) -> Tensor:
     import torchvision  # noqa: F401  (registers the operator; not at the top, since it costs a second)
 
-    wide = [x.float() if x.dtype == torch.bfloat16 else x for x in tensors]
+    wide = [widened(x) for x in tensors]
     return torch.ops.torchvision.deform_conv2d(*wide, *geometry, use_mask)
 
 
@@ -19,7 +21,7 @@ def _gradients(grad: Tensor, tensors: tuple[Tensor, ...], geometry: tuple[int, .
     """Gradients of input, weight, offset, mask and bias."""
     import torchvision  # noqa: F401
 
-    wide = [x.float() if x.dtype == torch.bfloat16 else x for x in (grad, *tensors)]
+    wide = [widened(x) for x in (grad, *tensors)]
     return torch.ops.torchvision._deform_conv2d_backward(*wide, *geometry, use_mask)
 
 

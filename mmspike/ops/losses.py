@@ -7,11 +7,9 @@ class indices, ``weight`` [C] a weight for each class or no element. float16 and
 import torch
 from torch import Tensor
 
+from .sampling import widened
+
 TINY = torch.finfo(torch.float32).tiny  # what mmcv clamps probabilities to before their logarithm
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _class_weight(target: Tensor, weight: Tensor) -> Tensor | float:
@@ -31,9 +29,9 @@ def sigmoid_focal_loss_forward(
 ) -> None:
     """Loss of each logit [N, C]: a class index of C or more is the background."""
     positive = target[:, None] == torch.arange(input.shape[1], device=input.device)
-    p = _wide(input).sigmoid()
+    p = widened(input).sigmoid()
     loss = torch.where(positive, -alpha * (1 - p) ** gamma * _log(p), (alpha - 1) * p**gamma * _log(1 - p))
-    output.copy_(loss * _class_weight(target, _wide(weight)))
+    output.copy_(loss * _class_weight(target, widened(weight)))
 
 
 def sigmoid_focal_loss_backward(
@@ -41,15 +39,15 @@ def sigmoid_focal_loss_backward(
 ) -> None:
     """Derivative of each logit's loss by the logit [N, C]."""
     positive = target[:, None] == torch.arange(input.shape[1], device=input.device)
-    p = _wide(input).sigmoid()
+    p = widened(input).sigmoid()
     q = 1 - p
     by_positive = -alpha * q**gamma * (q - gamma * p * _log(p))
     by_negative = (alpha - 1) * p**gamma * (gamma * q * _log(q) - p)
-    grad_input.copy_(torch.where(positive, by_positive, by_negative) * _class_weight(target, _wide(weight)))
+    grad_input.copy_(torch.where(positive, by_positive, by_negative) * _class_weight(target, widened(weight)))
 
 
 def _of_target(softmax: Tensor, target: Tensor) -> Tensor:
-    return _wide(softmax).gather(1, target.clamp(min=0)[:, None]).squeeze(1)
+    return widened(softmax).gather(1, target.clamp(min=0)[:, None]).squeeze(1)
 
 
 def softmax_focal_loss_forward(
@@ -57,7 +55,7 @@ def softmax_focal_loss_forward(
 ) -> None:
     """Loss of each row [N] of probabilities [N, C]; rows of a negative class are left out."""
     p = _of_target(input, target)
-    loss = -alpha * (1 - p)[:, None] ** gamma * _log(p)[:, None] * _class_weight(target, _wide(weight))
+    loss = -alpha * (1 - p)[:, None] ** gamma * _log(p)[:, None] * _class_weight(target, widened(weight))
     output.copy_(loss.squeeze(1) * (target >= 0))
 
 
@@ -68,6 +66,6 @@ def softmax_focal_loss_backward(
     p = _of_target(input, target)
     q = 1 - p
     by_log = alpha * (gamma * q ** (gamma - 1) * p * _log(p) - q**gamma)
-    by_log = by_log[:, None] * _class_weight(target, _wide(weight)) * (target >= 0)[:, None]
+    by_log = by_log[:, None] * _class_weight(target, widened(weight)) * (target >= 0)[:, None]
     positive = target[:, None] == torch.arange(input.shape[1], device=input.device)
-    grad_input.copy_(by_log * (positive.to(by_log.dtype) - _wide(input)))
+    grad_input.copy_(by_log * (positive.to(by_log.dtype) - widened(input)))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from . import attention, boxes, deform, losses, regions
+from . import attention, borders, boxes, deform, losses, reassembly, regions, sync_bn
 
 
 def get_compiler_version() -> str:
@@ -26,6 +26,10 @@ OPERATORS: dict[str, Callable] = {
         boxes.bbox_overlaps,
         regions.roi_align_forward,
         regions.roi_align_backward,
+        regions.roi_pool_forward,
+        regions.roi_pool_backward,
+        borders.border_align_forward,
+        borders.border_align_backward,
         deform.deform_conv_forward,
         deform.deform_conv_backward_input,
         deform.deform_conv_backward_parameters,
@@ -37,5 +41,18 @@ OPERATORS: dict[str, Callable] = {
         losses.softmax_focal_loss_backward,
         attention.ms_deform_attn_forward,
         attention.ms_deform_attn_backward,
+        reassembly.carafe_forward,
+        reassembly.carafe_backward,
+        reassembly.carafe_naive_forward,
+        reassembly.carafe_naive_backward,
+        reassembly.psamask_forward,
+        reassembly.psamask_backward,
+        reassembly.masked_im2col_forward,
+        reassembly.masked_col2im_forward,
+        sync_bn.sync_bn_forward_mean,
+        sync_bn.sync_bn_forward_var,
+        sync_bn.sync_bn_forward_output,
+        sync_bn.sync_bn_backward_param,
+        sync_bn.sync_bn_backward_data,
     )
 }

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmspike.analysis import reference
-from mmspike.models.backbones.official import convert_official, official_key
+from mmspike.models.official import convert_official, official_key
 
 
 @pytest.fixture

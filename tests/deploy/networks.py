@@ -133,7 +133,7 @@ def build(model_cfg):
 
 def sample(scope, size=(64, 96), picture=None):
     """A batch of one image: ``picture`` [H, W, 3], or a random one."""
-    from mmspike.deploy.check import random_batch
+    from mmspike.config.loading import random_batch
 
     batch = random_batch(scope, 3, size)
     if picture is not None:

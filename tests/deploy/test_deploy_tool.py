@@ -14,7 +14,8 @@ SIZE = ['--shape', 64, 64, '--device', 'cpu']
 def segmentor(repo, tmp_path):
     cfg, _ = whole_model(repo, 'fpn_espike_nuclei.py')
     cfg.dump(tmp_path / 'config.py')
-    torch.save(dict(state_dict=build(cfg.model).state_dict()), tmp_path / 'model.pth')
+    meta = dict(epoch=3, dataset_meta=dict(classes=['cell', 'rest'], palette=[[0, 0, 0], [9, 9, 9]]))
+    torch.save(dict(state_dict=build(cfg.model).state_dict(), meta=meta), tmp_path / 'model.pth')
     return tmp_path / 'config.py', tmp_path / 'model.pth'
 
 
@@ -28,8 +29,10 @@ def test_deploy(segmentor, run_tool, tmp_path):
     cfg = Config.fromfile(tmp_path / 'out' / 'deployed.py')
     assert cfg.model.type == 'mmspike.Deployed' and cfg.model.expanded
     network = MODELS.build(cfg.model)
-    state = torch.load(tmp_path / 'out' / 'deployed.pth', weights_only=True)['state_dict']
-    network.load_state_dict(state)
+    deployed = torch.load(tmp_path / 'out' / 'deployed.pth', weights_only=True)
+    network.load_state_dict(deployed['state_dict'])
+    # names of classes come along, for whoever shows predictions
+    assert deployed['meta'] == dict(dataset_meta=dict(classes=['cell', 'rest'], palette=[[0, 0, 0], [9, 9, 9]]))
     original = MODELS.build(Config.fromfile(segmentor[0]).model)
     original.load_state_dict(torch.load(segmentor[1], weights_only=True)['state_dict'])
     x = torch.randn(1, 3, 64, 64)

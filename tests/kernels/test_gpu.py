@@ -26,8 +26,7 @@ def test_kernels_equal_the_plain_neurons_under_the_interpreter():
 
 
 FORWARD = [
-    (lif._lif_forward, dict(LEAK=leak, REST=rest))
-    for leak, rest in ((lif.TAU, True), (lif.NO_LEAK, False), (lif.DECAY, True))
+    (lif._lif_forward, dict(LEAK=leak, REST=rest)) for leak, rest in ((lif.TAU, True), (lif.NO_LEAK, False), (lif.DECAY, True))
 ]
 FORWARD += [(integer._sfa_forward, {}), (integer._integer_lif_forward, dict(REST=True))]
 BACKWARD = [
@@ -72,7 +71,9 @@ def test_kernels_compile_for_every_generation():
         assert '.v4' in text['ptx'], what
         if (kernel, constants) in FORWARD:
             assert 'fma.' not in text['ptx'], what
-        assert not [line for line in text['ttir'].splitlines() if 'muli' in line and '%N' in line and line.endswith(': i32')], what
+        assert not [line for line in text['ttir'].splitlines() if 'muli' in line and '%N' in line and line.endswith(': i32')], (
+            what
+        )
 
 
 def test_nan_passes_on_every_generation():

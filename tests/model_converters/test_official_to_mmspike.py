@@ -6,8 +6,8 @@ import re
 import pytest
 import torch
 
-from mmspike.models.backbones import official as official_module
-from mmspike.models.backbones.official import convert_official, official_key
+from mmspike.models import official as official_module
+from mmspike.models.official import convert_official, official_key
 from mmspike.registry import MODELS
 
 

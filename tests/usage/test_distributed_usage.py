@@ -22,6 +22,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel  # noqa: E402
 
 from mmspike.config import launch  # noqa: E402
 from mmspike.engine.hooks.iteration_seed_hook import MODEL, iteration_seed, seed_everything  # noqa: E402
+from mmspike.models.checkpoints import check_checkpoint_fits  # noqa: E402
 from mmspike.utils.checkpoint import read_checkpoint  # noqa: E402
 from mmspike.utils.errors import UserError  # noqa: E402
 from mmspike.utils.optional import is_installed  # noqa: E402
@@ -162,7 +163,7 @@ def test_fsdp(shapes, tmp_path):
     )
     assert_step(cfg, two_processes(deepcopy(cfg), tmp_path))
     path = str(tmp_path / 'whole' / 'iter_2.pth')
-    launch.check_checkpoint_fits(MODELS.build(cfg.model), path)
+    check_checkpoint_fits(MODELS.build(cfg.model), path)
     cfg.work_dir, cfg.load_from, cfg.resume = str(tmp_path / 'resumed'), path, True
     two_processes(cfg, tmp_path)
     whole, resumed = (read_checkpoint(str(tmp_path / name / 'iter_3.pth')) for name in ('whole', 'resumed'))

@@ -82,12 +82,12 @@ def main(args: argparse.Namespace) -> None:
     from itertools import chain, islice, repeat
 
     from mmspike.config import data, launch
-    from mmspike.config.loading import build_model, test_images
+    from mmspike.config.loading import build_model, sample_images
 
     cfg = launch.load_config(args)
     with data.data_faults_explained(cfg, ('test_dataloader',), ()):
         model = build_model(cfg, args.checkpoint, args.device)
-        images = list(test_images(cfg, args.num_images))
+        images = list(sample_images(cfg, args.num_images))
         warmup = islice(chain.from_iterable(repeat(images)), args.num_warmup)
         result = measure(model, chain(warmup, images), args.num_warmup)
     device = next(model.parameters()).device

@@ -117,13 +117,14 @@ def main(args: argparse.Namespace) -> None:
     from mmengine.registry import DATASETS, init_default_scope
 
     from mmspike.config import data, host_tools, launch
+    from mmspike.models.checkpoints import check_checkpoint_fits
 
     cfg, rest = launch.load_config(args), args.rest
     host = host_tools.host_of(cfg, SCRIPTS, 'confusion_matrix.py')
     init_default_scope(host)
     if host == 'mmpretrain':
         if rest and rest[0].endswith('.pth'):
-            launch.check_checkpoint_fits(cfg.model, rest[0])  # the tool would go on with random weights
+            check_checkpoint_fits(cfg.model, rest[0])  # the tool would go on with random weights
         return host_tools.run_host_tool(cfg, rest, SCRIPTS, ('test_dataloader',))
     args = parse_rest(rest, host)
     with data.data_faults_explained(cfg, ('test_dataloader',), ()):

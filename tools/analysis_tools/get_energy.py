@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> None:
     from mmspike.analysis.html import to_html
     from mmspike.analysis.report import to_text, write_csv, write_json
     from mmspike.config import data, launch
-    from mmspike.config.loading import build_model, picture, test_image, test_images
+    from mmspike.config.loading import build_model, picture, sample_image, sample_images
     from mmspike.deploy import fuse
 
     for file in filter(None, (args.json, args.csv, args.html)):
@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> None:
         params = sum(p.numel() for p in model.parameters())
         if args.deployed:
             model = fuse(model, not args.keep_depthwise)
-        report = measure_energy(model, test_images(cfg, args.num_images), args.preset, args.memory, args.quantised)
+        report = measure_energy(model, sample_images(cfg, args.num_images), args.preset, args.memory, args.quantised)
         checkpoint = args.checkpoint or 'none: an untrained network'
         report.info = dict(config=args.config, checkpoint=checkpoint, params=params)
         report.info |= dict(deployed=args.deployed, metric=args.metric)
@@ -83,7 +83,7 @@ def main(args: argparse.Namespace) -> None:
         if args.csv:
             write_csv(report, args.csv)
         if args.html:
-            batch = test_image(cfg, 0)
+            batch = sample_image(cfg, 0)
             maps = {name: spikes for name, (_, spikes) in last_of_each_stage(neuron_maps(model, batch)).items()}
             Path(args.html).write_text(to_html(report, picture(model, batch), maps), encoding='utf-8')
 

@@ -43,11 +43,11 @@ def plot_network(args: argparse.Namespace) -> None:
     from mmspike.analysis import plots
     from mmspike.analysis.capture import attention_maps, last_of_each_stage, neuron_maps
     from mmspike.config import data, launch
-    from mmspike.config.loading import build_model, picture, test_image
+    from mmspike.config.loading import build_model, picture, sample_image
 
     cfg = launch.load_config(args)
     with data.data_faults_explained(cfg, ('test_dataloader',), ()):
-        batch = test_image(cfg, args.index)
+        batch = sample_image(cfg, args.index)
         model = build_model(cfg, args.checkpoint, args.device)
         if args.kind == 'maps':
             plots.plot_maps(picture(model, batch), last_of_each_stage(neuron_maps(model, batch)), args.out)

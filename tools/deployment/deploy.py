@@ -55,13 +55,12 @@ def parse_args() -> argparse.Namespace:
 def image(cfg, model, shape, required):
     """A batch of one image: of the test set, or random where ``shape`` is given, or no test data are there nor ``required``."""
     from mmspike.config import data
-    from mmspike.config.loading import test_image
-    from mmspike.deploy.check import random_batch
+    from mmspike.config.loading import random_batch, sample_image
 
     if shape is None and (required or cfg.get('test_dataloader') is not None):
         try:
             with data.data_faults_explained(cfg, ('test_dataloader',), ()):
-                return test_image(cfg, 0)
+                return sample_image(cfg, 0)
         except UserError as error:
             if required:
                 raise

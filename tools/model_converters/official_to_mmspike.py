@@ -43,7 +43,8 @@ def expected_model(state_dict: dict, arch: str | None):
     import torch
     from torch import nn
 
-    from mmspike.models.backbones.official import infer_backbone, infer_decoder, nearest_preset
+    from mmspike.models.checkpoints import nearest_preset
+    from mmspike.models.official import infer_backbone, infer_decoder
     from mmspike.registry import MODELS
 
     inferred = infer_backbone(state_dict)
@@ -80,7 +81,8 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     import torch
 
-    from mmspike.models.backbones.official import convert_official, explain_mismatch, nearest_preset
+    from mmspike.models.checkpoints import explain_mismatch, nearest_preset
+    from mmspike.models.official import convert_official
 
     converted, dropped = convert_official(load_checkpoint(args.src))
     for key in dropped:

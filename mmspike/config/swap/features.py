@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Iterable
-from copy import deepcopy
 from dataclasses import dataclass
 from itertools import combinations
 from math import log2
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from mmspike.config.names import type_name
 from mmspike.models.backbones import SpikingBackbone
+from mmspike.models.checkpoints import without_pretrained
 from mmspike.models.neurons.base import BaseNeuron
 from mmspike.utils.errors import describe
 
@@ -35,14 +35,6 @@ class Features:
         return f'channels {", ".join(levels)}'
 
 
-def _without_weights(cfg: dict) -> dict:
-    """A copy that loads nothing when it is built."""
-    cfg = deepcopy(cfg)
-    for key in ('init_cfg', 'pretrained'):
-        cfg.pop(key, None)
-    return cfg
-
-
 def _trial_sides(cfg: dict) -> list[int]:
     """Sides of the trial image to be tried: some transformers accept one size only."""
     size = cfg.get('img_size', 224)
@@ -61,7 +53,7 @@ def measure(cfg: dict) -> Features:
     channels = cfg.get('in_channels', 3)
     channels = channels if isinstance(channels, int) else 3
     try:
-        backbone = MODELS.build(_without_weights(cfg))
+        backbone = MODELS.build(without_pretrained(cfg))
     except Exception as error:
         raise SwapError(f'backbone ({name}) cannot be built: {describe(error)}') from error
     backbone.eval()  # no chaining: train() of the hosts' backbones returns None
@@ -135,11 +127,11 @@ def candidates(cfg: dict, in_channels: int) -> Candidates:
         raise SwapError(f'backbone ({type_name(cfg)}): leave out {" and ".join(fixed)}, which follow from the config')
     cfg = dict(cfg) if in_channels == 3 or 'in_channels' in cfg else dict(cfg, in_channels=in_channels)
     try:
-        backbone = MODELS.build(_without_weights(cfg))
+        backbone = MODELS.build(without_pretrained(cfg))
         if not isinstance(backbone, SpikingBackbone):
             raise SwapError(f'{type_name(cfg)} is no spiking backbone of mmspike')
         everything = ('stem', *range(len(backbone.stages)))
-        backbone = MODELS.build(_without_weights(cfg) | dict(out_indices=everything))
+        backbone = MODELS.build(without_pretrained(cfg) | dict(out_indices=everything))
     except Exception as error:
         raise SwapError(f'backbone: cannot build {cfg}: {describe(error)}') from error
     return Candidates(

@@ -6,15 +6,16 @@ from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from mmspike.config.loading import model_config, random_batch
 from mmspike.config.names import type_name
 from mmspike.engine.hooks import check_strides
+from mmspike.models.checkpoints import without_pretrained
 from mmspike.utils.errors import describe
 
 from .features import SIDE
@@ -66,41 +67,13 @@ def failures_located(model: nn.Module, doing: str) -> Iterator[None]:
             handle.remove()
 
 
-def _trial_data(scope: str, in_channels: int, side: int) -> dict:
-    """A batch of one noise image in the host's format."""
-    image = torch.randint(0, 256, (in_channels, side, side), dtype=torch.uint8)
-    size = (side, side)
-    meta = dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1.0, 1.0), img_id=0)
-    meta['border'] = np.zeros(4)  # CenterNet's padding
-    if scope == 'mmdet':
-        from mmdet.structures import DetDataSample as Sample
-    elif scope == 'mmseg':
-        from mmseg.structures import SegDataSample as Sample
-    else:
-        from mmpretrain.structures import DataSample as Sample
-    sample = Sample(metainfo=meta)
-    return dict(inputs=image[None] if scope == 'mmpretrain' else [image], data_samples=[sample])
-
-
 def _predict(model: nn.Module, scope: str, side: int) -> None:
     with failures_located(model, f'a trial prediction of {side} px'):
-        data = model.data_preprocessor(_trial_data(scope, model.backbone.in_channels, side), False)
+        data = model.data_preprocessor(random_batch(scope, model.backbone.in_channels, (side, side)), False)
         if hasattr(model, 'predict'):
             model(**data, mode='predict')
         else:  # self-supervised models have no prediction
             model.extract_feat(data['inputs'])
-
-
-def _drop_pretrained(item: Any) -> None:
-    """No ``Pretrained`` initialisation in a nested config: a trial loads nothing."""
-    if isinstance(item, dict):
-        if isinstance(item.get('init_cfg'), dict) and item['init_cfg'].get('type') == 'Pretrained':
-            item.pop('init_cfg')
-        for child in item.values():
-            _drop_pretrained(child)
-    elif isinstance(item, list | tuple):
-        for child in item:
-            _drop_pretrained(child)
 
 
 @torch.no_grad()
@@ -110,10 +83,7 @@ def try_model(cfg: Config) -> nn.Module:
     Raises:
         SwapError: It cannot be built or does not run, or anchors and RoI extractors assume other strides than the features'.
     """
-    model_cfg = deepcopy(cfg.model)
-    if model_cfg.get('data_preprocessor') is None and cfg.get('data_preprocessor') is not None:
-        model_cfg.data_preprocessor = deepcopy(cfg.data_preprocessor)  # as mmengine's Runner does
-    _drop_pretrained(model_cfg)
+    model_cfg = without_pretrained(model_config(cfg))
     try:
         with _quiet():
             model = MODELS.build(model_cfg)

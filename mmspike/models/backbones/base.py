@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 from mmengine.model import BaseModule
-from mmengine.runner.checkpoint import _load_checkpoint
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from mmspike.models.checkpoints import init_weights
 from mmspike.models.layers import Downsample, RunningRate, binarise, channels_inside, mean_time, repeat_time
 from mmspike.models.neurons import BaseNeuron
-
-from .official import explain_mismatch
 
 
 def resolve_arch(arch: str | dict, settings: dict[str, dict], name: str) -> dict:
@@ -194,27 +192,11 @@ class SpikingBackbone(BaseModule):
         return tuple(outs)
 
     def init_weights(self) -> None:
-        """Initialise as mmengine does; a ``Pretrained`` checkpoint must fit entirely, else ValueError says what does not.
+        """Initialise as mmengine does, but a ``Pretrained`` checkpoint must fit entirely.
 
-        Without a ``prefix`` in ``init_cfg`` it may be a backbone's or, by its keys ``backbone.…``, a whole model's.
+        See :func:`mmspike.models.checkpoints.init_weights`.
         """
-        if not isinstance(self.init_cfg, dict) or self.init_cfg.get('type') != 'Pretrained':
-            super().init_weights()
-            return
-        path = self.init_cfg['checkpoint']
-        checkpoint = _load_checkpoint(path, map_location='cpu')
-        given = checkpoint.get('state_dict', checkpoint)
-        prefix = self.init_cfg.get('prefix') or ('backbone.' if any(k.startswith('backbone.') for k in given) else '')
-        prefix = prefix if not prefix or prefix.endswith('.') else f'{prefix}.'
-        weights = {k.removeprefix(prefix): v for k, v in given.items() if k.startswith(prefix)}
-        problems = explain_mismatch(self, weights)
-        if problems:
-            raise ValueError(
-                f"{path} does not fit {type(self).__name__}. A checkpoint of the authors' code is converted by "
-                f'tools/model_converters/official_to_mmspike.py.\n{problems}'
-            )
-        self.load_state_dict(weights)
-        self._is_init = True
+        init_weights(self, super().init_weights)
 
     def _run(self, block: nn.Module, x: Tensor, *args) -> Tensor:
         if not (self.with_cp and self.training and x.requires_grad):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmspike.models.checkpoints import init_weights
 from mmspike.models.layers import SpikingConv, mean_time
 from mmspike.registry import MODELS
 
@@ -73,6 +74,10 @@ class ExtraStages(BaseModule):
         self.temporal_output = temporal_output
         self.T = self.backbone.T
         self.in_channels = self.backbone.in_channels
+
+    def init_weights(self) -> None:
+        """Initialise as mmengine does, but a ``Pretrained`` checkpoint must fit entirely."""
+        init_weights(self, super().init_weights)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Features, see the class."""

@@ -19,9 +19,11 @@ class BaseNeuron(nn.Module):
     Attributes:
         layout: Axes of input and output where they are not [T, B, C, H, W] or [T, N, C], for those who look at channels from
             outside: a letter an axis, 'C' for the channels and 'N' for positions. 'TBNC' has tokens before channels.
+        leaky: Whether the membrane decays from step to step, which takes a multiplication for each.
     """
 
     layout: str | None = None
+    leaky = True
 
     def __init__(self, stateful: bool = False) -> None:
         super().__init__()

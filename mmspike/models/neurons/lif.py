@@ -214,5 +214,7 @@ class PLIF(_FiringNeuron):
 class IF(_FiringNeuron):
     """Integrate-and-fire neuron without leak, see :func:`integrate_and_fire`. Arguments as :class:`LIF` without tau."""
 
+    leaky = False
+
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
         return integrate_and_fire(x, v, **self.firing)

@@ -40,7 +40,7 @@ class _SFAFunction(torch.autograd.Function):
 
 
 class _IntegerLIFFunction(torch.autograd.Function):
-    """All T steps as one node of the graph, on CUDA. It saves its input only and recomputes the membrane in the backward pass."""
+    """All T steps as one node of the graph, on CUDA. It saves its input alone, and recomputes the membrane going backward."""
 
     @staticmethod
     def forward(ctx, x, v, levels, beta, norm):
@@ -133,6 +133,8 @@ class SFA(BaseNeuron):
         norm: What counts are divided by; None: ``levels``, so that outputs lie in [0, 1].
         rounding: Of halves, 'even' or 'up', see :func:`sfa`.
     """
+
+    leaky = False
 
     def __init__(self, levels: int = 4, norm: float | None = None, rounding: str = 'even') -> None:
         super().__init__()

@@ -1,14 +1,10 @@
-"""Checkpoints of the authors' own code: their names, and what to say when a checkpoint does not fit."""
+"""Checkpoints of the authors' own code: their names, and the networks that they are of."""
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from mmspike.registry import MODELS
+from torch import Tensor
 
 # The authors' name of a block -> its place in a backbone of ours.
 _PLACES = {
@@ -129,10 +125,6 @@ def convert_official(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor
     return converted, dropped
 
 
-def shapes_of(state_dict: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {k: tuple(v.shape) for k, v in state_dict.items()}
-
-
 def infer_backbone(state_dict: Mapping[str, Tensor]) -> dict | None:
     """Config of the backbone that a converted state dict was made from, as its shapes tell; None if it is none of ours."""
     parts = ['stem', *(f'stages.{i}' for i in range(4))]
@@ -172,38 +164,3 @@ def infer_decoder(state_dict: Mapping[str, Tensor]) -> dict | None:
         dim=dim,
         depth=len(blocks),
     )
-
-
-def explain_mismatch(model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
-    """Every missing, unexpected and mis-shaped key of a converted ``state_dict`` against ``model``; empty if it fits.
-
-    Layer scales may be missing: they then start at 1.
-    """
-    want, got = shapes_of(model.state_dict()), shapes_of(state_dict)
-    lines = [f'missing: {k} {want[k]}' for k in want if k not in got and '.layer_scale' not in k]
-    lines += [f'unexpected: {k} {got[k]}' for k in got if k not in want]
-    lines += [
-        f'shape: {k} is {got[k]} in the checkpoint and {want[k]} in the model' for k in want if k in got and got[k] != want[k]
-    ]
-    if lines:
-        lines.append(f'nearest preset: {nearest_preset(state_dict)}')
-    return '\n'.join(lines)
-
-
-@cache
-def preset_shapes(cls: type[nn.Module], arch: str) -> frozenset[tuple[str, tuple[int, ...]]]:
-    """Names and shapes in the state dict of a backbone's preset."""
-    with torch.device('meta'):
-        return frozenset(shapes_of(cls(arch=arch).state_dict()).items())
-
-
-def nearest_preset(state_dict: Mapping[str, Tensor]) -> str:
-    """The preset of a registered backbone that shares the most shapes with a converted state dict, and how many."""
-    got = {(k.removeprefix('backbone.'), s) for k, s in shapes_of(state_dict).items() if not k.startswith(('head.', 'neck.'))}
-    candidates = []
-    for name, cls in MODELS.module_dict.items():
-        for arch in getattr(cls, 'arch_settings', {}):
-            want = preset_shapes(cls, arch)
-            text = f"mmspike.{name}(arch='{arch}'), {len(got & want)} of {len(got)} backbone entries fit"
-            candidates.append((len(got & want) - len(want - got), text))
-    return max(candidates)[1]

@@ -1,0 +1,105 @@
+"""Checkpoints against models, wherever a model config names them."""
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.model.weight_init import PretrainedInit
+from torch import nn
+
+from mmspike.models.backbones import ExtraStages, MetaSpikeFormer
+from mmspike.models.checkpoints import check_checkpoint_fits, mismatch, read, without_pretrained
+from mmspike.utils.errors import UserError
+
+ARCH = dict(dims=(8, 8, 8, 8), depths=(1, 1, 1, 1, 1))
+KAIMING = dict(type='Kaiming', layer='Conv2d')
+
+
+def backbone(**kwargs):
+    return MetaSpikeFormer(ARCH, T=1, **kwargs)
+
+
+def extra(**kwargs):
+    return ExtraStages(dict(type='MetaSpikeFormer', arch=ARCH, T=1), 1, neuron=dict(type='SFA'), **kwargs)
+
+
+@pytest.fixture(params=[backbone, extra])
+def build(request):
+    return request.param
+
+
+@pytest.fixture
+def weights(build, tmp_path):
+    """A checkpoint of the model with weights of its own, and the path it is saved at."""
+    state = {k: torch.rand_like(v, dtype=torch.float32).to(v) for k, v in build().state_dict().items()}
+    return state, str(tmp_path / 'weights.pth')
+
+
+@pytest.mark.parametrize('others', [[], [KAIMING], [KAIMING, dict(type='Constant', layer='BatchNorm2d', val=7.0)]], ids=len)
+@pytest.mark.parametrize('kind', ['Pretrained', PretrainedInit], ids=str)
+@pytest.mark.parametrize('prefix', ['', 'backbone.'])
+def test_a_list_of_initialisations_loads_entirely(build, weights, others, kind, prefix):
+    state, path = weights
+    torch.save(dict(state_dict={f'{prefix}{k}': v for k, v in state.items()}), path)
+    init_cfg = [dict(type=kind, checkpoint=path), *others]
+    model = build(init_cfg=init_cfg)
+    model.init_weights()
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert model.init_cfg == init_cfg
+
+
+@pytest.mark.parametrize('others', [None, [], [KAIMING]], ids=['dict', 'list', 'list of two'])
+def test_a_checkpoint_without_a_stage_is_refused(build, weights, others):
+    state, path = weights
+    torch.save({k: v for k, v in state.items() if 'stages.3.' not in k}, path)
+    pretrained = dict(type='Pretrained', checkpoint=path)
+    model = build(init_cfg=pretrained if others is None else [*others, pretrained])
+    with pytest.raises(ValueError, match=rf'weights.pth does not fit {type(model).__name__}') as error:
+        model.init_weights()
+    assert 'stages.3.1.mlp.fc1.norm.weight (32,)' in str(error.value)
+
+
+def test_initialisations_without_a_checkpoint_are_mmengines():
+    model = backbone(init_cfg=[dict(type='Constant', layer='BatchNorm2d', val=0.25)])
+    model.init_weights()
+    assert {m.weight.unique().item() for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {0.25}
+
+
+def test_one_comparison(tmp_path):
+    model = nn.ModuleDict(dict(a=nn.Linear(2, 3), b=nn.Linear(3, 1)))
+    state = model.state_dict()
+    state['a.weight'] = torch.zeros(3, 4)
+    state['c.bias'] = state.pop('b.bias')
+    found = mismatch(model, state)
+    assert found.missing == {'b.bias': (1,)} and found.unexpected == {'c.bias': (1,)}
+    assert found.reshaped == {'a.weight': ((3, 4), (3, 2))}
+    path = tmp_path / 'c.pth'
+    torch.save(dict(state_dict={f'module.{k}': v for k, v in state.items()}), path)
+    with pytest.raises(UserError, match=r'2 of 4 entries do not fit.\n  a.weight: \(3, 4\) in .*\n  b.bias: missing\n'):
+        check_checkpoint_fits(model, str(path))
+    with pytest.raises(UserError, match='1 of 4 entries'):
+        check_checkpoint_fits(model, str(path), 'a.')
+    with pytest.raises(UserError, match='none.pth'):
+        read(str(tmp_path / 'none.pth'))
+
+
+def test_a_config_that_loads_nothing():
+    pretrained = dict(type='Pretrained', checkpoint='x.pth')
+    cfg = ConfigDict(
+        type='EncoderDecoder',
+        pretrained='open-mmlab://resnet50',
+        init_cfg=pretrained,
+        backbone=dict(type='A', init_cfg=[KAIMING, pretrained], style='pytorch', pretrained=None),
+        heads=(dict(init_cfg=dict(type=PretrainedInit, checkpoint='y.pth')), [dict(init_cfg=(KAIMING, pretrained))]),
+        neck=dict(init_cfg=dict(type='mmengine.Pretrained', checkpoint='z.pth'), note='Pretrained'),
+        head=dict(init_cfg=dict(KAIMING, override=dict(type='Constant', name='Pretrained', val=1))),
+    )
+    given = cfg.to_dict()
+    assert without_pretrained(cfg) == dict(
+        type='EncoderDecoder',
+        backbone=dict(type='A', init_cfg=[KAIMING], style='pytorch', pretrained=None),
+        heads=(dict(), [dict(init_cfg=(KAIMING,))]),
+        neck=dict(note='Pretrained'),
+        head=given['head'],
+    )
+    assert cfg.to_dict() == given, 'the config itself stays'
+    assert isinstance(without_pretrained(cfg).heads, tuple)
