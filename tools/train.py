@@ -30,7 +30,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from mmspike.config import data, launch
+    from mmspike.config import data, launch, resuming
     from mmspike.config.config_faults import config_faults_explained
     from mmspike.models.checkpoints import check_checkpoint_fits
 
@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
         launch.enable_amp(cfg)
     if args.auto_scale_lr:
         launch.enable_lr_scaling(cfg)
-    launch.set_resume(cfg, args.resume)
+    resuming.set_resume(cfg, args.resume)
     data_faults = data.data_faults_explained(cfg, ('train_dataloader', 'val_dataloader'), ('val_evaluator',))
     with data_faults, config_faults_explained(cfg):
         runner = launch.build_runner(cfg)

@@ -1,4 +1,4 @@
-"""What the tools do with a config before they run it: options, work directory, processes, resuming, checkpoints."""
+"""What the tools do with a config before they run it: options, work directory, processes."""
 
 import argparse
 import os
@@ -16,8 +16,6 @@ from mmspike.config.data import move_data_root
 from mmspike.config.difference import config_difference
 from mmspike.config.names import read_file
 from mmspike.config.swap import SwapError, parse_backbone, swap_backbone
-from mmspike.engine.hooks import latest_readable_checkpoint
-from mmspike.models import checkpoints
 from mmspike.utils.errors import UserError
 
 
@@ -109,29 +107,6 @@ def enable_lr_scaling(cfg: Config) -> None:
     if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
         raise UserError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config, which has none')
     cfg.auto_scale_lr.enable = True
-
-
-def set_resume(cfg: Config, resume: str | None) -> None:
-    """Let ``cfg`` continue from the checkpoint ``resume``, or with 'auto' from the latest readable one in its work_dir.
-
-    The seed of the interrupted run goes on as well, unless the config sets one. With 'auto' and no checkpoint the run starts
-    anew, with the config's own ``load_from``.
-    """
-    if resume is None:
-        return
-    if resume == 'auto':
-        found = latest_readable_checkpoint(cfg.work_dir)
-        if found is None:
-            print(f'No checkpoint in {cfg.work_dir}: training starts from the beginning')
-            return
-        path, meta = found
-    else:
-        path, meta = resume, checkpoints.read(resume).get('meta', {})
-    cfg.resume = True
-    cfg.load_from = path
-    randomness = dict(cfg.get('randomness', {}))
-    if randomness.get('seed') is None and not randomness.get('diff_rank_seed'):
-        cfg.randomness = randomness | dict(seed=meta.get('seed'))
 
 
 def _has_accelerator() -> bool:

@@ -93,6 +93,26 @@ def read(path: str) -> dict:
         raise UserError(str(error)) from error
 
 
+def weights_of(checkpoint: Mapping[str, Any], path: str) -> Mapping[str, Tensor]:
+    """The weights in the content of the checkpoint ``path``: its ``state_dict``, or all of it.
+
+    Raises:
+        UserError: They lie elsewhere in it; the text names the entries that may be meant.
+    """
+    weights = checkpoint.get('state_dict', checkpoint)
+    if not isinstance(weights, Mapping):
+        raise UserError(f'checkpoint {path}: state_dict is a {type(weights).__name__}, expected a dict of tensors by name')
+    nested = {k: v for k, v in weights.items() if isinstance(v, Mapping) and any(isinstance(w, Tensor) for w in v.values())}
+    if nested and not any(isinstance(v, Tensor) for v in weights.values()):
+        sizes = ', '.join(f'{k} ({len(v)} entries)' for k, v in nested.items())
+        example = f"torch.load('{path}', map_location='cpu')[{next(iter(nested))!r}]"
+        raise UserError(
+            f"checkpoint {path} has its weights not under 'state_dict' but under: {sizes}. Write the one that you want into a "
+            f"file of its own: torch.save(dict(state_dict={example}), 'weights.pth')"
+        )
+    return weights
+
+
 def check_checkpoint_fits(model: nn.Module | dict, path: str, part: str = '') -> None:
     """Refuse the checkpoint ``path`` if it does not fill every parameter and buffer of ``model``.
 
@@ -110,8 +130,7 @@ def check_checkpoint_fits(model: nn.Module | dict, path: str, part: str = '') ->
         model = ALL_MODELS.build(model)
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    checkpoint = read(path)
-    given = {key.removeprefix('module.'): value for key, value in checkpoint.get('state_dict', checkpoint).items()}
+    given = {key.removeprefix('module.'): value for key, value in weights_of(read(path), path).items()}
     found = mismatch(model, given, part)
     faults = {k: 'missing' for k in found.missing}
     faults |= {k: f'{a} in the checkpoint, {b} in the model' for k, (a, b) in found.reshaped.items()}
@@ -157,7 +176,7 @@ def init_weights(module: BaseModule, initialise: Callable[[], None]) -> None:
 
 def _load_entirely(module: nn.Module, path: str, prefix: str | None) -> None:
     checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
-    given = checkpoint.get('state_dict', checkpoint)
+    given = weights_of(checkpoint, path)
     if not prefix:
         own = set(module.state_dict()) & set(given)
         prefix = 'backbone.' if not own and any(k.startswith('backbone.') for k in given) else ''

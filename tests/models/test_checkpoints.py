@@ -103,3 +103,17 @@ def test_a_config_that_loads_nothing():
     )
     assert cfg.to_dict() == given, 'the config itself stays'
     assert isinstance(without_pretrained(cfg).heads, tuple)
+
+
+def test_weights_that_lie_elsewhere_in_the_file_are_named(tmp_path):
+    model, path = nn.Linear(2, 2), str(tmp_path / 'x.pth')
+    state = model.state_dict()
+    torch.save(dict(model=state, model_ema=state, optimizer=torch.optim.SGD(model.parameters()).state_dict(), epoch=3), path)
+    with pytest.raises(UserError, match=r"under: model \(2 entries\), model_ema \(2 entries\).*\['model'\]"):
+        check_checkpoint_fits(model, path)
+    torch.save(dict(state_dict=[1]), path)
+    with pytest.raises(UserError, match='state_dict is a list'):
+        check_checkpoint_fits(model, path)
+    for whole in (state, dict(state_dict=state), dict(state_dict={f'_orig_mod.{k}': v for k, v in state.items()})):
+        torch.save(whole, path)
+        check_checkpoint_fits(model, path)

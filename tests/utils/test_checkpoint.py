@@ -12,7 +12,8 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 import mmspike.registry  # noqa: F401  (whoever uses mmspike has this)
-from mmspike.utils.checkpoint import read_checkpoint
+from mmspike.utils.checkpoint import read_checkpoint, without_wrappers
+from mmspike.utils.errors import UserError
 
 
 class Call:
@@ -84,12 +85,49 @@ def test_what_a_training_saves_is_read(tmp_path):
 
 
 def test_broken_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match='none.pth does not exist'):
-        read_checkpoint(str(tmp_path / 'none.pth'))
     path = tmp_path / 'x.pth'
     torch.save(dict(state_dict=nn.Linear(64, 64).state_dict()), path)
+    for missing, message in (
+        (tmp_path / 'none.pth', rf'none\.pth does not exist; checkpoints in {tmp_path}: x\.pth'),
+        (tmp_path / 'none' / 'x.pth', rf'x\.pth does not exist, nor does its folder {tmp_path}/none'),
+        (tmp_path, rf'{tmp_path} is a folder; checkpoints in {tmp_path}: x\.pth'),
+    ):
+        with pytest.raises(FileNotFoundError, match=message):
+            read_checkpoint(str(missing))
     whole = path.read_bytes()
     for content in (b'', b'not found', b'<!DOCTYPE html>', whole[: len(whole) // 2], whole[:-1], pickle.dumps([1, 2])[:3]):
         path.write_bytes(content)
         with pytest.raises(RuntimeError, match=rf'x\.pth \({len(content)} bytes\) cannot be read: .*older one'):
             read_checkpoint(str(path))
+
+
+def test_a_file_of_anything_else_is_named(tmp_path):
+    torch.save([torch.zeros(1)], tmp_path / 'x.pth')
+    with pytest.raises(UserError, match=r'x\.pth holds a list: expected a dict'):
+        read_checkpoint(str(tmp_path / 'x.pth'))
+
+
+def test_names_of_wrapped_models(tmp_path):
+    model = nn.Sequential(nn.Sequential(nn.Linear(2, 2)), nn.BatchNorm1d(2))
+    bare = model.state_dict()
+    compiled = nn.Sequential(torch.compile(model[0]), torch.compile(model[1]))
+    wrapped = [
+        {f'module.{key}': value for key, value in bare.items()},
+        torch.compile(model).state_dict(),
+        compiled.state_dict(),
+        nn.ModuleDict(dict(module=torch.compile(model))).state_dict(),
+    ]
+    for state in wrapped:
+        assert not set(state) <= set(bare)
+        for content in (state, dict(state_dict=state, meta={})):
+            torch.save(content, tmp_path / 'x.pth')
+            fresh = nn.Sequential(nn.Sequential(nn.Linear(2, 2)), nn.BatchNorm1d(2))
+            load_checkpoint(fresh, str(tmp_path / 'x.pth'), map_location='cpu', strict=True)
+            assert all(torch.equal(value, bare[key]) for key, value in fresh.state_dict().items())
+
+
+def test_a_part_of_the_model_may_be_called_module(tmp_path):
+    state = {'module.weight': torch.zeros(1), 'head.weight': torch.zeros(1)}
+    assert without_wrappers(state) is state
+    both = {'weight': torch.zeros(1), '_orig_mod.weight': torch.ones(1)}
+    assert without_wrappers(both) is both

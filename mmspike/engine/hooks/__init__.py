@@ -3,7 +3,7 @@
 from .finite_loss_hook import FiniteLossHook
 from .firing_rate_hook import FiringRateHook
 from .iteration_seed_hook import IterationSeedHook
-from .safe_checkpoint_hook import SafeCheckpointHook, latest_readable_checkpoint
+from .safe_checkpoint_hook import SafeCheckpointHook
 from .skipped_images_hook import SkippedImagesHook
 from .spike_reset_hook import SpikeResetHook
 from .stride_check_hook import StrideCheckHook, check_strides
@@ -17,5 +17,4 @@ __all__ = [
     'SpikeResetHook',
     'StrideCheckHook',
     'check_strides',
-    'latest_readable_checkpoint',
 ]
