@@ -89,19 +89,22 @@ def picture(model: nn.Module, batch: dict) -> np.ndarray | None:
     return image.expand(3, -1, -1).flip(0).permute(1, 2, 0).contiguous().cpu().numpy()  # pipelines load BGR
 
 
-def random_batch(scope: str | None, channels: int, size: Sequence[int]) -> dict:
+def random_batch(scope: str | None, channels: int, size: Sequence[int], steps: int | None = None) -> dict:
     """A batch of one random image uint8 [C, H, W] for ``test_step`` of a model of mmdet, mmseg or mmpretrain.
 
     Args:
         scope: The config's ``default_scope``.
         channels: Channels of the image.
         size: Its height and width.
+        steps: Time steps of a recording, whose frames are float32 [T, C, H, W]; None: an image.
 
     Raises:
         ValueError: The scope is none of these.
     """
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (channels, *size), generator=generator, dtype=torch.uint8)
+    if steps is not None:
+        image = image.float().expand(steps, -1, -1, -1)
     shape = tuple(size)
     meta = dict(img_shape=shape, ori_shape=shape, pad_shape=shape, batch_input_shape=shape, scale_factor=(1.0, 1.0), img_id=0)
     meta |= dict(flip=False, border=np.zeros(4))  # the border is CenterNet's

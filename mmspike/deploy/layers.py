@@ -276,6 +276,7 @@ class ThresholdSFA(BaseNeuron):
     """
 
     leaky = False
+    has_memory = False
 
     def __init__(self, thresholds: Tensor) -> None:
         super().__init__()

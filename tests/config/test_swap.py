@@ -17,6 +17,7 @@ pytest.importorskip('mmseg')
 pytest.importorskip('mmpretrain')
 
 DOCS = Path(__file__).resolve().parents[2] / 'docs' / 'swapping.md'
+CONFIGS = DOCS.parents[1] / 'configs'
 SMALL = 'mmspike.ESpikeFormer,arch=dict(dims=[16, 24, 32, 40], depths=(1, 1, 1, 1, 1))'
 
 # Configs that are swapped and run, and what is made smaller for it to be quick: settings that no backbone has to do with.
@@ -347,8 +348,11 @@ def test_faulty_config_is_refused(change, message):
         ('mmspike.ESpikeFormer:xxl', r"has no arch 'xxl': choose one of"),
         ('mmspike.ESpikeFormer:t,out_indices=(0,)', 'leave out out_indices'),
         ('mmspike.ESpikeFormer:t,temporal_output="keep"', 'leave out temporal_output'),
-        ('ResNet,depth=18', 'ResNet is no spiking backbone of mmspike'),
-        ('mmspike.Nothing', 'mmspike.Nothing is not in'),
+        ('mmdet.ResNet,depth=18', 'ResNet is no spiking backbone of mmspike'),
+        ('ResNet,depth=18', 'there is no backbone ResNet, did you mean'),
+        ('mmspike.ESpikFormer:t', r'no backbone mmspike.ESpikFormer, did you mean mmspike.ESpikeFormer or'),
+        ('MetaSpikeformer:15m', r'no backbone MetaSpikeformer, did you mean mmspike.MetaSpikeFormer'),
+        ('mmspike.ESpikeFormer:t,neuron=LIF', r'strings in quotes \(LIF is none\)'),
     ],
 )
 def test_faulty_backbone_is_refused(backbone, message):
@@ -357,9 +361,40 @@ def test_faulty_backbone_is_refused(backbone, message):
         swap_backbone(cfg, parse_backbone(backbone))
 
 
+@pytest.mark.parametrize('name', ['mask_rcnn_espike_nuclei.py', 'fpn_espike_nuclei.py', 'espike_cifar10.py'])
+def test_one_spiking_backbone_for_another(name):
+    """Necks and heads that read time steps get them from the new backbone, too."""
+    arch = dict(dims=(16, 24, 32, 40), depths=(1, 1, 1, 1, 1))
+    old = Config.fromfile(CONFIGS / name)
+    cfg, notes = swap_backbone(old, dict(type='mmspike.MetaSpikeFormer', arch=arch, T=2))
+    assert cfg.model.backbone.type == 'mmspike.MetaSpikeFormer' and cfg.model.backbone.temporal_output == 'keep'
+    assert cfg.model.backbone.out_indices == old.model.backbone.out_indices
+    if name == 'espike_cifar10.py':
+        assert cfg.model.head == old.model.head | dict(in_channels=40)
+    else:
+        widths = dict(zip(('stem', 0, 1, 3), (8, 16, 24, 40), strict=True))
+        assert cfg.model.neck == old.model.neck | dict(in_channels=[widths[i] for i in old.model.backbone.out_indices])
+    assert 'neck and heads that read time steps stay as they are, with neurons of their own' in notes
+
+
+def test_event_config_keeps_its_time_steps(recwarn):
+    cfg = Config.fromfile(CONFIGS / 'spikformer_nmnist.py')
+    new, _ = swap_backbone(cfg, parse_backbone('ESpikeFormer:t'))
+    assert (new.model.backbone.T, new.model.backbone.in_channels) == (cfg.model.backbone.T, 2)
+    assert new.model.head.in_channels == 128
+    assert not [w for w in recwarn if 'computes the same' in str(w.message)]
+    with pytest.raises(SwapError, match='T=3, but the pipelines of this config count events in 4 frames: leave T out'):
+        swap_backbone(cfg, parse_backbone('ESpikeFormer:t,T=3'))
+
+
+def test_learning_rate_of_the_old_backbone_is_named():
+    _, notes = swap_backbone(load('mmpretrain::resnet/resnet18_8xb16_cifar10.py'), parse_backbone(SMALL))
+    assert any(note.startswith('the learning rate 0.1 (SGD) was made for the old backbone') for note in notes)
+
+
 def test_backbone_from_the_command_line():
     parse = parse_backbone
-    assert parse('mmspike.ESpikeFormer:m') == dict(type='mmspike.ESpikeFormer', arch='m')
+    assert parse('mmspike.ESpikeFormer:m') == parse('ESpikeFormer:m') == dict(type='mmspike.ESpikeFormer', arch='m')
     assert parse('mmspike.MetaSpikeFormer:metaspikeformer-15m,T=2') == dict(
         type='mmspike.MetaSpikeFormer', arch='metaspikeformer-15m', T=2
     )

@@ -1,6 +1,7 @@
 """What a backbone gives, measured by a dry run, and which stages of a spiking one take its place."""
 
 import inspect
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,7 +14,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmspike.config.names import type_name
-from mmspike.models.backbones import SpikingBackbone
+from mmspike.models.backbones import ExtraStages, SpikingBackbone
 from mmspike.models.checkpoints import without_pretrained
 from mmspike.models.neurons.base import BaseNeuron
 from mmspike.utils.errors import describe
@@ -25,10 +26,16 @@ SIDE = 256  # px of the trial image, a multiple of every stride
 
 @dataclass
 class Features:
-    """Channels and strides of a backbone's features, in the order in which it returns them; a pooled vector has stride None."""
+    """What a backbone gives.
+
+    Attributes:
+        channels, strides: In the order in which it returns its features; a pooled vector has stride None.
+        steps: Time steps of features [T, B, C, H, W]; None of features [B, C, H, W].
+    """
 
     channels: list[int]
     strides: list[Any]
+    steps: int | None = None
 
     def __str__(self) -> str:
         levels = [f'{c} at stride {s}' if s else f'{c} pooled' for c, s in zip(self.channels, self.strides, strict=True)]
@@ -59,17 +66,23 @@ def measure(cfg: dict) -> Features:
     backbone.eval()  # no chaining: train() of the hosts' backbones returns None
     for side in _trial_sides(cfg):
         try:
-            feats = backbone(torch.zeros(1, channels, side, side))
+            with warnings.catch_warnings():
+                warnings.filterwarnings('ignore', '.* on images computes the same')  # it may be meant for event frames
+                feats = backbone(torch.zeros(1, channels, side, side))
             break
         except Exception as error:
             failure = f'{side} px: {describe(error)}'
     else:
         raise SwapError(f'backbone ({name}) does not run on images [1, {channels}, H, W] of {_trial_sides(cfg)} px; {failure}')
     feats = [feats] if isinstance(feats, Tensor) else feats
+    steps = None
+    if isinstance(backbone, (SpikingBackbone, ExtraStages)) and backbone.temporal_output == 'keep':
+        steps, feats = backbone.T, [f[0] for f in feats]
     if not isinstance(feats, list | tuple) or not all(isinstance(f, Tensor) and f.dim() in (2, 4) for f in feats):
         shapes = [tuple(f.shape) if isinstance(f, Tensor) else type(f).__name__ for f in feats]
         raise SwapError(f'backbone ({name}) gives {shapes}: only feature maps [B, C, H, W] and vectors [B, C] can be replaced')
-    return Features([f.shape[1] for f in feats], [round(side / f.shape[-1]) if f.dim() == 4 else None for f in feats])
+    strides = [round(side / f.shape[-1]) if f.dim() == 4 else None for f in feats]
+    return Features([f.shape[1] for f in feats], strides, steps)
 
 
 def _neuron_config(backbone: nn.Module) -> dict:
@@ -100,11 +113,12 @@ class Candidates:
         """``out_indices`` of positions among the features."""
         return tuple('stem' if p == 0 else p - 1 for p in positions)
 
-    def take(self, positions: list[int], num_extra: int = 0) -> ConfigDict:
+    def take(self, positions: list[int], num_extra: int = 0, keep_time: bool = False) -> ConfigDict:
         """The backbone that returns the features at ``positions``; those from ``len(strides)`` on are further stages."""
         last = len(self.strides) - 1
+        time = dict(temporal_output='keep') if keep_time else {}
         if not num_extra:
-            return ConfigDict(**self.cfg, out_indices=self.labels(positions))
+            return ConfigDict(**self.cfg, out_indices=self.labels(positions), **time)
         inner = [p for p in positions if p < last] + [last]
         outer = [inner.index(p) if p <= last else len(inner) + p - last - 1 for p in positions]
         return ConfigDict(
@@ -113,6 +127,7 @@ class Candidates:
             num_stages=num_extra,
             neuron=self.neuron,
             out_indices=tuple(outer),
+            **time,
         )
 
 

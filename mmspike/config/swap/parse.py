@@ -2,8 +2,13 @@
 
 import ast
 import re
+from difflib import get_close_matches
 from typing import Any
 
+from mmengine.registry import MODELS as ROOT_MODELS
+
+from mmspike.models.backbones import SpikingBackbone
+from mmspike.registry import MODELS
 from mmspike.utils.errors import UserError
 
 
@@ -15,7 +20,27 @@ def _value(node: ast.expr) -> Any:
     """A literal; dicts may be written as calls, dict(type='LIF')."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
         return {keyword.arg: _value(keyword.value) for keyword in node.keywords if keyword.arg}
-    return ast.literal_eval(node)
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise ValueError(f'{ast.unparse(node)} is none') from None
+
+
+def _registered(name: str) -> str:
+    """The name of a backbone with its prefix.
+
+    Raises:
+        SwapError: There is no such type; the nearest ones are named.
+    """
+    MODELS.import_from_location()
+    backbones = [key for key, cls in MODELS.module_dict.items() if isinstance(cls, type) and issubclass(cls, SpikingBackbone)]
+    scope, _, bare = name.rpartition('.')
+    if bare in backbones and scope in ('', 'mmspike'):
+        return f'mmspike.{bare}'
+    if scope not in ('', 'mmspike') or name in ROOT_MODELS.module_dict:
+        return name  # of a package of the user's
+    near = get_close_matches(bare, backbones, 2, 0.5) or sorted(backbones)
+    raise SwapError(f'--backbone: there is no backbone {name}, did you mean {" or ".join(f"mmspike.{n}" for n in near)}?')
 
 
 def parse_backbone(text: str) -> dict:
@@ -36,6 +61,7 @@ def parse_backbone(text: str) -> dict:
         arguments = _value(ast.parse(f'dict({rest or ""})', mode='eval').body)
     except (SyntaxError, ValueError) as error:
         raise SwapError(f'--backbone {text}: {form}; values are Python literals, strings in quotes ({error})') from None
+    name = _registered(name)
     if arch is not None and 'arch' in arguments or 'type' in arguments:
         raise SwapError(f'--backbone {text}: type and arch are given twice')
     return dict(type=name, **({} if arch is None else dict(arch=arch)), **arguments)

@@ -23,7 +23,7 @@ from .consumers import (
 from .features import SIDE, Candidates, Features, candidates, measure, nearest_strides, same_strides
 from .parse import SwapError
 from .spiking_heads import replace_heads
-from .trial import try_model, try_optimizer
+from .trial import takes_event_frames, try_model, try_optimizer
 
 # optimizer constructors that give layers of known backbones learning rates of their own, and their settings
 LAYER_DECAY = dict(
@@ -69,7 +69,7 @@ def swap_backbone(cfg: Config, backbone: dict, spiking_heads: bool = False) -> t
     with torch.random.fork_rng(devices=[]):
         old = measure(cfg.model.backbone)
         channels = cfg.model.backbone.get('in_channels', 3)
-        new = candidates(backbone, channels if isinstance(channels, int) else 3)
+        new = candidates(_with_steps(cfg, backbone), channels if isinstance(channels, int) else 3)
         _drop_old_weights(cfg, notes)
         given = _set_features(cfg.model, scope, old, new)
         if spiking_heads:
@@ -77,22 +77,47 @@ def swap_backbone(cfg: Config, backbone: dict, spiking_heads: bool = False) -> t
         _add_runtime(cfg, scope)
         try_optimizer(cfg, try_model(cfg))
     notes.append(f'features: {old} before, {given} now')
+    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+    if old.steps is not None:
+        notes.append('neck and heads that read time steps stay as they are, with neurons of their own')
+    elif 'lr' in optimizer:
+        notes.append(
+            f'the learning rate {optimizer["lr"]} ({type_name(optimizer)}) was made for the old backbone: what suits a spiking '
+            'one is in docs/tutorials/own_config.md'
+        )
     if 'init_cfg' not in backbone:
         notes.append('the backbone starts from random weights: give converted ones with --backbone "…,init_cfg=dict(…)"')
     return cfg, notes
+
+
+def _with_steps(cfg: Config, backbone: dict) -> dict:
+    """The new backbone; in a config of event frames with the T of the old one, to which the pipelines count.
+
+    Raises:
+        SwapError: It has another T.
+    """
+    if not takes_event_frames(cfg.model, cfg):
+        return backbone
+    steps = cfg.model.backbone.get('T')
+    if steps is None or backbone.get('T', steps) == steps:
+        return backbone if steps is None else dict(backbone, T=steps)
+    raise SwapError(
+        f'backbone: T={backbone["T"]}, but the pipelines of this config count events in {steps} frames: leave T out, or '
+        'change T of the config (of its backbone, mmspike.EventsToFrames and LoadEventFrames) first'
+    )
 
 
 def _set_features(model: ConfigDict, scope: str, old: Features, new: Candidates) -> Features:
     """Set the new backbone and the channels of what reads it; returns its features."""
     neck: Any = first_neck(model)
     if scope == 'mmpretrain' and not (reads_backbone(neck) and isinstance(neck['in_channels'], list | tuple)):
-        old = Features(old.channels[-1:], old.strides[-1:])
+        old = Features(old.channels[-1:], old.strides[-1:], old.steps)
         positions, num_extra = [len(new.strides) - 1], 0
     elif scope == 'mmseg' and not any('strides' in head for _, head in decode_heads(model)):
         positions, num_extra = nearest_strides(old, new), 0
     else:
         positions, num_extra = same_strides(old, new)
-    model.backbone = new.take(positions, num_extra)
+    model.backbone = new.take(positions, num_extra, old.steps is not None)
     given = measure(model.backbone)
     before = _behind_neck(model, old) if scope == 'mmseg' else old
     if reads_backbone(neck):
@@ -115,7 +140,8 @@ def _behind_neck(model: ConfigDict, feats: Features) -> Features:
     """The features that heads get."""
     if model.get('neck') is None:
         return feats
-    maps = [torch.zeros(1, c, SIDE // s, SIDE // s) for c, s in zip(feats.channels, feats.strides, strict=True)]
+    time = () if feats.steps is None else (feats.steps,)
+    maps = [torch.zeros(*time, 1, c, SIDE // s, SIDE // s) for c, s in zip(feats.channels, feats.strides, strict=True)]
     shapes = [tuple(m.shape) for m in maps]
     try:
         neck = MODELS.build(model.neck)
@@ -123,7 +149,7 @@ def _behind_neck(model: ConfigDict, feats: Features) -> Features:
         outs = neck(maps)
     except Exception as error:
         raise SwapError(f'neck ({type_name(first_neck(model))}) cannot take features {shapes}: {describe(error)}') from error
-    return Features([o.shape[1] for o in outs], [round(SIDE / o.shape[-1]) for o in outs])
+    return Features([o.shape[-3] for o in outs], [round(SIDE / o.shape[-1]) for o in outs])
 
 
 def _check_pyramid(model: ConfigDict, before: Features, after: Features) -> None:

@@ -67,9 +67,15 @@ def failures_located(model: nn.Module, doing: str) -> Iterator[None]:
             handle.remove()
 
 
-def _predict(model: nn.Module, scope: str, side: int) -> None:
+def takes_event_frames(model: dict, cfg: Config) -> bool:
+    """Whether a model reads frames [T, 2, H, W] instead of images."""
+    preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    return type_name(preprocessor).startswith('Event')
+
+
+def _predict(model: nn.Module, scope: str, side: int, steps: int | None) -> None:
     with failures_located(model, f'a trial prediction of {side} px'):
-        data = model.data_preprocessor(random_batch(scope, model.backbone.in_channels, (side, side)), False)
+        data = model.data_preprocessor(random_batch(scope, model.backbone.in_channels, (side, side), steps), False)
         if hasattr(model, 'predict'):
             model(**data, mode='predict')
         else:  # self-supervised models have no prediction
@@ -91,11 +97,12 @@ def try_model(cfg: Config) -> nn.Module:
     except Exception as error:
         raise SwapError(f'model ({type_name(model_cfg)}) cannot be built: {describe(error)}') from error
     model.eval()
+    steps = model.backbone.T if takes_event_frames(model_cfg, cfg) else None
     failures = []
     # a pooling window may be larger than the features of a small image, and position embeddings may be made for 224 px
     for side in (SIDE, 2 * SIDE, 224):
         try:
-            _predict(model, cfg.default_scope, side)
+            _predict(model, cfg.default_scope, side, steps)
             break
         except SwapError as error:
             failures.append(error)

@@ -1,5 +1,6 @@
 """What every spiking backbone offers: checked input, features as data, freezing and checkpointing."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import accumulate
@@ -7,6 +8,7 @@ from operator import mul
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,6 +17,11 @@ from torch.utils.checkpoint import checkpoint
 from mmspike.models.checkpoints import init_weights
 from mmspike.models.layers import Downsample, RunningRate, binarise, channels_inside, mean_time, repeat_time
 from mmspike.models.neurons import BaseNeuron
+from mmspike.utils.errors import UserError
+
+
+class InputShapeError(UserError, ValueError):
+    """Input that a backbone cannot take; the message has its shape and the expected one."""
 
 
 def resolve_arch(arch: str | dict, settings: dict[str, dict], name: str) -> dict:
@@ -48,7 +55,8 @@ class SpikingBackbone(BaseModule):
     A subclass calls ``_register_stages`` with its parts in order and gets freezing, checkpointing and features from it.
 
     Args:
-        T: Time steps. An image is shown T times; event frames must have this T.
+        T: Time steps. An image is shown T times, which neurons without memory (SFA) gain nothing from; event frames must have
+            this T.
         in_channels: Channels of an image or event frame.
         out_indices: Stages whose features are returned, in this order of the network; negative ones count from the last.
             ``'stem'`` is the first part, at stride 2 in most. None: all stages, without the stem.
@@ -149,8 +157,10 @@ class SpikingBackbone(BaseModule):
         self._positions = tuple(indices)
         self.out_channels = tuple(channels[i] for i in indices)
         self.out_strides = tuple(strides[i] for i in indices)
+        neurons = [m for m in self.modules() if isinstance(m, BaseNeuron)]
+        self._steps_are_equal = bool(neurons) and not any(m.has_memory for m in neurons)
         self._freeze()  # at once, not in train(): DistributedDataParallel looks when it wraps the model
-        if self.with_cp and any(isinstance(m, BaseNeuron) and m.stateful for m in self.modules()):
+        if self.with_cp and any(m.stateful for m in neurons):
             raise ValueError(
                 'with_cp=True runs blocks twice and cannot be used with stateful neurons: set one of them to False'
             )
@@ -158,13 +168,29 @@ class SpikingBackbone(BaseModule):
     def _check_input(self, x: Tensor) -> None:
         shape = tuple(x.shape)
         if x.dim() not in (4, 5):
-            raise ValueError(f'expected images [B, C, H, W] or frames [T, B, C, H, W], got a tensor of shape {shape}')
+            raise InputShapeError(f'expected images [B, C, H, W] or frames [T, B, C, H, W], got a tensor of shape {shape}')
         if x.dim() == 5 and shape[0] != self.T:
-            raise ValueError(f'got frames [T, B, C, H, W] of shape {shape}: T is {shape[0]}, but the model has T={self.T}')
+            raise InputShapeError(
+                f'got frames [T, B, C, H, W] of shape {shape}: T is {shape[0]}, but the model has T={self.T}. Set T of the '
+                'backbone and of mmspike.EventsToFrames or LoadEventFrames in the pipelines to the same number'
+            )
         if shape[-3] != self.in_channels:
-            raise ValueError(f'got input of shape {shape}: the model has in_channels={self.in_channels}, not {shape[-3]}')
+            raise InputShapeError(f'got input of shape {shape}: the model has in_channels={self.in_channels}, not {shape[-3]}')
         if min(shape[-2:]) < 32:
-            raise ValueError(f'images must be at least 32 x 32 px, got {shape[-2]} x {shape[-1]}: enlarge or pad them')
+            raise InputShapeError(f'images must be at least 32 x 32 px, got {shape[-2]} x {shape[-1]}: enlarge or pad them')
+        if not x.is_floating_point():
+            raise InputShapeError(f'images must be floats, as a data preprocessor normalises them, got {x.dtype}')
+
+    def _repeat(self, x: Tensor) -> Tensor:
+        """[1, B, ...] of an image at every time step; once a warning where that can change nothing."""
+        if self._steps_are_equal and not torch.compiler.is_compiling():
+            self._steps_are_equal = False
+            warnings.warn(
+                f'{type(self).__name__} with T={self.T} on images computes the same {self.T} times: none of its neurons has a '
+                'memory from step to step (the levels of SFA are no time axis). Set T=1',
+                stacklevel=3,
+            )
+        return repeat_time(x[0], self.T)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Features of the requested stages.
@@ -180,7 +206,7 @@ class SpikingBackbone(BaseModule):
         # an image goes through the first convolution once and is repeated before the first neuron
         x = self.stem[0](channels_inside(x.unsqueeze(0) if x.dim() == 4 else x))
         if x.shape[0] != self.T:
-            x = repeat_time(x[0], self.T)
+            x = self._repeat(x)
         outs = []
         for position, stage in enumerate([list(self.stem)[1:], *self.stages]):
             if position > self._positions[-1]:

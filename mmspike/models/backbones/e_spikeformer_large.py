@@ -18,7 +18,6 @@ from mmspike.models.layers import (
     chain,
     fold,
     mean_time,
-    repeat_time,
     unfold,
 )
 from mmspike.models.neurons import SFA, build_neuron
@@ -304,7 +303,7 @@ class ESpikeFormerLarge(SpikingBackbone):
         x = x * enlarge(visible, H, W).unsqueeze(1)
         x = self.stem[0](x.unsqueeze(0) if x.dim() == 4 else x, visible)
         if x.shape[0] != self.T:
-            x = repeat_time(x[0], self.T)
+            x = self._repeat(x)
         outs = []
         for position, stage in enumerate([list(self.stem)[1:], *self.stages]):
             for block in stage:

@@ -20,10 +20,12 @@ class BaseNeuron(nn.Module):
         layout: Axes of input and output where they are not [T, B, C, H, W] or [T, N, C], for those who look at channels from
             outside: a letter an axis, 'C' for the channels and 'N' for positions. 'TBNC' has tokens before channels.
         leaky: Whether the membrane decays from step to step, which takes a multiplication for each.
+        has_memory: A time step's output depends on the steps before; without it equal steps have equal outputs.
     """
 
     layout: str | None = None
     leaky = True
+    has_memory = True
 
     def __init__(self, stateful: bool = False) -> None:
         super().__init__()

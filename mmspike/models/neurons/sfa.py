@@ -135,6 +135,7 @@ class SFA(BaseNeuron):
     """
 
     leaky = False
+    has_memory = False
 
     def __init__(self, levels: int = 4, norm: float | None = None, rounding: str = 'even') -> None:
         super().__init__()

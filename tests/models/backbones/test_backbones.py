@@ -159,6 +159,19 @@ def test_empty_batch(name):
     assert {f.shape[0] for f in feats} == {0}
 
 
+def test_time_steps_that_change_nothing_are_warned_of(recwarn):
+    model = small('ESpikeFormer', T=2).eval()
+    with torch.no_grad():
+        model(torch.randn(2, 1, 3, 64, 64))  # frames of their own
+        small('MetaSpikeFormer').eval()(images())  # with memory
+        small('ESpikeFormer').eval()(images())  # T = 1
+        assert not [w for w in recwarn if 'time' in str(w.message)]
+        for _ in range(2):
+            model(images())
+    (warning,) = [w for w in recwarn if issubclass(w.category, UserWarning) and 'none of its neurons' in str(w.message)]
+    assert 'ESpikeFormer with T=2 on images computes the same 2 times' in str(warning.message)
+
+
 def test_depths_of_layers_follow_the_network(name):
     model = small(name).eval()
     ran = []
