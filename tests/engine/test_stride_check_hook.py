@@ -36,9 +36,7 @@ def test_roi_extractor(repo):
 
 
 def test_channels_of_the_neck(repo):
-    reason = (
-        r'neck \(FPN\) has in_channels=\[48, 96, 360\].*gives features of \[16, 48, 128\] channels: correct'
-    )
+    reason = r'neck \(FPN\) has in_channels=\[48, 96, 360\].*gives features of \[16, 48, 128\] channels: correct'
     with pytest.raises(UserError, match=reason):
         check_strides(detector(repo, **{'model.neck.in_channels': [48, 96, 360]}))
 
