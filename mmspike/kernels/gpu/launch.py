@@ -1,5 +1,6 @@
 """Which tensors there are kernels for, and how a kernel is started on them."""
 
+import contextlib
 import functools
 import warnings
 from collections.abc import Callable
@@ -66,7 +67,8 @@ def start(kernel: Any, x: Tensor, n: int, *args: Any, **constants: Any) -> None:
         kernel = torch.library.wrap_triton(kernel)
     elif isinstance(x, FakeTensor):  # Triton's interpreter, which cannot be traced
         return
-    with torch.cuda.device_of(x):  # of several GPUs; nothing for the interpreter on the CPU
+    # of several GPUs; nothing for the interpreter on the CPU, and for tensors without data
+    with contextlib.nullcontext() if isinstance(x, FakeTensor) else torch.cuda.device_of(x):
         kernel[(triton.cdiv(n, BLOCK),)](*args, **constants, BLOCK=BLOCK, enable_fp_fusion=False)
 
 

@@ -1,0 +1,220 @@
+"""A training step on CUDA tensors that have no data: memory and launches of a GPU, counted on a machine without one.
+
+PyTorch's fake tensors carry shape, dtype, strides and device through every operator, so a network runs as on the GPU, with its
+casts under autocast and the operators that are chosen there, and computes nothing. PyTorch's own backward pass asks the CUDA
+driver for the device; the one here walks the same graph, calls the same derivatives, and does not.
+
+What is counted is exact for the operators that PyTorch is asked for. A launch is one operator that writes a tensor; some of
+them start several kernels. Losses that read values from the GPU cannot run on such tensors.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+#: these reserve memory and start no kernel
+_RESERVATIONS = {'empty', 'empty_like', 'empty_strided', 'new_empty', 'new_empty_strided', 'detach', 'device', 'alias'}
+
+
+@contextmanager
+def fake_cuda(amp: torch.dtype | None = None) -> Iterator[None]:
+    """Everything built inside has its tensors on a GPU and no data; ``amp`` turns autocast on.
+
+    Example::
+
+        with fake_cuda(torch.float16):
+            features = ESpikeFormer(arch='t')(torch.zeros(2, 3, 224, 224))
+    """
+    # torch.autocast turns itself off where there is no GPU
+    state = torch.is_autocast_enabled('cuda'), torch.get_autocast_dtype('cuda')
+    torch.set_autocast_enabled('cuda', amp is not None)
+    if amp is not None:
+        torch.set_autocast_dtype('cuda', amp)
+    try:
+        with FakeTensorMode(), torch.device('cuda'):
+            yield
+    finally:
+        torch.set_autocast_enabled('cuda', state[0])
+        torch.set_autocast_dtype('cuda', state[1])
+        torch.clear_autocast_cache()
+
+
+class Launches(TorchDispatchMode):
+    """Counts operators by name while it is active.
+
+    Attributes:
+        operators: Name of the operator -> how often it wrote a tensor on the GPU.
+        elsewhere: The same for tensors on other devices; a network that runs on the GPU has none.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: Counter[str] = Counter()
+        self.elsewhere: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func._schema.name.partition('::')[2]
+        if not getattr(func, 'is_view', False) and name not in _RESERVATIONS:
+            written = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
+            if written:
+                counter = self.operators if all(x.is_cuda for x in written) else self.elsewhere
+                counter[name] += 1
+        return out
+
+
+@dataclass
+class TrainingStep:
+    """What one forward and backward pass takes.
+
+    Attributes:
+        saved: Bytes kept for the backward pass, without parameters and buffers; a storage counts once.
+        forward, backward: Launches by operator.
+        elsewhere: Operators whose result was on another device.
+        neuron_dtypes: Name of each neuron -> dtype of its input.
+        gradients: Name of each parameter -> dtype of its gradient; a parameter without one is missing.
+    """
+
+    saved: int
+    forward: Counter[str]
+    backward: Counter[str]
+    elsewhere: Counter[str]
+    neuron_dtypes: dict[str, torch.dtype] = field(default_factory=dict)
+    gradients: dict[str, torch.dtype] = field(default_factory=dict)
+
+    @property
+    def launches(self) -> int:
+        return self.forward.total() + self.backward.total()
+
+
+def training_step(
+    build: Callable[[], nn.Module], inputs: Callable[[], Any], amp: torch.dtype | None = None
+) -> TrainingStep:
+    """Count a forward and backward pass; the gradient of every output is one.
+
+    Args:
+        build: Makes the network, in training mode as it comes.
+        inputs: Makes what the network is called with.
+        amp: Autocast to this dtype, or None.
+
+    Example::
+
+        step = training_step(lambda: ESpikeFormer(arch='t'), lambda: torch.zeros(2, 3, 224, 224), torch.float16)
+        print(step.saved / 2e6, 'MB an image,', step.launches, 'launches')
+    """
+    from mmspike.models.inspection import is_neuron  # not at the top: the models' room is large
+
+    with fake_cuda(amp):
+        model = build().train()
+        x = inputs()
+        named = {name: p for name, p in model.named_parameters()}
+        own = {t.untyped_storage()._cdata for t in [*named.values(), *model.buffers()]}
+        saved: dict[int, Any] = {}
+        dtypes: dict[str, torch.dtype] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in own:
+                saved[storage._cdata] = storage  # held, so that no other gets its address
+            return tensor
+
+        def look(name: str) -> Callable:
+            def hook(module: nn.Module, args: tuple) -> None:
+                dtypes[name] = args[0].dtype
+
+            return hook
+
+        handles = [
+            module.register_forward_pre_hook(look(name))
+            for name, module in model.named_modules()
+            if is_neuron(module)
+        ]
+        forward, backward = Launches(), Launches()
+        with forward, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            outputs = [y for y in tree_leaves(model(x)) if isinstance(y, Tensor) and y.requires_grad]
+        for handle in handles:
+            handle.remove()
+        ones = [torch.ones_like(y) for y in outputs]
+        enabled = torch.is_autocast_enabled('cuda')
+        torch.set_autocast_enabled('cuda', False)  # as PyTorch's engine does
+        with backward, torch.no_grad():
+            leaves = backward_pass(outputs, ones)
+        torch.set_autocast_enabled('cuda', enabled)
+        gradients = {name: leaves[p].dtype for name, p in named.items() if p in leaves}
+        size = sum(storage.nbytes() for storage in saved.values())
+    return TrainingStep(
+        size, forward.operators, backward.operators, forward.elsewhere + backward.elsewhere, dtypes, gradients
+    )
+
+
+def backward_pass(outputs: Iterable[Tensor], gradients: Iterable[Tensor]) -> dict[Tensor, Tensor]:
+    """Gradients of the leaves of a graph, by the graph's own derivatives but without PyTorch's engine.
+
+    Returns:
+        Leaf -> gradient.
+    """
+    arrived: dict[Any, dict[int, Tensor]] = {}
+
+    def add(node: Any, index: int, gradient: Tensor | None) -> None:
+        if gradient is not None:
+            slots = arrived.setdefault(node, {})
+            slots[index] = gradient if index not in slots else slots[index] + gradient
+
+    waiting: Counter[Any] = Counter()
+    nodes: dict[Any, None] = {}
+    for output, gradient in zip(outputs, gradients, strict=True):
+        add(output.grad_fn, output.output_nr, gradient)
+        nodes[output.grad_fn] = None
+    ends = list(nodes)
+    stack = list(ends)
+    while stack:
+        for node, _ in stack.pop().next_functions:
+            if node is not None:
+                waiting[node] += 1
+                if node not in nodes:
+                    nodes[node] = None
+                    stack.append(node)
+    ready = [node for node in ends if not waiting[node]]
+    leaves: dict[Tensor, Tensor] = {}
+    while ready:
+        node = ready.pop()
+        slots = arrived.pop(node, {})
+        if hasattr(node, 'variable'):
+            if slots:
+                leaves[node.variable] = slots[0]
+            continue
+        results = _derivative(node, slots) if slots else (None,) * len(node.next_functions)
+        for (following, index), result in zip(node.next_functions, results, strict=True):
+            if following is not None:
+                add(following, index, result)
+                waiting[following] -= 1
+                if not waiting[following]:
+                    ready.append(following)
+    return leaves
+
+
+def _derivative(node: Any, slots: dict[int, Tensor]) -> tuple[Tensor | None, ...]:
+    """Call one node of the graph; outputs that nobody used have no gradient."""
+    gradients: list[Tensor | None] = [slots.get(i) for i in range(len(node._input_metadata))]
+    function = getattr(node, '_forward_cls', None)  # of an autograd function in Python, whose node cannot be called
+    if function is None:
+        results = node(*gradients)
+        return results if isinstance(results, tuple) else (results,)
+    if getattr(node, 'materialize_grads', True):
+        gradients = [
+            torch.zeros(m.shape, dtype=m.dtype, device=m.device) if g is None else g
+            for g, m in zip(gradients, node._input_metadata, strict=True)
+        ]
+    results = function.backward(node, *gradients)
+    results = results if isinstance(results, tuple) else (results,)
+    # one for every argument of the function, where the graph has an edge for every tensor
+    needed = iter([r for r, wanted in zip(results, node.needs_input_grad, strict=True) if wanted])
+    return tuple(None if following is None else next(needed) for following, _ in node.next_functions)
