@@ -165,6 +165,8 @@ def backward_pass(outputs: Iterable[Tensor], gradients: Iterable[Tensor]) -> dic
 
     def add(node: Any, index: int, gradient: Tensor | None) -> None:
         if gradient is not None:
+            wanted = node._input_metadata[index]  # as PyTorch's engine: broadcast axes are summed, the dtype is the output's
+            gradient = gradient.sum_to_size(wanted.shape).to(wanted.dtype)
             slots = arrived.setdefault(node, {})
             slots[index] = gradient if index not in slots else slots[index] + gradient
 
