@@ -95,9 +95,7 @@ class TrainingStep:
         return self.forward.total() + self.backward.total()
 
 
-def training_step(
-    build: Callable[[], nn.Module], inputs: Callable[[], Any], amp: torch.dtype | None = None
-) -> TrainingStep:
+def training_step(build: Callable[[], nn.Module], inputs: Callable[[], Any], amp: torch.dtype | None = None) -> TrainingStep:
     """Count a forward and backward pass; the gradient of every output is one.
 
     Args:
@@ -132,11 +130,7 @@ def training_step(
 
             return hook
 
-        handles = [
-            module.register_forward_pre_hook(look(name))
-            for name, module in model.named_modules()
-            if is_neuron(module)
-        ]
+        handles = [module.register_forward_pre_hook(look(name)) for name, module in model.named_modules() if is_neuron(module)]
         forward, backward = Launches(), Launches()
         with forward, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             outputs = [y for y in tree_leaves(model(x)) if isinstance(y, Tensor) and y.requires_grad]
@@ -150,9 +144,7 @@ def training_step(
         torch.set_autocast_enabled('cuda', enabled)
         gradients = {name: leaves[p].dtype for name, p in named.items() if p in leaves}
         size = sum(storage.nbytes() for storage in saved.values())
-    return TrainingStep(
-        size, forward.operators, backward.operators, forward.elsewhere + backward.elsewhere, dtypes, gradients
-    )
+    return TrainingStep(size, forward.operators, backward.operators, forward.elsewhere + backward.elsewhere, dtypes, gradients)
 
 
 def backward_pass(outputs: Iterable[Tensor], gradients: Iterable[Tensor]) -> dict[Tensor, Tensor]:
