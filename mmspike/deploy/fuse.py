@@ -15,20 +15,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmspike.models.backbones.spikeformer import SEWOutput
 from mmspike.models.backbones.spikeformer import TransformerBlock as SpikeformerBlock
-from mmspike.models.layers import (
-    MLP,
-    ConvNorm,
-    Downsample,
-    RepConv,
-    SpikingConv,
-    SpikingConvTranspose,
-    SpikingLinear,
-    write_binary_weights,
-)
+from mmspike.models.layers import RepConv, write_binary_weights
 from mmspike.models.neurons import BaseNeuron
 from mmspike.utils.optional import is_installed
 
-from .folding import conv_norm, mean_of, merge_repconv, rescale, set_parameters, spike_fed, unit, unit_neuron
+from .folding import mean_of, merge_repconv, rescale, set_parameters, unit, unit_neuron
 from .layers import OverTime, SpikeFed
 
 # class -> its neurons, each with the layers that alone read it and that the class calls by itself
@@ -133,35 +124,8 @@ def _(module: ConvModule) -> nn.Module:
 
 
 @fused.register
-def _(module: ConvNorm) -> nn.Module:
-    return OverTime(conv_norm(module.conv, module.norm))
-
-
-@fused.register
 def _(module: RepConv) -> nn.Module:
     return OverTime(merge_repconv(module))
-
-
-@fused.register(SpikingConv)
-@fused.register(SpikingConvTranspose)
-def _(module: nn.Module) -> nn.Module:
-    return spike_fed(module.neuron, OverTime(conv_norm(module.conv, module.norm)))
-
-
-@fused.register
-def _(module: SpikingLinear) -> nn.Module:
-    return spike_fed(module.neuron, OverTime(conv_norm(module.fc, module.norm)))
-
-
-@fused.register
-def _(module: Downsample) -> nn.Module:
-    conv = fused(module.conv)
-    return conv if isinstance(module.neuron, nn.Identity) else spike_fed(module.neuron, conv)
-
-
-@fused.register
-def _(module: MLP) -> nn.Module:
-    return nn.Sequential(spike_fed(module.neuron1, fused(module.fc1)), spike_fed(module.neuron2, fused(module.fc2)))
 
 
 def _merge_depthwise(chain: nn.Sequential) -> None:

@@ -1,23 +1,16 @@
 """What :func:`mmspike.deploy.fuse` makes of the blocks of the backbones."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from mmspike.models.backbones import meta_spikeformer as v2
-from mmspike.models.backbones import saformer, spikformer, spiking_resformer, spiking_vgg
-from mmspike.models.backbones import spike_driven_transformer as v1
-from mmspike.models.backbones.e_spikeformer import EfficientSpikeSelfAttention, LayerScale
-from mmspike.models.backbones.e_spikeformer import SepConv as SepConvV3
-from mmspike.models.backbones.e_spikeformer import TransformerBlock as TransformerBlockV3
-from mmspike.models.backbones.e_spikeformer_large import (
-    LargeTransformerBlock,
-    RepPointwise,
-    RepSpikeSelfAttention,
-    SparseConvBlock,
-)
-from mmspike.models.backbones.patch_splitting import MembraneEmbedding, PoolConv
-from mmspike.models.layers import ConvBlock, RepConvNorm
+from mmspike.models import layers
+from mmspike.models.backbones import saformer, spiking_resformer
+from mmspike.models.backbones.e_spikeformer_large import RepPointwise
+from mmspike.models.layers import Chain, DropPath, LayerScale, RepConv, SpikeAttention
+from mmspike.models.layers.chain import takes_time
 from mmspike.models.neurons import BaseNeuron
 
 from .folding import (
@@ -35,44 +28,75 @@ from .folding import (
 from .fuse import fused
 from .layers import FusedAggregation, FusedAttention, FusedDualAttention, OverTime, Residual, SumPool
 
-
-@fused.register
-def _(module: RepConvNorm) -> nn.Module:
-    return OverTime(conv_norm(merge_repconv(module.rep), module.norm))
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 @fused.register
-def _(module: v2.SepConv) -> nn.Module:
-    return nn.Sequential(
-        spike_fed(module.neuron1, fused(module.pwconv1)),
-        spike_fed(module.neuron2, OverTime(module.dwconv)),
-        fused(module.pwconv2),
-    )
+def _(module: Chain) -> nn.Module:
+    return _row(list(module))
 
 
 @fused.register
-def _(module: SepConvV3) -> nn.Module:
-    return nn.Sequential(
-        spike_fed(module.neuron1, fused(module.pwconv1)),
-        spike_fed(module.neuron2, fused(module.dwconv)),
-        spike_fed(module.neuron3, fused(module.pwconv2)),
-    )
+def _(module: layers.Residual) -> nn.Module:
+    before, *branches, after = (module.row(names) for names in module.rows)
+    residual = Residual(*map(_row, branches))
+    return nn.Sequential(*_items(before), residual, *_items(after)) if before or after else residual
+
+
+def _row(modules: Sequence[nn.Module]) -> nn.Module:
+    items = _items(modules)
+    return items[0] if len(items) == 1 else nn.Sequential(*items)
+
+
+def _items(modules: Sequence[nn.Module]) -> list[nn.Module]:
+    """A row of modules, folded: neurons with the weights that read them, and what has neither."""
+    row = [m for m in _opened(modules) if not isinstance(m, (nn.Identity, DropPath))]
+    items: list[nn.Module] = []
+    waiting: list[nn.Module] = []  # a neuron, and a pool behind it
+    while row:
+        m = row.pop(0)
+        if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, RepConv, RepPointwise)):
+            conv = merge_repconv(m) if isinstance(m, RepConv) else fused(m).layer if isinstance(m, RepPointwise) else m
+            while row and isinstance(row[0], NORMS):
+                conv = conv_norm(conv, row.pop(0))
+            items.append(_fed(waiting, OverTime(conv)))
+            waiting = []
+        elif isinstance(m, LayerScale):
+            items[-1] = _scaled(items[-1], m)
+        elif waiting and isinstance(m, (nn.MaxPool2d, nn.AvgPool2d)):
+            waiting.append(m)
+        else:
+            items += map(_on_time, waiting)
+            neuron = takes_time(m) and not m._modules
+            waiting = [m] if neuron else []
+            items += [] if neuron else [_on_time(fused(m))]
+    return items + list(map(_on_time, waiting))
+
+
+def _opened(modules: Sequence[nn.Module]) -> list[nn.Module]:
+    return [
+        part for m in modules for part in (_opened(list(m)) if isinstance(m, Chain) and type(m) is not RepPointwise else [m])
+    ]
+
+
+def _on_time(module: nn.Module) -> nn.Module:
+    return OverTime(module) if takes_time(module) is False else module
+
+
+def _fed(waiting: list[nn.Module], layer: OverTime) -> nn.Module:
+    """The layer, with the neuron and the pool that it reads, if there are such."""
+    if not waiting:
+        return layer
+    neuron, pool = waiting[0], waiting[1] if len(waiting) > 1 else None
+    if isinstance(pool, nn.AvgPool2d):
+        # the sum of a window, and its division in the weights
+        pool = SumPool(pool.kernel_size, pool.stride, pool.padding)
+        return spike_fed(neuron, rescale(layer, 1 / pool.window), pool)
+    return spike_fed(neuron, layer, pool and OverTime(pool))
 
 
 @fused.register
-def _(module: ConvBlock) -> nn.Module:
-    convs = (spike_fed(module.neuron1, fused(module.conv1)), spike_fed(module.neuron2, fused(module.conv2)))
-    return Residual(fused(module.sepconv), nn.Sequential(*convs))
-
-
-@fused.register
-def _(module: SparseConvBlock) -> nn.Module:
-    convs = (spike_fed(module.neuron1, fused(module.conv1)), spike_fed(module.neuron2, fused(module.conv2)))
-    return Residual(nn.Sequential(*convs))
-
-
-@fused.register
-def _(module: RepPointwise) -> nn.Module:
+def _(module: RepPointwise) -> OverTime:
     """1x1 - BN - 1x1 - BN (- norm) as one 1x1 convolution with bias."""
     a1, b1 = norm_affine(module.conv1.norm)
     a2, b2 = norm_affine(module.conv2.norm)
@@ -86,89 +110,13 @@ def _(module: RepPointwise) -> nn.Module:
 
 
 @fused.register
-def _(module: LargeTransformerBlock) -> nn.Module:
-    first = [] if module.rep_conv is None else [spike_fed(module.rep_neuron, fused(module.rep_conv))]
-    return Residual(*first, _scaled(fused(module.attn), module.layer_scale1), _scaled(fused(module.mlp), module.layer_scale2))
-
-
-@fused.register
-def _(module: TransformerBlockV3) -> nn.Module:
-    return Residual(
-        _scaled(fused(module.sepconv), module.layer_scale1),
-        _scaled(fused(module.attn), module.layer_scale2),
-        _scaled(fused(module.mlp), module.layer_scale3),
-    )
-
-
-@fused.register(v1.TransformerBlock)
-@fused.register(v2.TransformerBlock)
-@fused.register(saformer.TransformerBlock)
-@fused.register(spikformer.TransformerBlock)
-def _(module: nn.Module) -> nn.Module:
-    return Residual(fused(module.attn), fused(module.mlp))
-
-
-@fused.register
-def _(module: spiking_resformer.Block) -> nn.Module:
-    return Residual(fused(module.attn), fused(module.ffn))
-
-
-@fused.register
-def _(module: spiking_resformer.GroupWiseSpikingFFN) -> nn.Module:
-    return nn.Sequential(
-        spike_fed(module.neuron1, fused(module.up)),
-        Residual(spike_fed(module.neuron2, fused(module.conv))),
-        spike_fed(module.neuron3, fused(module.down)),
-    )
-
-
-@fused.register
-def _(module: PoolConv) -> nn.Module:
-    return spike_fed(module.neuron, fused(module.conv), module.pool)
-
-
-@fused.register
-def _(module: MembraneEmbedding) -> nn.Module:
-    return nn.Sequential(module.pool, Residual(spike_fed(module.neuron, fused(module.conv))))
-
-
-@fused.register
-def _(module: spiking_vgg.PooledConv) -> nn.Module:
-    conv, pool = fused(module.conv), module.pool
-    if isinstance(pool, nn.MaxPool2d):
-        return spike_fed(module.neuron, conv, OverTime(pool))
-    # the sum of a window, and its division in the weights
-    pool = SumPool(pool.kernel_size, pool.stride, pool.padding)
-    return spike_fed(module.neuron, rescale(conv, 1 / pool.window), pool)
-
-
-@fused.register
-def _(module: spikformer.SpikeMLP) -> nn.Module:
-    # what it sends goes into a shortcut, and keeps its unit
-    return nn.Sequential(fused(module.fc1), spike_fed(module.neuron1, fused(module.fc2)), module.neuron2)
-
-
-@fused.register
-def _(module: spikformer.SpikingSelfAttention) -> nn.Module:
-    product = unit(module.q_neuron) * unit(module.k_neuron) * unit(module.v_neuron)
-    return nn.Sequential(_attention(module, nn.Identity(), product, module.scale), module.proj_neuron)
-
-
-@fused.register(v2.SpikeDrivenSelfAttention)
-@fused.register(EfficientSpikeSelfAttention)
-@fused.register(RepSpikeSelfAttention)
-def _(module: nn.Module) -> nn.Module:
+def _(module: SpikeAttention) -> nn.Module:
     q, k, v = (unit(getattr(module, f'{name}_neuron')) for name in 'qkv')
-    variant = getattr(module, 'variant', 3)
-    if variant == 1:
-        return _attention(module, module.neuron, q * k, mask='v')
-    scale = 0.5 / module.threshold.item() if variant == 4 else module.scale
-    return _attention(module, module.neuron, q * k * v, scale)
-
-
-@fused.register
-def _(module: v1.SpikeDrivenSelfAttention) -> nn.Module:
-    return _attention(module, module.neuron, unit(module.k_neuron) * unit(module.v_neuron), mask='q')
+    product = dict(q=k * v, v=q * k).get(module.mask, q * k * v)
+    scale = 1.0 if module.mask else float(module.scale)
+    attention = _attention(module, module.neuron or nn.Identity(), product, scale, module.mask)
+    # what it sends goes into a shortcut, and keeps its unit
+    return attention if module.proj_neuron is None else nn.Sequential(attention, module.proj_neuron)
 
 
 def _attention(module: nn.Module, neuron: nn.Module, product: float, scale: float = 1.0, mask: str = '') -> FusedAttention:

@@ -17,6 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from . import enabled
+
 FOLDER = Path(__file__).parent
 SOURCES = [FOLDER / name for name in ('neurons.c', 'norm_neuron.c', 'depthwise.c', 'pack.c')]  # in float and double
 AMX = FOLDER / 'amx.c'
@@ -93,7 +95,7 @@ def available() -> bool:
 
 def usable(x: Tensor) -> bool:
     """Whether there is a fused neuron for the device and dtype of ``x``."""
-    return x.device.type == 'cpu' and x.dtype in SUFFIX and available()
+    return enabled() and x.device.type == 'cpu' and x.dtype in SUFFIX and available()
 
 
 def _dense(x: Tensor) -> Tensor:

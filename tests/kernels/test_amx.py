@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmspike.kernels import amx
-from mmspike.models.layers import ConvNorm, chain
+from mmspike.models.layers import Chain, ConvNorm
 from mmspike.models.neurons import LIF, SFA
 
 pytestmark = pytest.mark.skipif(not amx.available(), reason='the CPU has no AMX, or the compiler or system does not allow it')
@@ -79,7 +79,7 @@ def test_chain_uses_them_and_agrees_with_the_plain_modules(neuron, monkeypatch):
         out = forward(leaf)
         return [out.detach(), *torch.autograd.grad(out, [leaf, *parameters], grad)]
 
-    fused = run(lambda leaf: chain(leaf, *modules))
+    fused = run(Chain({str(i): m for i, m in enumerate(modules)}))
     # three convolutions, the outputs of two of them computed anew in the backward pass
     assert sorted(calls) == ['conv'] * 5 + ['conv_input_gradient'] * 3 + ['conv_weight_gradient'] * 3
     plain = run(lambda leaf: nn.Sequential(*modules)(leaf))

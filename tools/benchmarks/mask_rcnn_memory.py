@@ -2,12 +2,13 @@
 
     python tools/benchmarks/mask_rcnn_memory.py
 
-Three ways, each in a process of its own: modules one after the other as PyTorch runs them, the package's fused chains (the
-default), and those with recomputed blocks (``with_cp=True``).
+Three ways, each in a process of its own: plain PyTorch, the package's kernels (the default), and those with recomputed blocks
+(``with_cp=True``).
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
 WAYS = dict(
-    plain='modules one by one, nothing recomputed but membranes',
+    plain='plain PyTorch (MMSPIKE_KERNELS=0)',
     fused='fused chains (default)',
     recomputed='fused chains, with_cp=True',
 )
@@ -32,9 +33,6 @@ def measure(way: str) -> dict:
 
     import mmspike.models  # noqa: F401
 
-    if way == 'plain':
-        sys.modules['mmspike.models.layers.chain'].fusable = lambda *args: False
-        sys.modules['mmspike.models.layers.fused'].fusable = lambda *args: False
     torch.manual_seed(0)
     config = Config.fromfile(REPO / 'configs/mask_rcnn_espike_coco.py')
     init_default_scope('mmdet')
@@ -64,7 +62,8 @@ def main() -> None:
         return
     print('| way | peak memory, MB | of it before the first step | seconds a step |\n|---|---|---|---|')
     for way, text in WAYS.items():
-        done = subprocess.run([sys.executable, __file__, way], stdout=subprocess.PIPE, text=True, check=True)
+        env = os.environ | dict(MMSPIKE_KERNELS='0' if way == 'plain' else '1')
+        done = subprocess.run([sys.executable, __file__, way], stdout=subprocess.PIPE, text=True, check=True, env=env)
         result = json.loads(done.stdout.splitlines()[-1])
         print(f'| {text} | {result["peak"]:.0f} | {result["idle"]:.0f} | {result["seconds"]:.1f} |', flush=True)
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from .. import enabled
+
 try:
     import triton
     import triton.language as tl
@@ -28,7 +30,7 @@ def jit(function: Callable) -> Any:
 
 def usable(x: Tensor) -> bool:
     """There is a kernel for the device and dtype of ``x``, and it runs there."""
-    if not x.is_cuda or triton is None or x.dtype not in DTYPES:
+    if not enabled() or not x.is_cuda or triton is None or x.dtype not in DTYPES:
         return False
     # nothing can be tried while a graph is traced; a network that is compiled has usually run before
     return torch.compiler.is_compiling() or isinstance(x, FakeTensor) or _runs_on(x.device.index)

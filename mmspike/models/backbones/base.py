@@ -7,7 +7,6 @@ from itertools import accumulate
 from operator import mul
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmspike.models.checkpoints import init_weights
-from mmspike.models.layers import Downsample, RunningRate, binarise, channels_inside, mean_time, repeat_time
+from mmspike.models.layers import RunningRate, binarise, channels_inside, mean_time, repeat_time
 from mmspike.models.neurons import BaseNeuron
 from mmspike.utils.errors import UserError
 
@@ -113,24 +112,21 @@ class SpikingBackbone(BaseModule):
         strides: Sequence[int],
         neuron: dict,
         norm_cfg: dict,
-        drop_path_rate: float,
-        conv_block: Callable[[int, float], nn.Module],
-        transformer_block: Callable[[int, float], nn.Module],
+        downsample: Callable[[int, int, int, dict | None, dict], nn.Module],
+        blocks: Sequence[Callable[[int], nn.Module]],
     ) -> None:
-        """The layout of spike-driven transformers V2 and V3: a stem, two convolutional and two transformer stages.
+        """The layout of spike-driven transformers V2 and V3: parts of a downsampling convolution and blocks, the stem first.
 
-        The two functions make a block from its width and drop path rate.
+        ``downsample`` makes the former as :class:`Downsample`, ``blocks`` has for each part what makes a block of a width.
         """
-        if len(strides) != 5:
-            raise ValueError(f'strides needs 5 entries, one a downsampling convolution, got {strides}')
+        if len(strides) != len(blocks):
+            raise ValueError(f'strides needs {len(blocks)} entries, one a downsampling convolution, got {strides}')
         widths = [arch['dims'][0] // 2, *arch['dims']]
-        rates = iter(np.linspace(0, drop_path_rate, sum(arch['depths'])).tolist())
         parts = []
-        for i, (dim, depth, stride) in enumerate(zip(widths, arch['depths'], strides, strict=True)):
+        for i, (dim, depth, stride, block) in enumerate(zip(widths, arch['depths'], strides, blocks, strict=True)):
             # the first convolution sees the image: no neuron before it
-            down = Downsample(widths[i - 1] if i else self.in_channels, dim, stride, neuron if i else None, norm_cfg)
-            block = conv_block if i < 3 else transformer_block
-            parts.append(nn.Sequential(down, *[block(dim, next(rates)) for _ in range(depth)]))
+            down = downsample(widths[i - 1] if i else self.in_channels, dim, stride, neuron if i else None, norm_cfg)
+            parts.append(nn.Sequential(down, *[block(dim) for _ in range(depth)]))
         self._register_stages(parts[0], parts[1:], widths, list(accumulate(strides, mul)))
 
     def _register_stages(
@@ -202,20 +198,34 @@ class SpikingBackbone(BaseModule):
             A tuple, one a stage in ``out_indices``: [B, C, H / stride, W / stride] (rounded up) with
             ``temporal_output='mean'``, [T, B, C, H / stride, W / stride] with 'keep'. They are membranes, not spikes.
         """
+        return self._features(x)
+
+    def _features(self, x: Tensor, visible: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Features of ``x``; a mask ``visible`` [B, h, w] goes to the blocks that have ``takes_mask``."""
         self._check_input(x)
+
+        def mask(block: nn.Module) -> tuple[Tensor, ...]:
+            return (visible,) if visible is not None and getattr(block, 'takes_mask', False) else ()
+
         # an image goes through the first convolution once and is repeated before the first neuron
-        x = self.stem[0](channels_inside(x.unsqueeze(0) if x.dim() == 4 else x))
+        first = self.stem[0]
+        x = first(channels_inside(x.unsqueeze(0) if x.dim() == 4 else x), *mask(first))
         if x.shape[0] != self.T:
             x = self._repeat(x)
         outs = []
         for position, stage in enumerate([list(self.stem)[1:], *self.stages]):
-            if position > self._positions[-1]:
+            if position > self.last_position:
                 break
             for block in stage:
-                x = self._run(block, x)
+                x = self._run(block, x, *mask(block))
             if position in self._positions:
                 outs.append((mean_time(x) if self.temporal_output == 'mean' else x).contiguous())
         return tuple(outs)
+
+    @property
+    def last_position(self) -> int:
+        """Position of the last returned feature in [stem, *stages]: what comes behind it is not computed."""
+        return self._positions[-1]
 
     def init_weights(self) -> None:
         """Initialise as mmengine does, but a ``Pretrained`` checkpoint must fit entirely.

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+from torch import nn
 
-from mmspike.models.layers import MLP, ConvBlock, ConvNorm, DropPath, attend, chain
+from mmspike.models.layers import MLP, Chain, ConvBlock, ConvNorm, Downsample, Residual, SpikeAttention, branches
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
 from .base import SpikingBackbone, resolve_arch
 
 
-class SepConv(nn.Module):
+class SepConv(Chain):
     """Inverted separable convolution, spike-driven throughout: N - 1x1 (d to 2d) - BN - N - depthwise - BN - N - 1x1 - BN.
 
     Shape:
@@ -20,24 +20,22 @@ class SepConv(nn.Module):
     """
 
     def __init__(self, dim: int, kernel_size: int, neuron: dict, norm_cfg: dict) -> None:
-        super().__init__()
         hidden = 2 * dim
-        self.neuron1 = build_neuron(neuron)
-        self.pwconv1 = ConvNorm(dim, hidden, norm_cfg=norm_cfg)
-        self.neuron2 = build_neuron(neuron)
-        self.dwconv = ConvNorm(hidden, hidden, kernel_size, groups=hidden, norm_cfg=norm_cfg)
-        self.neuron3 = build_neuron(neuron)
-        self.pwconv2 = ConvNorm(hidden, dim, norm_cfg=norm_cfg)
+        super().__init__(
+            neuron1=build_neuron(neuron),
+            pwconv1=ConvNorm(dim, hidden, norm_cfg=norm_cfg),
+            neuron2=build_neuron(neuron),
+            dwconv=ConvNorm(hidden, hidden, kernel_size, groups=hidden, norm_cfg=norm_cfg),
+            neuron3=build_neuron(neuron),
+            pwconv2=ConvNorm(hidden, dim, norm_cfg=norm_cfg),
+        )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return chain(x, self.neuron1, self.pwconv1, self.neuron2, self.dwconv, self.neuron3, self.pwconv2)
 
-
-class EfficientSpikeSelfAttention(nn.Module):
+class EfficientSpikeSelfAttention(SpikeAttention):
     """N - q, k, v - attention without softmax - N - 1x1 - BN; each of q, k, v is N(BN(1x1)), v four times as wide.
 
     With heads of width d over N tokens, y = N(q (k^T v) * 2 / sqrt(d)). The order of the products makes the cost O(N);
-    with integer spikes the sums are exact, so the result is the same bit by bit as that of (q k^T) v.
+    with integer spikes the sums are exact in float32, so the result is the same bit by bit as that of (q k^T) v.
 
     Args:
         dim: Channels, a multiple of ``num_heads``.
@@ -49,89 +47,26 @@ class EfficientSpikeSelfAttention(nn.Module):
         [T, B, C, H, W] in and out.
     """
 
-    pairs_tokens = True
-
     def __init__(self, dim: int, num_heads: int, neuron: dict, norm_cfg: dict) -> None:
-        super().__init__()
-        if dim % num_heads:
-            raise ValueError(f'attention width {dim} must be a multiple of num_heads={num_heads}')
-        self.num_heads = num_heads
+        wide = dict(q=(dim, dim), k=(dim, dim), v=(dim, 4 * dim), proj=(4 * dim, dim))
+        super().__init__(dim, num_heads, lambda name: ConvNorm(*wide[name], norm_cfg=norm_cfg), neuron)
         self.scale = 2 * (dim // num_heads) ** -0.5
-        self.neuron = build_neuron(neuron)
-        self.q_conv = ConvNorm(dim, dim, norm_cfg=norm_cfg)
-        self.q_neuron = build_neuron(neuron)
-        self.k_conv = ConvNorm(dim, dim, norm_cfg=norm_cfg)
-        self.k_neuron = build_neuron(neuron)
-        self.v_conv = ConvNorm(dim, 4 * dim, norm_cfg=norm_cfg)
-        self.v_neuron = build_neuron(neuron)
-        self.attn_neuron = build_neuron(neuron)
-        self.proj_conv = ConvNorm(4 * dim, dim, norm_cfg=norm_cfg)
-
-    def forward(self, x: Tensor) -> Tensor:
-        s = self.neuron(x)
-        q, k, v = (
-            chain(s, conv, neuron, spikes_of=self.neuron)
-            for conv, neuron in (
-                (self.q_conv, self.q_neuron),
-                (self.k_conv, self.k_neuron),
-                (self.v_conv, self.v_neuron),
-            )
-        )
-        y = self.attn_neuron(attend(q, k, v, self.num_heads, self.q_neuron, self.k_neuron, self.v_neuron) * self.scale)
-        return chain(y, self.proj_conv, spikes_of=self.attn_neuron)
 
 
-class LayerScale(nn.Module):
-    """Learnable factor per channel (arXiv 2103.17239). Where a checkpoint has none it starts at 1, which changes nothing.
-
-    Shape:
-        [T, B, C, H, W] in and out.
-    """
-
-    def __init__(self, dim: int, init: float) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.full((dim,), float(init)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale.view(-1, 1, 1)
-
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        state_dict.setdefault(f'{prefix}scale', torch.ones_like(self.scale))
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-class TransformerBlock(nn.Module):
+def transformer_block(
+    dim: int, num_heads: int, mlp_ratio: float, layer_scale: float | None, neuron: dict, norm_cfg: dict, drop_path: float
+) -> Residual:
     """x + SepConv(x) with a 3x3 kernel, then x + attention(x), then x + MLP(x).
 
     Args:
         layer_scale: Initial layer scale of the three branches; None: no layer scale.
-
-    Shape:
-        [T, B, C, H, W] in and out.
     """
-
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        mlp_ratio: float,
-        layer_scale: float | None,
-        neuron: dict,
-        norm_cfg: dict,
-        drop_path: float,
-    ) -> None:
-        super().__init__()
-        self.sepconv = SepConv(dim, 3, neuron, norm_cfg)
-        self.attn = EfficientSpikeSelfAttention(dim, num_heads, neuron, norm_cfg)
-        self.mlp = MLP(dim, mlp_ratio, neuron, norm_cfg)
-        scales = [nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale) for _ in range(3)]
-        self.layer_scale1, self.layer_scale2, self.layer_scale3 = scales
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.layer_scale1(self.sepconv(x)))
-        x = x + self.drop_path(self.layer_scale2(self.attn(x)))
-        return x + self.drop_path(self.layer_scale3(self.mlp(x)))
+    modules = dict(
+        sepconv=SepConv(dim, 3, neuron, norm_cfg),
+        attn=EfficientSpikeSelfAttention(dim, num_heads, neuron, norm_cfg),
+        mlp=MLP(dim, mlp_ratio, neuron, norm_cfg),
+    )
+    return Residual(*branches(modules, drop_path, layer_scale, dim))
 
 
 def _settings(*dims: int) -> dict:
@@ -186,11 +121,12 @@ class ESpikeFormer(SpikingBackbone):
         arch = resolve_arch(arch, self.arch_settings, type(self).__name__)
         neuron = neuron or dict(type='SFA', levels=4)
         norm_cfg = norm_cfg or dict(type='BN')
+        rates = iter(np.linspace(0, drop_path_rate, sum(arch['depths'])).tolist())
 
-        def conv_block(dim: int, drop_path: float) -> nn.Module:
-            return ConvBlock(dim, SepConv(dim, 7, neuron, norm_cfg), neuron, norm_cfg, drop_path)
+        def conv_block(dim: int) -> nn.Module:
+            return ConvBlock(dim, SepConv(dim, 7, neuron, norm_cfg), neuron, norm_cfg, next(rates))
 
-        def transformer_block(dim: int, drop_path: float) -> nn.Module:
-            return TransformerBlock(dim, arch['num_heads'], arch['mlp_ratio'], layer_scale, neuron, norm_cfg, drop_path)
+        def attention_block(dim: int) -> nn.Module:
+            return transformer_block(dim, arch['num_heads'], arch['mlp_ratio'], layer_scale, neuron, norm_cfg, next(rates))
 
-        self._build_stages(arch, strides, neuron, norm_cfg, drop_path_rate, conv_block, transformer_block)
+        self._build_stages(arch, strides, neuron, norm_cfg, Downsample, [conv_block] * 3 + [attention_block] * 2)

@@ -1,8 +1,6 @@
 """E-SpikeFormer, the large models (Spike-driven Transformer V3, TPAMI 2025, arXiv 2411.16061), which are pretrained masked."""
 
 from collections.abc import Sequence
-from itertools import accumulate
-from operator import mul
 
 import numpy as np
 from torch import Tensor, nn
@@ -10,21 +8,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmspike.models.layers import (
     MLP,
+    Chain,
     ConvNorm,
     Downsample,
-    DropPath,
-    attend,
+    Residual,
+    SpikeAttention,
+    branches,
     build_norm,
-    chain,
     fold,
-    mean_time,
     unfold,
 )
 from mmspike.models.neurons import SFA, build_neuron
 from mmspike.registry import MODELS
 
 from .base import SpikingBackbone, resolve_arch
-from .e_spikeformer import LayerScale
 
 
 def enlarge(visible: Tensor, height: int, width: int) -> Tensor:
@@ -43,6 +40,8 @@ class SparseConvNorm(ConvNorm):
         [T, B, C, H, W] -> [T, B, C', H', W']. The mask is [B, h, w], True where visible; H' and W' are multiples of h and w.
     """
 
+    takes_mask = True
+
     def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
         if visible is None:
             return super().forward(x)
@@ -56,38 +55,39 @@ class SparseConvNorm(ConvNorm):
 class SparseDownsample(Downsample):
     """:class:`Downsample` that takes a mask, see :class:`SparseConvNorm`."""
 
-    def __init__(self, in_dim: int, dim: int, stride: int, neuron: dict | None, norm_cfg: dict) -> None:
-        super().__init__(in_dim, dim, stride, neuron, norm_cfg)
-        self.conv = SparseConvNorm(in_dim, dim, 7 if neuron is None else 3, stride, bias=True, norm_cfg=norm_cfg)
+    takes_mask = True
+    conv_norm = SparseConvNorm
 
     def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        if visible is None:
-            return chain(x, self.neuron, self.conv.conv, self.conv.norm)
-        return self.conv(self.neuron(x), visible)
+        return super().forward(x) if visible is None else self.conv(self.neuron(x), visible)
 
 
-class SparseConvBlock(nn.Module):
+class SparseConvBlock(Residual):
     """x + (N - 3x3 - BN - N - 3x3 - BN)(x) with four times the width inside; takes a mask, see :class:`SparseConvNorm`.
 
     Shape:
         [T, B, C, H, W] in and out.
     """
 
+    takes_mask = True
+
     def __init__(self, dim: int, neuron: dict, norm_cfg: dict) -> None:
-        super().__init__()
-        self.neuron1 = build_neuron(neuron)
-        self.conv1 = SparseConvNorm(dim, 4 * dim, 3, bias=True, norm_cfg=norm_cfg)
-        self.neuron2 = build_neuron(neuron)
-        self.conv2 = SparseConvNorm(4 * dim, dim, 3, bias=True, norm_cfg=norm_cfg)
+        super().__init__(
+            dict(
+                neuron1=build_neuron(neuron),
+                conv1=SparseConvNorm(dim, 4 * dim, 3, bias=True, norm_cfg=norm_cfg),
+                neuron2=build_neuron(neuron),
+                conv2=SparseConvNorm(4 * dim, dim, 3, bias=True, norm_cfg=norm_cfg),
+            )
+        )
 
     def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
         if visible is None:
-            convs = [m for conv in (self.conv1, self.conv2) for m in (conv.conv, conv.norm)]
-            return x + chain(x, self.neuron1, *convs[:2], self.neuron2, *convs[2:])
+            return super().forward(x)
         return x + self.conv2(self.neuron2(self.conv1(self.neuron1(x), visible)), visible)
 
 
-class RepPointwise(nn.Module):
+class RepPointwise(Chain):
     """1x1 - BN - 1x1 - BN and by choice another BN: linear from end to end, so that it merges into one 1x1 convolution.
 
     Shape:
@@ -95,22 +95,16 @@ class RepPointwise(nn.Module):
     """
 
     def __init__(self, dim: int, hidden: int, norm_cfg: dict, last_norm: bool) -> None:
-        super().__init__()
-        self.conv1 = ConvNorm(dim, hidden, norm_cfg=norm_cfg)
-        self.conv2 = ConvNorm(hidden, dim, norm_cfg=norm_cfg)
-        self.norm = build_norm(norm_cfg, dim) if last_norm else nn.Identity()
+        super().__init__(
+            conv1=ConvNorm(dim, hidden, norm_cfg=norm_cfg),
+            conv2=ConvNorm(hidden, dim, norm_cfg=norm_cfg),
+            norm=build_norm(norm_cfg, dim) if last_norm else nn.Identity(),
+        )
         if not isinstance(self.conv1.norm, _BatchNorm):
             raise ValueError(f'ESpikeFormerLarge needs a batch norm (BN, SyncBN), whose weights can be merged, got {norm_cfg}')
 
-    def parts(self) -> tuple[nn.Module, ...]:
-        """What :func:`mmspike.models.layers.chain` takes for it."""
-        return self.conv1, self.conv2, self.norm
 
-    def forward(self, x: Tensor) -> Tensor:
-        return chain(x, *self.parts())
-
-
-class RepSpikeSelfAttention(nn.Module):
+class RepSpikeSelfAttention(SpikeAttention):
     """N - q, k, v - attention without softmax - N - Rep - BN; each of q, k, v is N(BN(Rep)), Rep one and a half times as wide.
 
     y = N(q (k^T v) * 0.125), whatever the width of the heads; its cost is O(N) in the number of tokens. Where that N is an
@@ -127,76 +121,35 @@ class RepSpikeSelfAttention(nn.Module):
     """
 
     scale = 0.125
-    pairs_tokens = True
 
     def __init__(self, dim: int, num_heads: int, neuron: dict, norm_cfg: dict) -> None:
-        super().__init__()
-        if dim % num_heads:
-            raise ValueError(f'attention width {dim} must be a multiple of num_heads={num_heads}')
-        self.num_heads = num_heads
+        up = neuron | dict(rounding='up') if isinstance(build_neuron(neuron), SFA) else neuron
         hidden = int(1.5 * dim)
-        self.neuron = build_neuron(neuron)
-        self.q_conv = RepPointwise(dim, hidden, norm_cfg, last_norm=True)
-        self.q_neuron = build_neuron(neuron)
-        self.k_conv = RepPointwise(dim, hidden, norm_cfg, last_norm=True)
-        self.k_neuron = build_neuron(neuron)
-        self.v_conv = RepPointwise(dim, hidden, norm_cfg, last_norm=True)
-        self.v_neuron = build_neuron(neuron)
-        self.attn_neuron = build_neuron(neuron)
-        if isinstance(self.attn_neuron, SFA):
-            self.attn_neuron.rounding = 'up'
-        self.proj_conv = RepPointwise(dim, hidden, norm_cfg, last_norm=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        s = self.neuron(x)
-        q, k, v = (
-            chain(s, *conv.parts(), neuron, spikes_of=self.neuron)
-            for conv, neuron in (
-                (self.q_conv, self.q_neuron),
-                (self.k_conv, self.k_neuron),
-                (self.v_conv, self.v_neuron),
-            )
-        )
-        y = self.attn_neuron(attend(q, k, v, self.num_heads, self.q_neuron, self.k_neuron, self.v_neuron) * self.scale)
-        return chain(y, *self.proj_conv.parts(), spikes_of=self.attn_neuron)
+        super().__init__(dim, num_heads, lambda name: RepPointwise(dim, hidden, norm_cfg, last_norm=True), neuron, up)
 
 
-class LargeTransformerBlock(nn.Module):
+def transformer_block(
+    dim: int,
+    num_heads: int,
+    mlp_ratio: float,
+    rep_conv: bool,
+    layer_scale: float | None,
+    neuron: dict,
+    norm_cfg: dict,
+    drop_path: float,
+) -> Residual:
     """By choice x + Rep(N(x)) first, then x + attention(x), then x + MLP(x), the two with layer scale and drop path.
 
     Args:
         rep_conv: Whether the block begins with x + Rep(N(x)), as in the model of 83 M.
         layer_scale: Initial layer scale of the other two branches; None: no layer scale.
-
-    Shape:
-        [T, B, C, H, W] in and out.
     """
-
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        mlp_ratio: float,
-        rep_conv: bool,
-        layer_scale: float | None,
-        neuron: dict,
-        norm_cfg: dict,
-        drop_path: float,
-    ) -> None:
-        super().__init__()
-        self.rep_neuron = build_neuron(neuron) if rep_conv else None
-        self.rep_conv = RepPointwise(dim, dim, norm_cfg, last_norm=False) if rep_conv else None
-        self.attn = RepSpikeSelfAttention(dim, num_heads, neuron, norm_cfg)
-        self.mlp = MLP(dim, mlp_ratio, neuron, norm_cfg)
-        scales = [nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale) for _ in range(2)]
-        self.layer_scale1, self.layer_scale2 = scales
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.rep_conv is not None:
-            x = x + chain(x, self.rep_neuron, *self.rep_conv.parts())
-        x = x + self.drop_path(self.layer_scale1(self.attn(x)))
-        return x + self.drop_path(self.layer_scale2(self.mlp(x)))
+    first = []
+    if rep_conv:
+        first = [dict(rep_neuron=build_neuron(neuron), rep_conv=RepPointwise(dim, dim, norm_cfg, last_norm=False))]
+    attn = RepSpikeSelfAttention(dim, num_heads, neuron, norm_cfg)
+    modules = dict(attn=attn, mlp=MLP(dim, mlp_ratio, neuron, norm_cfg))
+    return Residual(*first, *branches(modules, drop_path, layer_scale, dim))
 
 
 def _settings(dims: tuple[int, ...], rep_conv: bool) -> dict:
@@ -251,31 +204,16 @@ class ESpikeFormerLarge(SpikingBackbone):
         arch = resolve_arch(arch, self.arch_settings, type(self).__name__)
         neuron = neuron or dict(type='SFA', levels=4)
         norm_cfg = norm_cfg or dict(type='BN')
-        if len(strides) != 4:
-            raise ValueError(f'strides needs 4 entries, one a downsampling convolution, got {strides}')
-        widths = [arch['dims'][0] // 2, *arch['dims']]
         rates = iter(np.linspace(0, drop_path_rate, arch['depths'][-1]).tolist())
 
-        def block(part: int) -> nn.Module:
-            if part < 3:
-                return SparseConvBlock(widths[part], neuron, norm_cfg)
-            return LargeTransformerBlock(
-                widths[part],
-                arch['num_heads'],
-                arch['mlp_ratio'],
-                arch['rep_conv'],
-                layer_scale,
-                neuron,
-                norm_cfg,
-                next(rates),
-            )
+        def conv_block(dim: int) -> nn.Module:
+            return SparseConvBlock(dim, neuron, norm_cfg)
 
-        parts = []
-        for i, (dim, depth, stride) in enumerate(zip(widths, arch['depths'], strides, strict=True)):
-            # the first convolution sees the image: no neuron before it
-            down = SparseDownsample(widths[i - 1] if i else in_channels, dim, stride, neuron if i else None, norm_cfg)
-            parts.append(nn.Sequential(down, *[block(i) for _ in range(depth)]))
-        self._register_stages(parts[0], parts[1:], widths, list(accumulate(strides, mul)))
+        def attention_block(dim: int) -> nn.Module:
+            heads, ratio, rep_conv = arch['num_heads'], arch['mlp_ratio'], arch['rep_conv']
+            return transformer_block(dim, heads, ratio, rep_conv, layer_scale, neuron, norm_cfg, next(rates))
+
+        self._build_stages(arch, strides, neuron, norm_cfg, SparseDownsample, [conv_block] * 3 + [attention_block])
 
     def forward(self, x: Tensor, visible: Tensor | None = None) -> tuple[Tensor, ...]:
         """Features of the requested stages, see :meth:`SpikingBackbone.forward`.
@@ -299,18 +237,7 @@ class ESpikeFormerLarge(SpikingBackbone):
                 f'a masked image must be a multiple of {stride} px and its mask [B, H / {stride}, W / {stride}], got images '
                 f'{tuple(x.shape)} and a mask {tuple(visible.shape)}'
             )
-        visible = visible.bool()
-        x = x * enlarge(visible, H, W).unsqueeze(1)
-        x = self.stem[0](x.unsqueeze(0) if x.dim() == 4 else x, visible)
-        if x.shape[0] != self.T:
-            x = self._repeat(x)
-        outs = []
-        for position, stage in enumerate([list(self.stem)[1:], *self.stages]):
-            for block in stage:
-                x = self._run(block, x, *([visible] if isinstance(block, (SparseDownsample, SparseConvBlock)) else []))
-            if position in self._positions:
-                outs.append(mean_time(x) if self.temporal_output == 'mean' else x)
-        return tuple(outs)
+        return self._features(x * enlarge(visible, H, W).unsqueeze(1), visible.bool())
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter and the number of depths, for layer-wise decay of the learning rate.

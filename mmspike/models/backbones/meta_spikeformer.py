@@ -2,36 +2,46 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmspike.models.layers import MLP, ConvBlock, ConvNorm, DropPath, RepConvNorm, attend, chain
+from mmspike.models.layers import (
+    MLP,
+    Chain,
+    ConvBlock,
+    ConvNorm,
+    Downsample,
+    RepConvNorm,
+    Residual,
+    SpikeAttention,
+    branches,
+    half_threshold,
+)
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
 from .base import SpikingBackbone, resolve_arch
 
 
-class SepConv(nn.Module):
+class SepConv(Chain):
     """Inverted separable convolution: N - 1x1 (d to 2d) - BN - N - 7x7 depthwise - 1x1 (2d to d) - BN.
 
     No neuron stands between the depthwise and the last convolution: they are one linear map.
     """
 
     def __init__(self, dim: int, neuron: dict, norm_cfg: dict) -> None:
-        super().__init__()
         hidden = 2 * dim
-        self.neuron1 = build_neuron(neuron)
-        self.pwconv1 = ConvNorm(dim, hidden, norm_cfg=norm_cfg)
-        self.neuron2 = build_neuron(neuron)
-        self.dwconv = nn.Conv2d(hidden, hidden, 7, padding=3, groups=hidden, bias=False)
-        self.pwconv2 = ConvNorm(hidden, dim, norm_cfg=norm_cfg)
+        super().__init__(
+            neuron1=build_neuron(neuron),
+            pwconv1=ConvNorm(dim, hidden, norm_cfg=norm_cfg),
+            neuron2=build_neuron(neuron),
+            dwconv=nn.Conv2d(hidden, hidden, 7, padding=3, groups=hidden, bias=False),
+            pwconv2=ConvNorm(hidden, dim, norm_cfg=norm_cfg),
+        )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return chain(x, self.neuron1, self.pwconv1, self.neuron2, self.dwconv, self.pwconv2)
 
-
-class SpikeDrivenSelfAttention(nn.Module):
+class SpikeDrivenSelfAttention(SpikeAttention):
     """Spike-driven self-attention (SDSA) without softmax: N - q, k, v - attention - RepConv - BN.
 
     Each of q, k, v is N(BN(RepConv(s))) of the spikes s = N(x). With heads of width d over N tokens, per time step:
@@ -51,66 +61,29 @@ class SpikeDrivenSelfAttention(nn.Module):
         [T, B, C, H, W] in and out.
     """
 
-    scale = 0.125
-
     def __init__(self, dim: int, num_heads: int, variant: int, neuron: dict, norm_cfg: dict) -> None:
-        super().__init__()
         if variant not in (1, 3, 4):
             raise ValueError(f'sdsa variant must be 1, 3 or 4, got {variant}')
-        if dim % num_heads:
-            raise ValueError(f'attention width {dim} must be a multiple of num_heads={num_heads}')
-        self.num_heads = num_heads
-        self.variant = variant
-        self.pairs_tokens = variant != 1  # q k^T is computed, and :mod:`mmspike.analysis` can show it
-        self.neuron = build_neuron(neuron)
-        for name in ('q', 'k', 'v', 'proj'):
-            setattr(self, f'{name}_conv', RepConvNorm(dim, norm_cfg))
-        for name in ('q', 'k', 'v'):
-            setattr(self, f'{name}_neuron', build_neuron(neuron))
-        self.attn_neuron = build_neuron(neuron)
-        if hasattr(self.attn_neuron, 'v_threshold'):
-            self.attn_neuron.v_threshold *= 0.5
-        if variant == 4:
-            # A neuron of threshold th fires on y exactly when one of threshold 0.5 fires on y * 0.5 / th (rest at 0).
-            self.threshold = nn.Parameter(torch.tensor(0.5 / self.scale))
+        super().__init__(dim, num_heads, lambda name: RepConvNorm(dim, norm_cfg), neuron, half_threshold(neuron))
+        self.mask = 'v' if variant == 1 else ''
+        # the order of parameters is that of the states of optimizers in checkpoints: PLIF neurons have one
+        for name in ('proj_conv', 'q_neuron', 'k_neuron', 'v_neuron', 'attn_neuron'):
+            self._modules[name] = self._modules.pop(name)
+        # A neuron of threshold th fires on y exactly when one of threshold 0.5 fires on y * 0.5 / th (rest at 0).
+        self.threshold = nn.Parameter(torch.tensor(0.5 / 0.125)) if variant == 4 else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        s = self.neuron(x)
-        q, k, v = (
-            chain(s, conv, neuron, spikes_of=self.neuron)
-            for conv, neuron in (
-                (self.q_conv, self.q_neuron),
-                (self.k_conv, self.k_neuron),
-                (self.v_conv, self.v_neuron),
-            )
-        )
-        if self.variant == 1:
-            y = v * self.attn_neuron((q * k).sum((-2, -1), keepdim=True))
-        else:
-            y = attend(q, k, v, self.num_heads, self.q_neuron, self.k_neuron, self.v_neuron)
-            y = self.attn_neuron(y * (0.5 / self.threshold if self.variant == 4 else self.scale))
-        # products of spikes of two neurons, with variant 1, are no spikes of either
-        return chain(y, self.proj_conv, spikes_of=None if self.variant == 1 else self.attn_neuron)
+    @property
+    def scale(self) -> float | Tensor:  # type: ignore[override]
+        """Of the sums q (k^T v)."""
+        return 0.125 if self.threshold is None else 0.5 / self.threshold
 
 
-class TransformerBlock(nn.Module):
-    """x + SDSA(x), then x + MLP(x).
-
-    Shape:
-        [T, B, C, H, W] in and out.
-    """
-
-    def __init__(
-        self, dim: int, num_heads: int, mlp_ratio: float, sdsa: int, neuron: dict, norm_cfg: dict, drop_path: float
-    ) -> None:
-        super().__init__()
-        self.attn = SpikeDrivenSelfAttention(dim, num_heads, sdsa, neuron, norm_cfg)
-        self.mlp = MLP(dim, mlp_ratio, neuron, norm_cfg)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attn(x))
-        return x + self.drop_path(self.mlp(x))
+def transformer_block(
+    dim: int, num_heads: int, mlp_ratio: float, sdsa: int, neuron: dict, norm_cfg: dict, drop_path: float
+) -> Residual:
+    """x + SDSA(x), then x + MLP(x)."""
+    attn = SpikeDrivenSelfAttention(dim, num_heads, sdsa, neuron, norm_cfg)
+    return Residual(*branches(dict(attn=attn, mlp=MLP(dim, mlp_ratio, neuron, norm_cfg)), drop_path))
 
 
 def _settings(*dims: int) -> dict:
@@ -165,11 +138,12 @@ class MetaSpikeFormer(SpikingBackbone):
         arch = resolve_arch(arch, self.arch_settings, type(self).__name__)
         neuron = neuron or dict(type='LIF', tau=2.0)
         norm_cfg = norm_cfg or dict(type='BN')
+        rates = iter(np.linspace(0, drop_path_rate, sum(arch['depths'])).tolist())
 
-        def conv_block(dim: int, drop_path: float) -> nn.Module:
-            return ConvBlock(dim, SepConv(dim, neuron, norm_cfg), neuron, norm_cfg, drop_path)
+        def conv_block(dim: int) -> nn.Module:
+            return ConvBlock(dim, SepConv(dim, neuron, norm_cfg), neuron, norm_cfg, next(rates))
 
-        def transformer_block(dim: int, drop_path: float) -> nn.Module:
-            return TransformerBlock(dim, arch['num_heads'], arch['mlp_ratio'], sdsa, neuron, norm_cfg, drop_path)
+        def attention_block(dim: int) -> nn.Module:
+            return transformer_block(dim, arch['num_heads'], arch['mlp_ratio'], sdsa, neuron, norm_cfg, next(rates))
 
-        self._build_stages(arch, strides, neuron, norm_cfg, drop_path_rate, conv_block, transformer_block)
+        self._build_stages(arch, strides, neuron, norm_cfg, Downsample, [conv_block] * 3 + [attention_block] * 2)

@@ -5,47 +5,25 @@ from itertools import accumulate
 from operator import mul
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
-from mmspike.models.layers import ConvNorm, fold, unfold
+from mmspike.models.layers import Chain, ConvNorm, Residual
 from mmspike.models.neurons import build_neuron
 
 from .base import SpikingBackbone, resolve_arch
 
 
-class MaxPool(nn.Module):
-    """3x3 max-pool; stride 1 does nothing.
-
-    Shape:
-        [T, B, C, H, W] -> [T, B, C, H / stride, W / stride], rounded up.
-    """
-
-    def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.pool = nn.MaxPool2d(3, stride, 1) if stride > 1 else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return unfold(self.pool(fold(x)), x.shape[0])
+def max_pool(stride: int) -> nn.Module:
+    """3x3 max-pool; stride 1 does nothing."""
+    return nn.MaxPool2d(3, stride, 1) if stride > 1 else nn.Identity()
 
 
-class PoolConv(nn.Module):
-    """N - max-pool - 3x3 convolution - BN.
-
-    Shape:
-        [T, B, C, H, W] -> [T, B, C', H / stride, W / stride], rounded up.
-    """
-
-    def __init__(self, in_dim: int, dim: int, stride: int, neuron: dict, norm_cfg: dict) -> None:
-        super().__init__()
-        self.neuron = build_neuron(neuron)
-        self.pool = MaxPool(stride)
-        self.conv = ConvNorm(in_dim, dim, 3, norm_cfg=norm_cfg)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(self.pool(self.neuron(x)))
+def pool_conv(in_dim: int, dim: int, stride: int, neuron: dict, norm_cfg: dict) -> Chain:
+    """N - max-pool - 3x3 convolution - BN: [T, B, C, H, W] -> [T, B, C', H / stride, W / stride], rounded up."""
+    return Chain(neuron=build_neuron(neuron), pool=max_pool(stride), conv=ConvNorm(in_dim, dim, 3, norm_cfg=norm_cfg))
 
 
-class MembraneEmbedding(nn.Module):
+class MembraneEmbedding(Residual):
     """The last pool, on membranes, and a position embedding by convolution: x = pool(x), then x + BN(3x3(N(x))).
 
     Shape:
@@ -53,14 +31,8 @@ class MembraneEmbedding(nn.Module):
     """
 
     def __init__(self, dim: int, stride: int, neuron: dict, norm_cfg: dict) -> None:
-        super().__init__()
-        self.pool = MaxPool(stride)
-        self.neuron = build_neuron(neuron)
-        self.conv = ConvNorm(dim, dim, 3, norm_cfg=norm_cfg)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.pool(x)
-        return x + self.conv(self.neuron(x))
+        position = dict(neuron=build_neuron(neuron), conv=ConvNorm(dim, dim, 3, norm_cfg=norm_cfg))
+        super().__init__(position, before=dict(pool=max_pool(stride)))
 
 
 class PatchSplittingBackbone(SpikingBackbone):
@@ -104,12 +76,12 @@ class PatchSplittingBackbone(SpikingBackbone):
             raise ValueError(f'strides needs 4 entries, 1 or 2 for each max-pool, got {strides}')
         dims = arch['dims']
         stem = nn.Sequential(
-            ConvNorm(in_channels, dims[0], 3, norm_cfg=norm_cfg), PoolConv(dims[0], dims[1], strides[0], neuron, norm_cfg)
+            ConvNorm(in_channels, dims[0], 3, norm_cfg=norm_cfg), pool_conv(dims[0], dims[1], strides[0], neuron, norm_cfg)
         )
         rates = np.linspace(0, drop_path_rate, arch['depth']).tolist()
         stages = [
-            nn.Sequential(PoolConv(dims[1], dims[2], strides[1], neuron, norm_cfg)),
-            nn.Sequential(PoolConv(dims[2], dims[3], strides[2], neuron, norm_cfg)),
+            nn.Sequential(pool_conv(dims[1], dims[2], strides[1], neuron, norm_cfg)),
+            nn.Sequential(pool_conv(dims[2], dims[3], strides[2], neuron, norm_cfg)),
             nn.Sequential(
                 self._build_embedding(dims[3], strides[3], neuron, norm_cfg),
                 *[self._build_block(arch, neuron, norm_cfg, rate) for rate in rates],

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mmspike.models.layers import MLP, ConvNorm, DropPath, attention_neuron
+from mmspike.models.layers import MLP, ConvNorm, Residual, branches, half_threshold, run
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
@@ -27,6 +27,8 @@ class SpikeAggregatedSelfAttention(nn.Module):
         [T, B, C, H, W] in and out.
     """
 
+    takes_time = True
+
     def __init__(self, dim: int, num_heads: int, neuron: dict, norm_cfg: dict) -> None:
         super().__init__()
         if dim % num_heads:
@@ -37,7 +39,7 @@ class SpikeAggregatedSelfAttention(nn.Module):
         self.q_neuron = build_neuron(neuron)
         self.k_conv = ConvNorm(dim, dim, norm_cfg=norm_cfg)
         self.k_neuron = build_neuron(neuron)
-        self.attn_neuron = attention_neuron(neuron)
+        self.attn_neuron = build_neuron(half_threshold(neuron))
         self.dwconv = ConvNorm(dim, dim, 3, groups=dim, norm_cfg=norm_cfg)
         self.out_neuron = build_neuron(neuron)
         self.proj_conv = ConvNorm(dim, dim, norm_cfg=norm_cfg)
@@ -45,30 +47,12 @@ class SpikeAggregatedSelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         T, B, C, H, W = x.shape
         s = self.neuron(x)
-        q = self.q_neuron(self.q_conv(s))
-        k = self.k_neuron(self.k_conv(s))
+        q = run([self.q_conv, self.q_neuron], s, self.neuron)
+        k = run([self.k_conv, self.k_neuron], s, self.neuron)
         heads = (T, B, self.num_heads, C // self.num_heads, H, W)
         passes = self.attn_neuron(q.reshape(heads).sum(3))
         y = (passes.unsqueeze(3) * k.reshape(heads)).reshape(x.shape)
-        return self.proj_conv(self.out_neuron(y + self.dwconv(k)))
-
-
-class TransformerBlock(nn.Module):
-    """x + SASA(x), then x + MLP(x), on membranes.
-
-    Shape:
-        [T, B, C, H, W] in and out.
-    """
-
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, neuron: dict, norm_cfg: dict, drop_path: float) -> None:
-        super().__init__()
-        self.attn = SpikeAggregatedSelfAttention(dim, num_heads, neuron, norm_cfg)
-        self.mlp = MLP(dim, mlp_ratio, neuron, norm_cfg)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attn(x))
-        return x + self.drop_path(self.mlp(x))
+        return run([self.out_neuron, self.proj_conv], y + run([self.dwconv], k, self.k_neuron))
 
 
 def _settings(dim: int, depth: int) -> dict:
@@ -100,4 +84,7 @@ class SAFormer(PatchSplittingBackbone):
     }
 
     def _build_block(self, arch: dict, neuron: dict, norm_cfg: dict, drop_path: float) -> nn.Module:
-        return TransformerBlock(arch['dims'][-1], arch['num_heads'], arch['mlp_ratio'], neuron, norm_cfg, drop_path)
+        """x + SASA(x), then x + MLP(x), on membranes."""
+        dim = arch['dims'][-1]
+        attn = SpikeAggregatedSelfAttention(dim, arch['num_heads'], neuron, norm_cfg)
+        return Residual(*branches(dict(attn=attn, mlp=MLP(dim, arch['mlp_ratio'], neuron, norm_cfg)), drop_path))

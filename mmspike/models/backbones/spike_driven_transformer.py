@@ -1,15 +1,14 @@
 """Spike-driven Transformer, its first version (NeurIPS 2023, arXiv 2307.01694)."""
 
-from torch import Tensor, nn
+from torch import nn
 
-from mmspike.models.layers import MLP, ConvNorm, DropPath, attention_neuron
-from mmspike.models.neurons import build_neuron
+from mmspike.models.layers import MLP, ConvNorm, Residual, SpikeAttention, branches, half_threshold
 from mmspike.registry import MODELS
 
 from .patch_splitting import PatchSplittingBackbone
 
 
-class SpikeDrivenSelfAttention(nn.Module):
+class SpikeDrivenSelfAttention(SpikeAttention):
     """Spike-driven self-attention (SDSA, section 3.3): N - q, k, v - masks and sums, no product of matrices - 1x1 - BN.
 
     Each of q, k, v is N(BN(1x1)) of the spikes N(x). Per channel and step, y = q * N(sum over tokens of k * v), threshold 0.5.
@@ -19,43 +18,13 @@ class SpikeDrivenSelfAttention(nn.Module):
         [T, B, C, H, W] in and out.
     """
 
+    mask = 'q'
+
     def __init__(self, dim: int, neuron: dict, norm_cfg: dict) -> None:
-        super().__init__()
-        self.neuron = build_neuron(neuron)
-        self.q_conv = ConvNorm(dim, dim, norm_cfg=norm_cfg)
-        self.q_neuron = build_neuron(neuron)
-        self.k_conv = ConvNorm(dim, dim, norm_cfg=norm_cfg)
-        self.k_neuron = build_neuron(neuron)
-        self.v_conv = ConvNorm(dim, dim, norm_cfg=norm_cfg)
-        self.v_neuron = build_neuron(neuron)
-        self.attn_neuron = attention_neuron(neuron)
-        self.proj_conv = ConvNorm(dim, dim, bias=True, norm_cfg=norm_cfg)
+        def conv(name: str) -> nn.Module:
+            return ConvNorm(dim, dim, bias=name == 'proj', norm_cfg=norm_cfg)
 
-    def forward(self, x: Tensor) -> Tensor:
-        s = self.neuron(x)
-        q = self.q_neuron(self.q_conv(s))
-        k = self.k_neuron(self.k_conv(s))
-        v = self.v_neuron(self.v_conv(s))
-        mask = self.attn_neuron((k * v).sum((3, 4), keepdim=True))
-        return self.proj_conv(q * mask)
-
-
-class TransformerBlock(nn.Module):
-    """x + SDSA(x), then x + MLP(x), on membranes.
-
-    Shape:
-        [T, B, C, H, W] in and out.
-    """
-
-    def __init__(self, dim: int, mlp_ratio: float, neuron: dict, norm_cfg: dict, drop_path: float) -> None:
-        super().__init__()
-        self.attn = SpikeDrivenSelfAttention(dim, neuron, norm_cfg)
-        self.mlp = MLP(dim, mlp_ratio, neuron, norm_cfg)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attn(x))
-        return x + self.drop_path(self.mlp(x))
+        super().__init__(dim, 1, conv, neuron, half_threshold(neuron))
 
 
 def _settings(dim: int, depth: int = 8) -> dict:
@@ -86,4 +55,7 @@ class SpikeDrivenTransformer(PatchSplittingBackbone):
     }
 
     def _build_block(self, arch: dict, neuron: dict, norm_cfg: dict, drop_path: float) -> nn.Module:
-        return TransformerBlock(arch['dims'][-1], arch['mlp_ratio'], neuron, norm_cfg, drop_path)
+        """x + SDSA(x), then x + MLP(x), on membranes."""
+        dim = arch['dims'][-1]
+        mlp = MLP(dim, arch['mlp_ratio'], neuron, norm_cfg)
+        return Residual(*branches(dict(attn=SpikeDrivenSelfAttention(dim, neuron, norm_cfg), mlp=mlp), drop_path))

@@ -7,27 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmspike.models.layers import ConvNorm, DropPath, fold, unfold
+from mmspike.models.layers import Chain, ConvNorm, DropPath, fold, run, unfold
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
 from .base import SpikingBackbone, resolve_arch
 
 
-class AvgPoolConv(nn.Module):
-    """Average pool, which leaves partial windows at the border as they are, then 1x1 convolution - BN.
-
-    Shape:
-        [T, B, C, H, W] -> [T, B, C', H / stride, W / stride], rounded up.
-    """
-
-    def __init__(self, in_dim: int, dim: int, stride: int, norm_cfg: dict) -> None:
-        super().__init__()
-        self.pool = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
-        self.conv = ConvNorm(in_dim, dim, norm_cfg=norm_cfg)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(unfold(self.pool(fold(x)), x.shape[0]))
+def avg_pool_conv(in_dim: int, dim: int, stride: int, norm_cfg: dict) -> Chain:
+    """Average pool, which leaves partial windows at the border as they are, then 1x1 convolution - BN."""
+    pool = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
+    return Chain(pool=pool, conv=ConvNorm(in_dim, dim, norm_cfg=norm_cfg))
 
 
 class SEWInput(nn.Module):
@@ -40,7 +30,7 @@ class SEWInput(nn.Module):
     def __init__(self, in_dim: int, dim: int, kernel_size: int, stride: int, norm_cfg: dict) -> None:
         super().__init__()
         self.conv = ConvNorm(in_dim, dim, kernel_size, stride, norm_cfg=norm_cfg)
-        self.shortcut = nn.Identity() if in_dim == dim and stride == 1 else AvgPoolConv(in_dim, dim, stride, norm_cfg)
+        self.shortcut = nn.Identity() if in_dim == dim and stride == 1 else avg_pool_conv(in_dim, dim, stride, norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.conv(x), self.shortcut(x)], 2)
@@ -62,7 +52,7 @@ class SEWOutput(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         branch, shortcut = x.chunk(2, 2)
-        return self.neuron2(self.conv(self.neuron1(branch))) + self.shortcut_neuron(shortcut)
+        return run([self.neuron1, self.conv, self.neuron2], branch) + self.shortcut_neuron(shortcut)
 
 
 def sew_block(in_dim: int, dim: int, kernel_size: int, stride: int, neuron: dict, norm_cfg: dict) -> nn.Sequential:

@@ -4,27 +4,11 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmspike.models.layers import ConvNorm, DropPath, RunningRate, SpikingConv, fold, unfold
+from mmspike.models.layers import Chain, ConvNorm, Residual, RunningRate, SpikingConv, branches, run
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
 from .base import SpikingBackbone, resolve_arch
-
-
-class Stem(nn.Module):
-    """7x7 convolution of stride 2 - BN - 3x3 max-pool of stride 2: no neuron, it sees the image.
-
-    Shape:
-        [T, B, C, H, W] -> [T, B, C', H / 4, W / 4], rounded up.
-    """
-
-    def __init__(self, in_channels: int, dim: int, norm_cfg: dict) -> None:
-        super().__init__()
-        self.conv = ConvNorm(in_channels, dim, 7, 2, norm_cfg=norm_cfg)
-        self.pool = nn.MaxPool2d(3, 2, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return unfold(self.pool(fold(self.conv(x))), x.shape[0])
 
 
 class DualSpikeSelfAttention(nn.Module):
@@ -47,6 +31,8 @@ class DualSpikeSelfAttention(nn.Module):
         [T, B, C, H, W] in and out.
     """
 
+    takes_time = True
+
     def __init__(self, dim: int, num_heads: int, patch_size: int, neuron: dict, norm_cfg: dict) -> None:
         super().__init__()
         if dim % num_heads:
@@ -66,16 +52,16 @@ class DualSpikeSelfAttention(nn.Module):
         T, B, C, H, W = x.shape
         d = C // self.num_heads
         s = self.neuron(x)
-        y = self.dual_conv(F.pad(s, (0, -W % self.patch_size, 0, -H % self.patch_size)))
+        y = run([self.dual_conv], F.pad(s, (0, -W % self.patch_size, 0, -H % self.patch_size)), self.neuron)
         y = y.reshape(T, B, self.num_heads, 2 * d, y.shape[3] * y.shape[4])
         y1, y2 = y.split(d, dim=3)
         s = s.reshape(T, B, self.num_heads, d, H * W)
         a = self.attn_neuron(y1.transpose(-2, -1) @ s * (self.input_rate(s) * d).rsqrt())
         z = y2 @ a * (self.attn_rate(a) * a.shape[3]).rsqrt()
-        return self.proj_conv(self.out_neuron(z.reshape(T, B, C, H, W)))
+        return run([self.out_neuron, self.proj_conv], z.reshape(T, B, C, H, W))
 
 
-class GroupWiseSpikingFFN(nn.Module):
+class GroupWiseSpikingFFN(Residual):
     """Group-wise spiking feed-forward network: 1x1 up, u + grouped 3x3(u), 1x1 down; before each N, after each BN.
 
     Shape:
@@ -83,39 +69,13 @@ class GroupWiseSpikingFFN(nn.Module):
     """
 
     def __init__(self, dim: int, ratio: int, group_size: int, neuron: dict, norm_cfg: dict) -> None:
-        super().__init__()
         hidden = int(dim * ratio)
         if hidden % group_size:
             raise ValueError(f'{hidden} hidden channels must be a multiple of group_size={group_size}')
-        self.neuron1 = build_neuron(neuron)
-        self.up = ConvNorm(dim, hidden, norm_cfg=norm_cfg)
-        self.neuron2 = build_neuron(neuron)
-        self.conv = ConvNorm(hidden, hidden, 3, groups=hidden // group_size, norm_cfg=norm_cfg)
-        self.neuron3 = build_neuron(neuron)
-        self.down = ConvNorm(hidden, dim, norm_cfg=norm_cfg)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.up(self.neuron1(x))
-        x = x + self.conv(self.neuron2(x))
-        return self.down(self.neuron3(x))
-
-
-class Block(nn.Module):
-    """x + DSSA(x), then x + FFN(x), on membranes.
-
-    Shape:
-        [T, B, C, H, W] in and out.
-    """
-
-    def __init__(self, attn: nn.Module, ffn: nn.Module, drop_path: float) -> None:
-        super().__init__()
-        self.attn = attn
-        self.ffn = ffn
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attn(x))
-        return x + self.drop_path(self.ffn(x))
+        before = dict(neuron1=build_neuron(neuron), up=ConvNorm(dim, hidden, norm_cfg=norm_cfg))
+        conv = ConvNorm(hidden, hidden, 3, groups=hidden // group_size, norm_cfg=norm_cfg)
+        after = dict(neuron3=build_neuron(neuron), down=ConvNorm(hidden, dim, norm_cfg=norm_cfg))
+        super().__init__(dict(neuron2=build_neuron(neuron), conv=conv), before=before, after=after)
 
 
 def _settings(*dims: int) -> dict:
@@ -177,7 +137,8 @@ class SpikingResformer(SpikingBackbone):
             for _ in range(arch['depths'][i]):
                 attn = DualSpikeSelfAttention(dim, arch['num_heads'][i], arch['patch_sizes'][i], neuron, norm_cfg)
                 ffn = GroupWiseSpikingFFN(dim, arch['mlp_ratio'], arch['group_size'], neuron, norm_cfg)
-                blocks.append(Block(attn, ffn, next(rates)))
+                blocks.append(Residual(*branches(dict(attn=attn, ffn=ffn), next(rates))))
             stages.append(nn.Sequential(*blocks))
-        stem = nn.Sequential(Stem(in_channels, dims[0], norm_cfg))
+        # no neuron: it sees the image
+        stem = nn.Sequential(Chain(conv=ConvNorm(in_channels, dims[0], 7, 2, norm_cfg=norm_cfg), pool=nn.MaxPool2d(3, 2, 1)))
         self._register_stages(stem, stages, [dims[0], *dims], [4, 4, 8, 16])

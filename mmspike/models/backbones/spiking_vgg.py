@@ -1,8 +1,8 @@
 """Spiking VGG, the backbone of Spiking-FCN and Spiking-DeepLab (arXiv 2110.07742)."""
 
-from torch import Tensor, nn
+from torch import nn
 
-from mmspike.models.layers import ConvNorm, SpikingConv, fold, unfold
+from mmspike.models.layers import Chain, ConvNorm, SpikingConv
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
@@ -11,21 +11,10 @@ from .base import SpikingBackbone, resolve_arch
 POOLS = dict(avg=nn.AvgPool2d, max=nn.MaxPool2d)
 
 
-class PooledConv(nn.Module):
-    """N - 3x3 pool of stride 2 - 3x3 convolution - norm.
-
-    Shape:
-        [T, B, C, H, W] -> [T, B, C', H / 2, W / 2], rounded up.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, pool: str, neuron: dict, norm_cfg: dict) -> None:
-        super().__init__()
-        self.neuron = build_neuron(neuron)
-        self.pool = POOLS[pool](3, 2, 1)
-        self.conv = ConvNorm(in_channels, out_channels, 3, norm_cfg=norm_cfg)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(unfold(self.pool(fold(self.neuron(x))), x.shape[0]))
+def pooled_conv(in_channels: int, out_channels: int, pool: str, neuron: dict, norm_cfg: dict) -> Chain:
+    """N - 3x3 pool of stride 2 - 3x3 convolution - norm: [T, B, C, H, W] -> [T, B, C', H / 2, W / 2], rounded up."""
+    conv = ConvNorm(in_channels, out_channels, 3, norm_cfg=norm_cfg)
+    return Chain(neuron=build_neuron(neuron), pool=POOLS[pool](3, 2, 1), conv=conv)
 
 
 @MODELS.register_module()
@@ -86,7 +75,7 @@ class SpikingVGG(SpikingBackbone):
         stages = []
         for i, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
             dilation = arch['dilation'] if i == len(dims) - 1 else 1
-            layers = [PooledConv(dims[i - 1], dim, pool, **unit)] if i else []
+            layers = [pooled_conv(dims[i - 1], dim, pool, **unit)] if i else []
             layers += [SpikingConv(dim, dim, 3, dilation=dilation, **unit) for _ in range(depth - 1)]
             stages.append(nn.Sequential(*layers))
         self._register_stages(stem, stages, [dims[0], *dims], [1, *[2**i for i in range(len(dims))]])

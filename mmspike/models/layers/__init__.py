@@ -1,37 +1,42 @@
 """Layers that know neurons and time, and no network."""
 
-from .attention import attention_neuron
+from .attention import SpikeAttention, attend, half_threshold
 from .binary import binarise, binary_weight, is_binary, write_binary_weights
-from .blocks import MLP, ConvBlock, Downsample
-from .chain import attend, chain
-from .conv import ConvNorm, RepConv, RepConvNorm, build_norm
+from .blocks import MLP, ConvBlock, Downsample, LayerScale, Residual, branches
+from .chain import Chain, run
+from .conv import ConvNorm, RepConvNorm, SpikingConv, SpikingConvTranspose, SpikingLinear
 from .rate import RunningRate
+from .repconv import RepConv, build_norm
 from .temporal import DropPath, channels_inside, fold, mean_time, repeat_time, unfold
-from .unit import SpikingConv, SpikingConvTranspose, SpikingLinear
 
 __all__ = [
     'MLP',
+    'Chain',
     'ConvBlock',
     'ConvNorm',
     'Downsample',
     'DropPath',
+    'LayerScale',
     'RepConv',
     'RepConvNorm',
+    'Residual',
     'RunningRate',
+    'SpikeAttention',
     'SpikingConv',
     'SpikingConvTranspose',
     'SpikingLinear',
     'attend',
-    'attention_neuron',
     'binarise',
     'binary_weight',
+    'branches',
     'build_norm',
-    'chain',
     'channels_inside',
     'fold',
+    'half_threshold',
     'is_binary',
     'mean_time',
     'repeat_time',
+    'run',
     'unfold',
     'write_binary_weights',
 ]

@@ -1,31 +1,122 @@
-"""Blocks on membrane shortcuts that the spike-driven transformers V2 and V3 share."""
+"""Blocks on membrane shortcuts: a residual module for all of them, and those that several architectures share."""
 
+from collections.abc import Mapping, Sequence
+
+import torch
 from torch import Tensor, nn
 
 from mmspike.models.neurons import build_neuron
 
-from .chain import chain
+from .chain import Chain, check_known, run
 from .conv import ConvNorm
 from .temporal import DropPath
 
 
-class Downsample(nn.Module):
+class LayerScale(nn.Module):
+    """Learnable factor per channel (arXiv 2103.17239). Where a checkpoint has none it starts at 1, which changes nothing.
+
+    Shape:
+        [T, B, C, H, W] in and out.
+    """
+
+    takes_time = True
+
+    def __init__(self, dim: int, init: float) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((dim,), float(init)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale.view(-1, 1, 1)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        state_dict.setdefault(f'{prefix}scale', torch.ones_like(self.scale))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class Residual(nn.Module):
+    """x + branch(x), for one branch after the other; a branch is a row of modules, as a :class:`Chain` is.
+
+    Args:
+        branches: Of each its modules by name, in order; all become children of this module. One that stands in several
+            branches, such as a :class:`DropPath`, has the same name in all of them.
+        before, after: Rows in front of the first branch and behind the last one, without shortcut.
+
+    Attributes:
+        rows: The names of ``before``, of every branch and of ``after``.
+
+    Shape:
+        [T, B, C, H, W] in and out.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import ConvNorm, DropPath, Residual
+        >>> from mmspike.models.neurons import LIF
+        >>> block = Residual(dict(neuron=LIF(), conv=ConvNorm(8, 8, 3), drop_path=DropPath(0.1)))
+        >>> block(torch.randn(4, 2, 8, 10, 10)).shape
+        torch.Size([4, 2, 8, 10, 10])
+    """
+
+    takes_time = True
+
+    def __init__(
+        self,
+        *branches: Mapping[str, nn.Module],
+        before: Mapping[str, nn.Module] | None = None,
+        after: Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        rows = [before or {}, *branches, after or {}]
+        self.rows = tuple(tuple(row) for row in rows)
+        modules = {name: module for row in rows for name, module in row.items()}
+        # layer scales last: the order of parameters is that of the states of optimizers in checkpoints
+        for name, module in sorted(modules.items(), key=lambda item: isinstance(item[1], LayerScale)):
+            check_known(module, f'{type(self).__name__}.{name}')
+            self.add_module(name, module)
+
+    def row(self, names: Sequence[str]) -> list[nn.Module]:
+        """The modules of these names."""
+        return [self._modules[name] for name in names]
+
+    def forward(self, x: Tensor) -> Tensor:
+        before, *branches, after = self.rows
+        x = run(self.row(before), x) if before else x
+        for names in branches:
+            x = x + run(self.row(names), x)
+        return run(self.row(after), x) if after else x
+
+
+def branches(modules: Mapping[str, nn.Module], drop_path: float, layer_scale: float | None = None, dim: int = 0) -> list[dict]:
+    """Of each module a branch of :class:`Residual`, with drop path and by choice layer scale behind it.
+
+    Args:
+        modules: By name.
+        drop_path: Rate of the one :class:`DropPath` of all.
+        layer_scale: Initial value of a :class:`LayerScale` each, ``layer_scale1`` and so on, of ``dim`` channels; None: none.
+    """
+    drop, rows = DropPath(drop_path), []
+    for i, (name, module) in enumerate(modules.items()):
+        scale = {} if layer_scale is None else {f'layer_scale{i + 1}': LayerScale(dim, layer_scale)}
+        rows.append({name: module, **scale, 'drop_path': drop})
+    return rows
+
+
+class Downsample(Chain):
     """N - 3x3 convolution - BN; the first of a network is 7x7 and has no neuron, since it sees the image.
 
     Shape:
         [T, B, C, H, W] -> [T, B, C', H / stride, W / stride], rounded up.
     """
 
+    #: makes the convolution and its norm
+    conv_norm: type[ConvNorm] = ConvNorm
+
     def __init__(self, in_dim: int, dim: int, stride: int, neuron: dict | None, norm_cfg: dict) -> None:
-        super().__init__()
-        self.neuron = nn.Identity() if neuron is None else build_neuron(neuron)
-        self.conv = ConvNorm(in_dim, dim, 7 if neuron is None else 3, stride, bias=True, norm_cfg=norm_cfg)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return chain(x, self.neuron, self.conv)
+        kernel_size = 7 if neuron is None else 3
+        conv = self.conv_norm(in_dim, dim, kernel_size, stride, bias=True, norm_cfg=norm_cfg)
+        super().__init__(neuron=nn.Identity() if neuron is None else build_neuron(neuron), conv=conv)
 
 
-class ConvBlock(nn.Module):
+class ConvBlock(Residual):
     """x + SepConv(x), then x + (N - 3x3 - BN - N - 3x3 - BN)(x) with four times the width inside.
 
     Args:
@@ -36,20 +127,17 @@ class ConvBlock(nn.Module):
     """
 
     def __init__(self, dim: int, sepconv: nn.Module, neuron: dict, norm_cfg: dict, drop_path: float) -> None:
-        super().__init__()
-        self.sepconv = sepconv
-        self.neuron1 = build_neuron(neuron)
-        self.conv1 = ConvNorm(dim, 4 * dim, 3, norm_cfg=norm_cfg)
-        self.neuron2 = build_neuron(neuron)
-        self.conv2 = ConvNorm(4 * dim, dim, 3, norm_cfg=norm_cfg)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.sepconv(x))
-        return x + self.drop_path(chain(x, self.neuron1, self.conv1, self.neuron2, self.conv2))
+        drop = DropPath(drop_path)
+        convs = dict(
+            neuron1=build_neuron(neuron),
+            conv1=ConvNorm(dim, 4 * dim, 3, norm_cfg=norm_cfg),
+            neuron2=build_neuron(neuron),
+            conv2=ConvNorm(4 * dim, dim, 3, norm_cfg=norm_cfg),
+        )
+        super().__init__(dict(sepconv=sepconv, drop_path=drop), dict(**convs, drop_path=drop))
 
 
-class MLP(nn.Module):
+class MLP(Chain):
     """N - 1x1 (d to r d) - BN - N - 1x1 (r d to d) - BN.
 
     Shape:
@@ -57,12 +145,10 @@ class MLP(nn.Module):
     """
 
     def __init__(self, dim: int, ratio: float, neuron: dict, norm_cfg: dict) -> None:
-        super().__init__()
         hidden = int(dim * ratio)
-        self.neuron1 = build_neuron(neuron)
-        self.fc1 = ConvNorm(dim, hidden, bias=True, norm_cfg=norm_cfg)
-        self.neuron2 = build_neuron(neuron)
-        self.fc2 = ConvNorm(hidden, dim, bias=True, norm_cfg=norm_cfg)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return chain(x, self.neuron1, self.fc1, self.neuron2, self.fc2)
+        super().__init__(
+            neuron1=build_neuron(neuron),
+            fc1=ConvNorm(dim, hidden, bias=True, norm_cfg=norm_cfg),
+            neuron2=build_neuron(neuron),
+            fc2=ConvNorm(hidden, dim, bias=True, norm_cfg=norm_cfg),
+        )

@@ -1,20 +1,15 @@
-"""Linear maps of spiking blocks on [T, B, C, H, W]: convolution + norm, and the re-parameterisable stack RepConv."""
+"""Weights of spiking blocks with what stands before and behind them, each a :class:`Chain`."""
 
-import torch
-import torch.nn.functional as F
-from mmcv.cnn import build_norm_layer
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import nn
 
-from .temporal import fold, unfold
+from mmspike.models.neurons import build_neuron
 
-
-def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
-    """A norm layer for [T*B, C, H, W], its statistics taken over T and B alike."""
-    return build_norm_layer(norm_cfg, channels)[1]
+from .binary import BINARY
+from .chain import Chain
+from .repconv import RepConv, build_norm
 
 
-class ConvNorm(nn.Module):
+class ConvNorm(Chain):
     """Convolution and norm: what stands between two neurons.
 
     Args:
@@ -37,60 +32,119 @@ class ConvNorm(nn.Module):
         bias: bool = False,
         norm_cfg: dict | None = None,
     ) -> None:
-        super().__init__()
         padding = kernel_size // 2 if padding is None else padding
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias)
-        self.norm = build_norm(norm_cfg or dict(type='BN'), out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return unfold(self.norm(self.conv(fold(x))), x.shape[0])
-
-
-class RepConv(nn.Module):
-    """1x1 conv - norm - 3x3 depthwise - 1x1 conv - norm: linear from end to end, so that it merges into one 3x3 convolution.
-
-    The depthwise convolution is padded with what the first norm gives for a zero input. That makes the merged convolution
-    zero-padded (Spike-driven Transformer V2, arXiv 2404.03663, RepConv).
-
-    Shape:
-        [T, B, C, H, W] -> [T, B, C, H, W].
-    """
-
-    def __init__(self, channels: int, norm_cfg: dict) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 1, bias=False)
-        self.norm1 = build_norm(norm_cfg, channels)
-        if not isinstance(self.norm1, _BatchNorm):
-            raise ValueError(f'RepConv needs a batch norm (BN, SyncBN), which merges into its convolutions, got {norm_cfg}')
-        self.dwconv = nn.Conv2d(channels, channels, 3, groups=channels, bias=False)
-        self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
-        self.norm2 = build_norm(norm_cfg, channels)
-
-    @torch.no_grad()
-    def border(self) -> Tensor:
-        """What the first norm gives for a zero input [C].
-
-        It comes from the running statistics in training, too, and gets no gradient, as in the published code.
-        """
-        n = self.norm1
-        return n.bias - n.running_mean * n.weight / torch.sqrt(n.running_var + n.eps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.norm1(self.conv1(fold(x)))
-        # Padding with a constant c is zero padding of (y - c), plus c times the sum of the kernel everywhere.
-        c = self.border()
-        w = self.dwconv.weight
-        y = F.conv2d(y - c.view(1, -1, 1, 1).to(y.dtype), w, c * w.sum((1, 2, 3)), padding=1, groups=w.shape[0])
-        return unfold(self.norm2(self.conv2(y)), x.shape[0])
+        super().__init__(
+            conv=nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias),
+            norm=build_norm(norm_cfg or dict(type='BN'), out_channels),
+        )
 
 
-class RepConvNorm(nn.Module):
+class RepConvNorm(Chain):
     """RepConv and one more norm, as every branch of a spike-driven self-attention has it."""
 
     def __init__(self, dim: int, norm_cfg: dict) -> None:
-        super().__init__()
-        self.rep = RepConv(dim, norm_cfg)
-        self.norm = build_norm(norm_cfg, dim)
+        super().__init__(rep=RepConv(dim, norm_cfg), norm=build_norm(norm_cfg, dim))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return unfold(self.norm(fold(self.rep(x))), x.shape[0])
+
+def _layer(plain: type[nn.Module], binary: bool) -> type[nn.Module]:
+    return BINARY[plain] if binary else plain
+
+
+def _norm(norm_cfg: dict | None, channels: int) -> nn.Module:
+    return build_norm(norm_cfg, channels) if norm_cfg else nn.Identity()
+
+
+class SpikingConv(Chain):
+    """Neuron - convolution - norm: membrane in, membrane out, and only spikes reach the weights.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, dilation, groups: As ``nn.Conv2d``.
+        padding: As ``nn.Conv2d``; the default keeps the size at stride 1.
+        neuron: Neuron config.
+        norm_cfg: Norm of the output, or None.
+        bias: By default the convolution has one where no norm follows.
+        binary: Weights of one bit, see :func:`mmspike.models.layers.binary_weight`.
+
+    Shape:
+        [T, B, C, H, W] -> [T, B, C', H', W'].
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        stride: int = 1,
+        padding: int | None = None,
+        dilation: int = 1,
+        groups: int = 1,
+        *,
+        neuron: dict,
+        norm_cfg: dict | None = None,
+        bias: bool | None = None,
+        binary: bool = False,
+    ) -> None:
+        padding = dilation * (kernel_size - 1) // 2 if padding is None else padding
+        bias = norm_cfg is None if bias is None else bias
+        conv = _layer(nn.Conv2d, binary)
+        super().__init__(
+            neuron=build_neuron(neuron),
+            conv=conv(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias),
+            norm=_norm(norm_cfg, out_channels),
+        )
+
+
+class SpikingConvTranspose(Chain):
+    """Neuron - transposed convolution - norm: membrane in, ``stride`` times enlarged membrane out.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding: As ``nn.ConvTranspose2d``.
+        neuron: Neuron config.
+        norm_cfg: Norm of the output, or None: a bias instead.
+        binary: Weights of one bit, see :func:`mmspike.models.layers.binary_weight`.
+
+    Shape:
+        [T, B, C, H, W] -> [T, B, C', H', W'], H' = (H - 1) * stride - 2 * padding + kernel_size.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        padding: int = 0,
+        *,
+        neuron: dict,
+        norm_cfg: dict | None = None,
+        binary: bool = False,
+    ) -> None:
+        conv = _layer(nn.ConvTranspose2d, binary)
+        super().__init__(
+            neuron=build_neuron(neuron),
+            conv=conv(in_channels, out_channels, kernel_size, stride, padding, bias=norm_cfg is None),
+            norm=_norm(norm_cfg, out_channels),
+        )
+
+
+class SpikingLinear(Chain):
+    """Neuron - linear - norm: membrane in, membrane out, and only spikes reach the weights.
+
+    Args:
+        in_features, out_features: As ``nn.Linear``.
+        neuron: Neuron config.
+        norm_cfg: Norm of the output [T*N, C'], such as ``dict(type='BN1d')``, or None: a bias instead.
+        binary: Weights of one bit, see :func:`mmspike.models.layers.binary_weight`.
+
+    Shape:
+        [T, N, C] -> [T, N, C'].
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, *, neuron: dict, norm_cfg: dict | None = None, binary: bool = False
+    ) -> None:
+        super().__init__(
+            neuron=build_neuron(neuron),
+            fc=_layer(nn.Linear, binary)(in_features, out_features, bias=norm_cfg is None),
+            norm=_norm(norm_cfg, out_features),
+        )

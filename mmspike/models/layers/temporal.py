@@ -50,6 +50,8 @@ class DropPath(nn.Module):
         [T, B, ...] in and out.
     """
 
+    takes_time = True
+
     def __init__(self, p: float = 0.0) -> None:
         super().__init__()
         if not 0 <= p < 1:

@@ -26,6 +26,7 @@ class BaseNeuron(nn.Module):
     layout: str | None = None
     leaky = True
     has_memory = True
+    takes_time = True  # see :class:`mmspike.models.layers.Chain`
 
     def __init__(self, stateful: bool = False) -> None:
         super().__init__()
@@ -68,7 +69,10 @@ def build_neuron(cfg: dict) -> nn.Module:
     if cls is None:
         known = sorted(k for k, c in MODELS.module_dict.items() if isinstance(c, type) and issubclass(c, BaseNeuron))
         raise KeyError(f"neuron type '{name}' is unknown: choose one of {known}, or an activation of mmcv such as 'ReLU'")
-    return cls(**kwargs)
+    neuron = cls(**kwargs)
+    if not hasattr(neuron, 'step_mode'):
+        neuron.takes_time = True  # whatever is elementwise does
+    return neuron
 
 
 def membrane_dtype(x: Tensor) -> torch.dtype:

@@ -1,14 +1,15 @@
 """The fused ways through a block give what its modules give, one after the other."""
 
 import copy
-import importlib
 
 import pytest
 import torch
 from torch import nn
 
+from mmspike import kernels
 from mmspike.kernels import cpu
-from mmspike.models.layers import ConvNorm, RepConvNorm, attend, chain
+from mmspike.models import layers
+from mmspike.models.layers import Chain, ConvNorm, RepConvNorm, SpikingConv, attend
 from mmspike.models.layers.fused import depthwise_weight_gradient, fusable, pack, unpack
 from mmspike.models.neurons import IF, LIF, PLIF, SFA
 
@@ -45,13 +46,11 @@ def randomized(modules):
     return modules
 
 
-def run(modules, x, plain, monkeypatch):
+def run(modules, x, plain):
     """Output, gradients by name, and state afterwards."""
     modules, x = copy.deepcopy(modules), x.clone().requires_grad_()
-    with monkeypatch.context() as m:
-        if plain:
-            m.setattr(importlib.import_module('mmspike.models.layers.chain'), 'fusable', lambda *args: False)
-        out = chain(x, *modules)
+    with kernels.use(not plain):
+        out = layers.run(modules, x)
     torch.manual_seed(7)
     # not randn_like, which depends on dtype and order in memory
     out.backward(torch.randn(out.shape, dtype=torch.float64).to(out.dtype))
@@ -61,11 +60,11 @@ def run(modules, x, plain, monkeypatch):
 
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize('name', CHAINS)
-def test_equals_its_modules(name, training, monkeypatch):
+def test_equals_its_modules(name, training):
     modules = randomized(CHAINS[name]()).double().train(training)
     x = torch.randn(3, 2, 6, 11, 9, dtype=torch.float64) * 2
-    out, grads, state = run(modules, x, False, monkeypatch)
-    expected, expected_grads, expected_state = run(modules, x, True, monkeypatch)
+    out, grads, state = run(modules, x, False)
+    expected, expected_grads, expected_state = run(modules, x, True)
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(state, expected_state)
     assert grads.keys() == expected_grads.keys()
@@ -74,12 +73,12 @@ def test_equals_its_modules(name, training, monkeypatch):
         torch.testing.assert_close(grads[k], grad, rtol=1e-6, atol=1e-9, msg=lambda m, k=k: f'{k}: {m}')
 
 
-def test_many_blocks_of_rows_in_float32(monkeypatch):
+def test_many_blocks_of_rows_in_float32():
     """More rows than one block of the kernels' sums, no multiple of it, and channels far from zero."""
     modules = randomized([ConvNorm(3, 40, 3), ConvNorm(40, 5)])
     x = torch.randn(2, 3, 3, 41, 37) * 2 + 100 * torch.arange(3.0).view(3, 1, 1)
-    out, grads, state = run(modules, x, False, monkeypatch)
-    expected, expected_grads, expected_state = run(copy.deepcopy(modules).double(), x.double(), True, monkeypatch)
+    out, grads, state = run(modules, x, False)
+    expected, expected_grads, expected_state = run(copy.deepcopy(modules).double(), x.double(), True)
     torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-4)
     for k, value in expected_state.items():
         torch.testing.assert_close(state[k].to(value.dtype), value, rtol=1e-4, atol=1e-4)
@@ -100,21 +99,19 @@ def test_gradcheck_without_neurons(modules, training):
     parameters = {k: p for k, p in modules.named_parameters() if 'rep.norm1' not in k}
 
     def function(x, *values):
-        return chain(x, *modules)
+        return layers.run(modules, x)
 
     assert fusable(x, *modules)
     assert torch.autograd.gradcheck(function, (x, *parameters.values()))
 
 
 @pytest.mark.parametrize('neuron', [LIF(), SFA(4)])
-def test_attention(neuron, monkeypatch):
+def test_attention(neuron):
     q, k, v = (neuron(torch.randn(2, 3, c, 5, 4).double() * 2).requires_grad_() for c in (8, 8, 16))
     weight = torch.randn(2, 3, 16, 5, 4).double()
     results = []
     for plain in (False, True):
-        with monkeypatch.context() as m:
-            if plain:
-                m.setattr(importlib.import_module('mmspike.models.layers.chain'), 'fusable', lambda *args: False)
+        with kernels.use(not plain):
             out = attend(q, k, v, 4, neuron)
         results.append((out, *torch.autograd.grad((out * weight).sum(), (q, k, v))))
     torch.testing.assert_close(*results)
@@ -149,7 +146,7 @@ def test_saves_one_byte_a_spike_and_one_copy_of_a_norms_input():
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        chain(x, *modules)
+        layers.run(modules, x)
     pixels = 2 * 16 * 16
     weights = sum(p.numel() * 4 for p in modules.parameters())
     # window and spikes of the first neuron, input of the first norm, spikes of the second neuron, input of the second norm
@@ -163,7 +160,7 @@ def test_hooks_are_called(index):
     assert fusable(x, *modules)
     seen = []
     modules[index].register_forward_hook(lambda module, args, out: seen.append(out))
-    out = chain(x, *modules)
+    out = layers.run(modules, x)
     assert len(seen) == 1
     assert index != 2 or seen[0] is out
 
@@ -172,7 +169,7 @@ def test_frozen_weights_get_no_gradient_and_pass_it_on():
     modules = randomized([SFA(4), ConvNorm(3, 8, 3), SFA(4), ConvNorm(8, 8, 7, groups=8)])
     modules.eval().requires_grad_(False)
     x = torch.randn(1, 2, 3, 9, 9, requires_grad=True)
-    chain(x, *modules).sum().backward()
+    layers.run(modules, x).sum().backward()
     assert x.grad.any() and all(p.grad is None for p in modules.parameters())
 
 
@@ -181,7 +178,7 @@ def test_autocast_runs_the_modules():
     x = torch.randn(1, 2, 3, 9, 9)
     with torch.autocast('cpu', torch.bfloat16):
         assert not fusable(x, *modules)
-        assert chain(x, *modules).isfinite().all()
+        assert layers.run(modules, x).isfinite().all()
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
@@ -191,7 +188,7 @@ def test_a_hook_may_change_what_a_neuron_sends(dtype):
     neuron.register_forward_hook(lambda m, args, out: out * 0.3)
     conv = nn.Conv2d(8, 8, 1).to(dtype)
     s = neuron(torch.randn(1, 2, 8, 6, 6, dtype=dtype) * 4).requires_grad_()
-    out = chain(s, conv, spikes_of=neuron)
+    out = layers.run([conv], s, neuron)
     torch.testing.assert_close(out[0], conv(s[0]))
     grads = [torch.autograd.grad(y.square().sum(), conv.weight)[0] for y in (out, conv(s[0]))]
     torch.testing.assert_close(*grads)
@@ -202,7 +199,7 @@ def test_global_hooks_see_the_modules():
     modules = CHAINS[next(iter(CHAINS))]()
     handle = nn.modules.module.register_module_forward_hook(lambda m, args, out: seen.append(m))
     try:
-        chain(torch.randn(3, 2, 6, 11, 9), *modules)
+        layers.run(modules, torch.randn(3, 2, 6, 11, 9))
     finally:
         handle.remove()
     assert {id(m) for m in modules} <= {id(m) for m in seen}
@@ -213,7 +210,7 @@ def test_nan_reaches_the_output():
     norm, neuron, conv = nn.BatchNorm2d(32), SFA(levels=4, norm=4), nn.Conv2d(32, 32, 1)
     x = torch.randn(1, 2, 32, 8, 8)
     x[0, 0, 3, 2, 1] = float('nan')
-    outs = [chain(x, norm, neuron, conv), chain(x, neuron, conv), chain(neuron(x), conv, spikes_of=neuron)]
+    outs = [layers.run([norm, neuron, conv], x), layers.run([neuron, conv], x), layers.run([conv], neuron(x), neuron)]
     q = neuron(x).requires_grad_()
     outs.append(attend(q, q, q, 2, neuron))
     for out in outs:
@@ -225,12 +222,67 @@ def test_nan_reaches_the_output():
 def test_the_default_dtype_does_not_matter():
     neuron, conv = SFA(levels=4, norm=4), nn.Conv2d(32, 32, 3, padding=1)
     s = neuron(torch.randn(1, 2, 32, 8, 8) * 3)
-    expected = chain(s, conv, spikes_of=neuron)
+    expected = layers.run([conv], s, neuron)
     weight = torch.autograd.grad(expected.square().sum(), conv.weight)[0]
     torch.set_default_dtype(torch.float64)
     try:
-        out = chain(s, conv, spikes_of=neuron)
+        out = layers.run([conv], s, neuron)
         grad = torch.autograd.grad(out.square().sum(), conv.weight)[0]
     finally:
         torch.set_default_dtype(torch.float32)
     assert torch.equal(out, expected) and torch.equal(grad, weight)
+
+
+def test_a_chain_in_a_chain_is_opened_and_names_stay():
+    inner = SpikingConv(6, 20, 3, neuron=dict(type='SFA', levels=4), norm_cfg=BN)
+    chain = Chain(first=inner, neuron=LIF(), conv=ConvNorm(20, 6))
+    assert list(chain.state_dict())[:2] == ['first.conv.weight', 'first.norm.weight']
+    names = ['SFA', 'Conv2d', 'BatchNorm2d', 'LIF', 'Conv2d', 'BatchNorm2d']
+    assert [type(m).__name__ for m in layers.chain.opened(chain)] == names
+    x = torch.randn(3, 2, 6, 11, 9)
+    out = chain(x)
+    with kernels.use(False):
+        torch.testing.assert_close(out, chain(x))
+
+
+def test_a_subclass_with_a_forward_of_its_own_is_called():
+    class Doubled(ConvNorm):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    doubled = Doubled(4, 4).eval()
+    x = torch.randn(1, 2, 4, 5, 5)
+    torch.testing.assert_close(Chain(conv=doubled).eval()(x), 2 * ConvNorm.forward(doubled, x))
+
+
+@pytest.mark.parametrize('module', [nn.GRU(4, 4), nn.Flatten(), nn.MultiheadAttention(4, 1)], ids=lambda m: type(m).__name__)
+def test_modules_of_which_nothing_says_what_they_take_are_refused_by_name(module):
+    with pytest.raises(ValueError, match=f'Chain.third is a {type(module).__name__}, of which nothing says'):
+        Chain(first=LIF(), second=ConvNorm(4, 4), third=module)
+    with pytest.raises(ValueError, match=f'Residual.third is a {type(module).__name__}'):
+        layers.Residual(dict(third=module))
+
+
+def test_modules_may_say_what_they_take():
+    class Shift(nn.Module):
+        takes_time = True
+
+        def forward(self, x):
+            return x.roll(1, 0)
+
+    class Flip(nn.Module):
+        takes_time = False
+
+        def forward(self, x):
+            assert x.dim() == 4
+            return x.flip(-1)
+
+    x = torch.randn(3, 2, 4, 5, 5)
+    assert torch.equal(Chain(a=Shift(), b=Flip())(x), x.roll(1, 0).flip(-1))
+
+
+def test_a_step_by_step_neuron_of_spikingjelly_is_refused():
+    neuron = pytest.importorskip('spikingjelly.activation_based.neuron')
+    Chain(neuron=neuron.LIFNode(step_mode='m'))
+    with pytest.raises(ValueError, match="step_mode='m'"):
+        Chain(neuron=neuron.LIFNode(step_mode='s'))
