@@ -62,7 +62,7 @@ def demo_config(data_root: Path, work_dir: Path, options: dict | None):
     """The demo's config for a data set and a work dir, changed by ``options`` (as mmengine's ``--cfg-options``)."""
     from mmengine.config import Config
 
-    from mmspike.config.data import move_data_root
+    from mmspike.config.data_paths import move_data_root
 
     cfg = move_data_root(Config.fromfile(CONFIG), str(data_root))
     cfg.work_dir = str(work_dir)

@@ -21,6 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show-dir', help='directory for images with the predictions drawn')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds for which --show shows an image')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument('--no-data-check', action='store_true', help='do not compare the data with the config beforehand')
     add_run_options(parser)
     return parser.parse_args()
 
@@ -28,6 +29,7 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from mmspike.config import data, launch, testing
     from mmspike.config.config_faults import config_faults_explained
+    from mmspike.config.data_check import stop_at_errors
     from mmspike.models.checkpoints import check_checkpoint_fits
 
     cfg = launch.load_run_config(args)
@@ -39,7 +41,10 @@ def main(args: argparse.Namespace) -> None:
         testing.enable_tta(cfg)
     if args.out:
         testing.set_out(cfg, args.out)
-    data_faults = data.data_faults_explained(cfg, ('test_dataloader',), ('test_evaluator',))
+    read = ('test_dataloader',), ('test_evaluator',)
+    if not args.no_data_check:
+        stop_at_errors(cfg, *read)
+    data_faults = data.data_faults_explained(cfg, *read)
     with data_faults, config_faults_explained(cfg):
         runner = launch.build_runner(cfg)
         check_checkpoint_fits(runner.model, args.checkpoint)

@@ -25,6 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate with the total batch size over auto_scale_lr'
     )
+    parser.add_argument('--no-data-check', action='store_true', help='do not compare the data with the config beforehand')
     add_run_options(parser)
     return parser.parse_args()
 
@@ -32,6 +33,7 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from mmspike.config import data, launch, resuming
     from mmspike.config.config_faults import config_faults_explained
+    from mmspike.config.data_check import stop_at_errors
     from mmspike.models.checkpoints import check_checkpoint_fits
 
     cfg = launch.load_run_config(args)
@@ -40,7 +42,10 @@ def main(args: argparse.Namespace) -> None:
     if args.auto_scale_lr:
         launch.enable_lr_scaling(cfg)
     resuming.set_resume(cfg, args.resume)
-    data_faults = data.data_faults_explained(cfg, ('train_dataloader', 'val_dataloader'), ('val_evaluator',))
+    read = ('train_dataloader', 'val_dataloader'), ('val_evaluator',)
+    if not args.no_data_check:
+        stop_at_errors(cfg, *read)
+    data_faults = data.data_faults_explained(cfg, *read)
     with data_faults, config_faults_explained(cfg):
         runner = launch.build_runner(cfg)
         if cfg.get('load_from'):

@@ -27,6 +27,8 @@ def class_names(cfg: Config, checkpoint: dict) -> list[str] | None:
             with DATASETS.switch_scope_and_registry(None) as registry:
                 cls = registry.get(cls)
         names = getattr(cls, 'METAINFO', {}).get('classes')
+    if isinstance(names, str):  # written without the comma, ('nucleus'), or an old checkpoint of such a config
+        names = (names,)
     return None if names is None else list(names)
 
 

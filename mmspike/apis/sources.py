@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from mmcv.video import VideoReader
 
+from mmspike.datasets.loading import IMAGE_SUFFIXES
 from mmspike.utils.errors import UserError
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 VIDEO_SUFFIXES = ('.mp4', '.m4v', '.avi', '.mov', '.mkv', '.webm', '.mpg', '.mpeg')
 
 Input = str | Path | np.ndarray
@@ -66,7 +66,8 @@ def find_inputs(inputs: Input | Sequence[Input]) -> list[str | np.ndarray]:
     if '://' in text or path.is_file():
         return [text]
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        files = (p for p in path.iterdir() if p.is_file() and not p.name.startswith('.'))  # ._x.png are no pictures
+        found = sorted(p for p in files if p.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
             raise InputError(
                 f'the folder {text} has no image ({" ".join(IMAGE_SUFFIXES)}). Folders in it are not looked into: '

@@ -83,7 +83,7 @@ def check_options(cfg: Config, options: dict) -> None:
             path.append(part)
 
 
-def _resolve(kind) -> object | None:
+def resolve_type(kind) -> object | None:
     """The class or function that a config's ``type`` names in any registry of the default scope."""
     if not isinstance(kind, str):
         return kind
@@ -121,7 +121,7 @@ def _class_parameters(kind) -> set[str]:
 def _parameters(item: dict, path: list[str]) -> set[str] | None:
     """The keys that the config dict ``item`` at ``path`` may have, or None if that is not known."""
     if 'type' in item:
-        kind = _resolve(item['type'])
+        kind = resolve_type(item['type'])
         return None if kind is None else _class_parameters(kind) | set(ADDED_KEYS)
     if path[-1].endswith('_dataloader'):
         return _class_parameters(DataLoader) | set(LOADER_KEYS)

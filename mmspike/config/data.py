@@ -1,239 +1,134 @@
-"""The data of a config: move it to another directory, check that it is there, explain what is wrong with it."""
+"""Errors that data cause, explained: which file, value or annotation, and what to do."""
 
-import json
+import logging
 import os
 import os.path as osp
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 
+from mmspike.config.data_check import check_data
+from mmspike.config.data_paths import EVALUATORS, LOADERS, check_data_exists, config_datasets, data_paths
 from mmspike.utils.errors import UserError
 
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-EVALUATORS = ('val_evaluator', 'test_evaluator')
-
-# dataset type, without scope -> where its data come from
-SOURCES = dict(
-    CocoDataset='COCO 2017: from https://cocodataset.org get train2017.zip, val2017.zip and annotations_trainval2017.zip and '
-    'unpack them side by side, so that the directory holds train2017/, val2017/ and annotations/; '
-    'tools/dataset_converters/coco.py DIR does it',
-    ADE20KDataset='ADE20K: from http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip, unpacked; '
-    'tools/dataset_converters/ade20k.py DIR does it',
-    PascalVOCDataset='PASCAL VOC 2012: from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ get VOCtrainval_11-May-2012.tar, '
-    'unpacked; the directory is its VOC2012/',
-    ImageNet='ImageNet-1k: from https://image-net.org (needs an account), as train/ and val/; '
-    'tools/dataset_converters/imagenet.py DIR unpacks the tar files',
-    CityscapesDataset='Cityscapes: from https://www.cityscapes-dataset.com (needs an account)',
-    NMNIST='N-MNIST: from https://www.garrickorchard.com/datasets/n-mnist, as Train/<digit>/*.bin and Test/<digit>/*.bin',
-    NCaltech101='N-Caltech101: from https://www.garrickorchard.com/datasets/n-caltech101, as <class>/*.bin',
-    CIFAR10DVS='CIFAR10-DVS: ten zip files, listed by spikingjelly.datasets.CIFAR10DVS.resource_url_md5(), as <class>/*.aedat',
-    DVS128Gesture='DVS128 Gesture: DvsGesture.tar.gz from http://research.ibm.com/dvsgesture/, unpacked',
-    HARDVS='HAR-DVS: from https://github.com/Event-AHU/HARDVS; rawframes/action_001/… and train_label.txt, test_label.txt',
+# modules whose code reads and scores data: an error that was raised in them is one of data
+READING = (
+    'torch.utils.data.', 'mmengine.dataset.', 'mmengine.fileio.', 'mmdet.datasets.', 'mmseg.datasets.', 'mmpretrain.datasets.',
+    'mmspike.datasets.', 'mmcv.transforms.', 'mmcv.image.', 'pycocotools.', 'faster_coco_eval.', 'mmdet.evaluation.',
+)  # fmt: skip
+# what a loss says of a label that is no class
+LABEL_OUT_OF_RANGE = re.compile(
+    r'Target -?\d+ is out of bounds|Class Index must be|index -?\d+ is out of bounds|Class values must be'
+)
+SECONDS = 120.0  # for looking at the files after a failure
+WORKER = re.compile(
+    r'DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (is killed by signal: (?P<signal>[\w ]+)|exited unexpectedly)'
 )
 
 
-def _map_strings(item, function: Callable[[str], str]):
-    """A copy of ``item`` with every string in its (nested) dicts, lists and tuples replaced."""
-    if isinstance(item, str):
-        return function(item)
-    if isinstance(item, dict):
-        return type(item)({key: _map_strings(value, function) for key, value in item.items()})
-    if isinstance(item, list | tuple):
-        return type(item)(_map_strings(child, function) for child in item)
-    return item
+def _modules(error: BaseException) -> list[str]:
+    """Names of the modules that an error came through, the one that raised it last."""
+    names = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        names.append(str(traceback.tb_frame.f_globals.get('__name__')))
+        traceback = traceback.tb_next
+    return names
 
 
-def _datasets(item) -> Iterator[dict]:
-    """Every dataset config in a data loader's ``dataset``: the innermost ones, without wrappers."""
-    if isinstance(item, list | tuple):
-        for child in item:
-            yield from _datasets(child)
-    elif isinstance(item, dict):
-        inner = [item[key] for key in ('dataset', 'datasets') if key in item]
-        if inner:
-            yield from _datasets(inner)
-        else:
-            yield item
+def is_reading_error(error: BaseException, paths: Sequence[str]) -> bool:
+    """Whether an error comes from reading or scoring data.
 
-
-def config_datasets(cfg: Config, loaders: tuple[str, ...] = LOADERS) -> Iterator[dict]:
-    """The dataset configs of those ``loaders`` that ``cfg`` has, wrappers such as RepeatDataset taken off."""
-    for name in loaders:
-        if cfg.get(name) is not None:
-            yield from _datasets(cfg[name]['dataset'])
-
-
-def move_data_root(cfg: Config, directory: str) -> Config:
-    """A copy of ``cfg`` in which every data loader and evaluator reads from ``directory``.
-
-    The ``data_root`` of the datasets, and every path under it in data loaders and evaluators (absolute annotation files,
-    ``CocoMetric(ann_file=...)``), are moved; what lies elsewhere stays.
-
-    Raises:
-        ValueError: No dataset has a ``data_root``, or they have different ones.
+    Numbers that are not finite, short memory and errors of the system on other paths than those of the data are none,
+    wherever they were raised, and neither are types and keys of a config that do not exist.
     """
-    cfg = deepcopy(cfg)
-    roots = {osp.normpath(dataset['data_root']) for dataset in config_datasets(cfg) if dataset.get('data_root')}
-    if len(roots) != 1:
-        found = 'has no data_root in its datasets' if not roots else f'has several data_roots: {sorted(roots)}'
-        raise ValueError(
-            f'--data-root {directory}: the config {found}. Set the paths one by one, for example with '
-            '--cfg-options train_dataloader.dataset.data_root=DIR'
-        )
-    (root,) = roots
-
-    def move(text: str) -> str:
-        path = osp.normpath(text)
-        if path == root:
-            return osp.join(directory, '') if text.endswith('/') else directory
-        if path.startswith(root + '/'):
-            moved = osp.join(directory, path[len(root) + 1 :])
-            return osp.join(moved, '') if text.endswith('/') else moved
-        return text
-
-    for name in (*LOADERS, *EVALUATORS):
-        if cfg.get(name) is not None:
-            cfg[name] = _map_strings(cfg[name], move)
-    if isinstance(cfg.get('data_root'), str):
-        cfg.data_root = move(cfg.data_root)
-    return cfg
+    if isinstance(error, FloatingPointError | MemoryError):
+        return False
+    if isinstance(error, OSError):
+        name = osp.abspath(str(error.filename)) if error.filename else ''
+        if not any(name == path or name.startswith(path + os.sep) for path in map(osp.abspath, paths)):
+            return False
+    modules = _modules(error)
+    built = not modules or modules[-1].startswith('mmengine.registry')
+    return not built and any(f'{module}.'.startswith(READING) for module in modules)
 
 
-def _paths(dataset: dict) -> Iterator[str]:
-    """The local files and directories which a dataset config needs, joined as mmengine's BaseDataset does."""
-    root = dataset.get('data_root') or ''
-    if root:
-        yield root
-    prefix = dataset.get('data_prefix') or {}
-    for path in (dataset.get('ann_file'), *(prefix.values() if isinstance(prefix, dict) else [prefix])):
-        if path and isinstance(path, str):
-            yield path if '://' in path else osp.join(root, path)
+def _worker_advice(error: Exception) -> str | None:
+    """What to do about a data loader's process that died; None for any other error."""
+    found = WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
+    if found is None:
+        return None
+    advice = {
+        'Killed': 'The system kills processes when memory is short: take fewer '
+        '(--cfg-options train_dataloader.num_workers=1), or smaller batches or images. ',
+        'Bus error': 'The shared memory is full: in a container enlarge /dev/shm (docker run --shm-size=8g), or take fewer '
+        'workers (--cfg-options train_dataloader.num_workers=1). ',
+    }.get(
+        (found['signal'] or '').strip(),
+        'Where it happens shows a run without workers: --cfg-options train_dataloader.num_workers=0 '
+        'train_dataloader.persistent_workers=False. ',
+    )
+    return f'A worker of a data loader died: {error}\n  {advice}Training goes on from the last checkpoint with --resume'
 
 
-def _evaluator_annotations(cfg: Config, names: tuple[str, ...]) -> Iterator[str]:
-    for name in names:
-        evaluator = cfg.get(name) or []
-        for metric in evaluator if isinstance(evaluator, list | tuple) else [evaluator]:
-            if metric.get('ann_file'):
-                yield metric['ann_file']
-
-
-def check_data_exists(cfg: Config, loaders: tuple[str, ...] = LOADERS, evaluators: tuple[str, ...] = EVALUATORS) -> None:
-    """Leave with one message if a path that a config's data need is missing: the path, where to get it, what to do else.
-
-    Datasets that download themselves (mmpretrain's CIFAR and MNIST) and paths with a scheme (``s3://``) are not checked.
-
-    Raises:
-        UserError: A path does not exist.
-    """
-    needed = [(dataset, path) for dataset in config_datasets(cfg, loaders) for path in _paths(dataset)]
-    needed += [({}, path) for path in _evaluator_annotations(cfg, evaluators)]
-    for dataset, path in needed:
-        kind = str(dataset.get('type', '')).rsplit('.', 1)[-1]
-        downloads = kind in ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
-        if downloads or '://' in path or osp.exists(path):
-            continue
-        # classes of one's own: not the public data set
-        source = SOURCES.get(kind, 'put your data there') if 'metainfo' not in dataset else 'put your data there'
-        raise UserError(
-            f'The data of this config are missing: {path} does not exist (looked for in {osp.abspath(path)}).\n'
-            f'  To get them: {source}.\n'
-            '  If you have them elsewhere: add --data-root DIR to the command.\n'
-            '  To see a whole run without any data set: make demo'
-        )
-
-
-def annotation_fault(path: str, masks: bool = False, classes: Sequence[str] = ()) -> str | None:
-    """What is wrong with a COCO-style or OpenMMLab JSON annotation file, in words, or None if it can be read.
-
-    Args:
-        masks: Every annotation must have a mask.
-        classes: Of the classes that the dataset learns, if they are known, one at least must be there.
-    """
-    if osp.getsize(path) == 0:
-        return 'the file is empty (0 bytes)'
-    try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
-    except json.JSONDecodeError as error:
-        return f'no valid JSON at line {error.lineno}, column {error.colno} ({error.msg}), perhaps cut off while copying'
-    except UnicodeDecodeError as error:
-        return f'no text file ({error.reason} at byte {error.start})'
-    if not isinstance(content, dict):
-        return f'the top level is a {type(content).__name__}, expected an object with "images", "annotations", "categories"'
-    if 'data_list' in content:  # OpenMMLab's own format
-        return None if content['data_list'] else '"data_list" is empty'
-    for key in ('images', 'annotations', 'categories'):
-        if not isinstance(content.get(key), list):
-            return f'"{key}" is missing or no list, expected COCO format (images, annotations, categories)'
-    for key in ('images', 'categories'):
-        if not content[key]:
-            return f'"{key}" is empty'
-    names = [category.get('name') for category in content['categories']]
-    if classes and not set(classes) & set(names):
-        return f'its categories are {names[:5]}, and the classes of the dataset are {list(classes)[:5]}: none is in both'
-    for annotation in content['annotations'] if masks else ():
-        mask = annotation.get('segmentation')
-        if not mask or (isinstance(mask, list) and min(map(len, mask)) < 6):
-            return (
-                f'annotation {annotation.get("id")} has no mask (segmentation {str(mask)[:40]}), expected polygons of three or '
-                'more points or run lengths: take it out, or train without masks'
-            )
-    return None
-
-
-def _masks_and_classes(cfg: Config, loaders: tuple[str, ...]) -> tuple[bool, list[str]]:
-    """Whether the datasets load masks, and the classes that are given for them (without: those of their type)."""
-    masks = False
-    classes: list[str] = []
-    for dataset in config_datasets(cfg, loaders):
-        masks |= any(transform.get('with_mask') for transform in dataset.get('pipeline') or ())
-        classes += (dataset.get('metainfo') or {}).get('classes') or ()
-    return masks, classes
-
-
-def empty_files(directories: list[str]) -> list[str]:
+def empty_files(directories: Sequence[str]) -> list[str]:
     """The files of 0 bytes under ``directories``, sorted."""
     walked = (osp.join(folder, name) for top in directories for folder, _, names in os.walk(top) for name in names)
     return sorted({path for path in walked if osp.isfile(path) and osp.getsize(path) == 0})
 
 
+def explanation(cfg: Config, error: Exception, loaders: Sequence[str], evaluators: Sequence[str]) -> str | None:
+    """What in the data explains an error, in words; None if nothing does, or if it is no error of data."""
+    if advice := _worker_advice(error):
+        return advice
+    paths = [path for dataset in config_datasets(cfg, tuple(loaders)) for path in data_paths(dataset)]
+    labels = LABEL_OUT_OF_RANGE.search(str(error)) is not None and any('.losses.' in name for name in _modules(error))
+    if not labels and not is_reading_error(error, paths):
+        return None
+    said = f'(The error was {type(error).__name__}: {error})'
+    if 'buf.empty()' in str(error) and (empty := empty_files(paths)):
+        more = '…' if len(empty) > 5 else ''
+        names = ', '.join(empty[:5]) + more
+        return f'{len(empty)} image files are empty (0 bytes): {names}. Replace them, or take them out\n  {said}'
+    report = check_data(cfg, loaders, evaluators, SECONDS, every=True)
+    if report.errors:
+        return '\n  '.join(['The data do not fit the config:', *map(str, report.errors[:10]), said])
+    if found := re.search(r'stack expects each tensor to be equal size, but got (\[.*?\]).* and (\[.*?\])', str(error)):
+        return (
+            f'Pictures of one batch have different sizes, {found[1]} and {found[2]} (channels, height, width). Put a '
+            "dict(type='Resize', scale=…) with both sides, or a crop, into the pipeline behind LoadImageFromFile, or set "
+            f'batch_size=1\n  {said}'
+        )
+    return None
+
+
 @contextmanager
 def data_faults_explained(
-    cfg: Config, loaders: tuple[str, ...] = LOADERS, evaluators: tuple[str, ...] = EVALUATORS
+    cfg: Config, loaders: Sequence[str] = LOADERS, evaluators: Sequence[str] = EVALUATORS
 ) -> Iterator[None]:
-    """Check that a config's data are there; if the body then fails, say which files are broken, or why a worker died.
+    """Check that a config's data are there; if the body then fails on them, say which file, annotation or label it is.
 
-    The files are read only after a failure: the large ones take many seconds. Broken JSON annotation files and empty images
-    are found, which the hosts' loaders report without a name.
+    Only errors that were raised while data are read or scored are explained, and those of a loss about a label that is no
+    class. The data are then looked at once more, as :func:`mmspike.config.data_check.check_data` does it, and every file. All
+    other errors pass as they are.
+
+    Raises:
+        UserError: The explanation, with the error as its cause.
     """
-    check_data_exists(cfg, loaders, evaluators)
+    check_data_exists(cfg, tuple(loaders), tuple(evaluators))
     try:
         yield
-    except UserError:  # it says what is wrong already
+    except UserError:
         raise
     except Exception as error:
-        files = [path for dataset in config_datasets(cfg, loaders) for path in _paths(dataset)]
-        if re.search(r'DataLoader worker \(pid(\(s\))? [\d, ]+\) (is killed|exited)', str(error)):
-            raise UserError(
-                f'A worker of a data loader died: {error}\n  The system kills processes when memory is short: take fewer '
-                '(--cfg-options train_dataloader.num_workers=1), or smaller batches or images. In a container /dev/shm may be '
-                'too small. Training goes on from the last checkpoint with --resume'
-            ) from error
-        if 'buf.empty()' in str(error) and (empty := empty_files(files)):
-            raise UserError(
-                f'{len(empty)} image files are empty (0 bytes): {", ".join(empty[:5])}{"…" if len(empty) > 5 else ""}. '
-                'Replace them, or take them out of the annotations'
-            ) from error
-        files += _evaluator_annotations(cfg, evaluators)
-        masks, classes = _masks_and_classes(cfg, loaders)
-        for path in dict.fromkeys(files):
-            if path.endswith('.json') and osp.isfile(path) and (fault := annotation_fault(path, masks, classes)):
-                raise UserError(
-                    f'The annotation file {path} is broken: {fault}. Replace or correct it.\n'
-                    f'  (The error was {type(error).__name__}: {error})'
-                ) from error
-        raise
+        try:
+            text = explanation(cfg, error, loaders, evaluators)
+        except Exception as second:  # the first error is what the user has to see, whatever the data look like
+            print_log(f'The data were not looked at ({type(second).__name__}: {second})', 'current', logging.WARNING)
+            text = None
+        if text is None:
+            raise
+        raise UserError(text) from error

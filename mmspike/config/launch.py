@@ -12,7 +12,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmspike.config.config_faults import check_options, check_top_level
-from mmspike.config.data import move_data_root
+from mmspike.config.data_paths import move_data_root
 from mmspike.config.difference import config_difference
 from mmspike.config.names import read_file
 from mmspike.config.swap import SwapError, parse_backbone, swap_backbone

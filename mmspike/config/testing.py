@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
-from mmspike.config.data import config_datasets
+from mmspike.config.data_paths import config_datasets
 from mmspike.utils.errors import UserError
 
 

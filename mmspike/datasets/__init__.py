@@ -8,16 +8,17 @@ from mmspike.utils.optional import is_installed, register_placeholder
 from .events import DropHotPixels, EventsToFrames, LoadEventFrames, LoadEvents, RandomEventAffine, RandomEventDrop
 from .loading import LoadImageFromFile
 
-# registry -> module of mmspike.datasets.events that needs mmpretrain, what it registers
-FOR_MMPRETRAIN = {
-    TRANSFORMS: ('packing', ('PackEvents',)),
-    HOOKS: ('visualization', ('EventVisualizationHook',)),
-    DATASETS: ('datasets', ('CIFAR10DVS', 'DVS128Gesture', 'EventFolders', 'HARDVS', 'NCaltech101', 'NMNIST')),
-}
+# modules that need mmpretrain, with what they register
+FOR_MMPRETRAIN = (
+    ('class_folders', DATASETS, ('ClassFolders',)),
+    ('events.datasets', DATASETS, ('CIFAR10DVS', 'DVS128Gesture', 'EventFolders', 'HARDVS', 'NCaltech101', 'NMNIST')),
+    ('events.packing', TRANSFORMS, ('PackEvents',)),
+    ('events.visualization', HOOKS, ('EventVisualizationHook',)),
+)
 
-for _registry, (_module, _names) in FOR_MMPRETRAIN.items():
+for _module, _registry, _names in FOR_MMPRETRAIN:
     if is_installed('mmpretrain'):
-        import_module(f'mmspike.datasets.events.{_module}')
+        import_module(f'mmspike.datasets.{_module}')
     else:
         for _name in _names:
             register_placeholder(_registry, _name, 'mmpretrain')

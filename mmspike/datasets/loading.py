@@ -11,6 +11,8 @@ from torch.utils.data import get_worker_info
 from mmspike.registry import TRANSFORMS
 
 ON_ERROR = ('raise', 'skip')
+# pictures that OpenCV decodes
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 MAX_WORKERS = 256  # each counts in a slot of its own: no lock
 
 

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from usage import tiny
 
-from mmspike.config.data import config_datasets
+from mmspike.config.data_paths import config_datasets
 from mmspike.datasets.shapes import write_shapes
 
 HOSTS = ('mmdet', 'mmseg', 'mmpretrain')

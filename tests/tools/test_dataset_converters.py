@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmspike.config.data import check_data_exists, move_data_root
+from mmspike.config.data_paths import check_data_exists, move_data_root
 from mmspike.utils.download import Archive
 from mmspike.utils.errors import UserError
 

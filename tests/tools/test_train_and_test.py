@@ -246,7 +246,7 @@ def test_broken_annotations(tmp_path, config, shapes, content, fault):
     broken.unlink()
     broken.write_bytes(content)
     message = fail(tmp_path, 'train.py', config('mmdet'), '--data-root', root)
-    assert f'{broken} is broken' in message and fault in message
+    assert f'error: train_dataloader: {broken}: ' in message and fault in message
 
 
 def test_corrupt_image_is_named(tmp_path, config, shapes):
@@ -256,8 +256,12 @@ def test_corrupt_image_is_named(tmp_path, config, shapes):
     cv2.imwrite(str(root / 'good.png'), cv2.imread(str(shapes / 'val' / '000000.png')))
     (tmp_path / 'classes' / 'val').symlink_to(tmp_path / 'classes' / 'train')
     options = ['--data-root', tmp_path, '--cfg-options', 'train_dataloader.batch_size=1']
-    result = run(tmp_path, 'train.py', config('mmpretrain'), *options)
-    assert result.returncode == 1 and f'cannot load image {root / "bad.png"}' in result.output
+    # what the loader says of a picture that the check did not open
+    result = run(tmp_path, 'train.py', config('mmpretrain'), '--no-data-check', *options)
+    assert result.returncode == 1 and f'{root / "bad.png"}: it is no picture' in result.output
+    assert f'cannot load image {root / "bad.png"}' in result.output
+    message = fail(tmp_path, 'train.py', config('mmpretrain'), *options)
+    assert f'error: train_dataloader: {root / "bad.png"}: it is no picture' in message
 
 
 def test_bad_options(tmp_path, config, shapes):

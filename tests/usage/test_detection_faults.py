@@ -12,7 +12,7 @@ from mmengine.registry import MODELS
 pytest.importorskip('mmdet')
 
 from mmspike.config import launch  # noqa: E402
-from mmspike.config.data import config_datasets  # noqa: E402
+from mmspike.config.data_paths import config_datasets  # noqa: E402
 
 from .tiny import CLASSES, SIZE, config, samples  # noqa: E402
 

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from mmspike.config import launch
-from mmspike.config.data import config_datasets, move_data_root
+from mmspike.config.data_paths import config_datasets, move_data_root
 from mmspike.datasets.shapes import CLASSES
 
 REPO = Path(__file__).resolve().parents[2]

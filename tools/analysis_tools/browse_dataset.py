@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     from mmspike.config import host_tools, launch
-    from mmspike.config.data import config_datasets
+    from mmspike.config.data_paths import config_datasets
 
     cfg = launch.load_config(args)
     if any(step['type'] == 'mmspike.PackEvents' for data in config_datasets(cfg) for step in data.get('pipeline') or ()):

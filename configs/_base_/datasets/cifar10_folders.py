@@ -1,5 +1,5 @@
 # Small images in class folders, with CIFAR-10 as the example: data/cifar10/train/<class>/*, data/cifar10/val/<class>/*
-dataset_type = 'CustomDataset'
+dataset_type = 'mmspike.ClassFolders'
 data_root = 'data/cifar10/'
 data_preprocessor = dict(
     num_classes=10,

@@ -1,0 +1,213 @@
+"""The data check: every data set of a config, and every head of its model against them."""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.config import Config
+
+from mmspike.config.data_paths import EVALUATORS, LOADERS, check_data_exists
+from mmspike.utils.errors import UserError
+from mmspike.utils.optional import is_installed
+
+from .classes import (
+    class_counts,
+    decode_head_findings,
+    head_findings,
+    listed,
+    spelling_fault,
+    topk_fault,
+    type_fault,
+)
+from .coco import CocoCheck, check_scored_file
+from .events import check_events
+from .findings import Clock, Report
+from .folders import check_data_list, check_folders
+from .labels import check_labels
+from .sources import Source, find_sources
+
+SECONDS = 30.0
+
+
+def _metrics(cfg: Config, name: str) -> list[dict]:
+    evaluator = cfg.get(name) or []
+    return [m for m in (evaluator if isinstance(evaluator, list | tuple) else [evaluator]) if isinstance(m, dict)]
+
+
+def _scored(cfg: Config, evaluators: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    """(Evaluator, annotation file) with which mmdet's CocoMetric scores -> what it scores."""
+    files: dict[tuple[str, str], list[str]] = {}
+    for name in evaluators:
+        for metric in _metrics(cfg, name):
+            kind = str(metric.get('type')).rsplit('.', 1)[-1]
+            if kind == 'CocoMetric' and metric.get('ann_file') and not metric.get('format_only'):
+                what = metric.get('metric', 'bbox')
+                files.setdefault((name, metric['ann_file']), []).extend([what] if isinstance(what, str) else what)
+    return files
+
+
+def _same_method(kind: Any, base: type, *names: str) -> bool:
+    return all(getattr(kind, name) is getattr(base, name) for name in names)
+
+
+def _check_source(report: Report, source: Source, scored: dict, clock: Clock) -> list[str] | None:
+    """Check one data set by the class of its host; its names of classes in the order of their labels."""
+    dataset, kind = source.dataset, source.kind
+    if isinstance(old := vars(kind).get('CLASSES'), list | tuple) and source.classes != list(old):
+        report.stop(
+            source.place, f'{source.name} has CLASSES, which mmdet 3 does not read: write METAINFO = dict(classes={tuple(old)})'
+        )
+    if is_installed('mmdet'):
+        from mmdet.datasets import CocoDataset
+
+        if isinstance(dataset, CocoDataset):
+            plain = _same_method(kind, CocoDataset, 'load_data_list', 'parse_data_info')
+            classes = source.classes if plain else None
+            if not plain and not _same_method(kind, CocoDataset, 'load_data_list'):
+                report.row(source.place, source.name, 'not checked', 'a form of annotations of its own')
+                return source.classes
+            path = dataset.ann_file
+            same = [what for (_, file), what in scored.items() if os.path.abspath(file) == os.path.abspath(path)]
+            CocoCheck(source, path, classes, [name for what in same for name in what]).run(report, clock)
+            return source.classes
+    if is_installed('mmseg'):
+        from mmseg.datasets import BaseSegDataset
+
+        if isinstance(dataset, BaseSegDataset):
+            check_labels(report, source, clock)
+            return source.classes
+    if is_installed('mmpretrain'):
+        from mmpretrain.datasets import CustomDataset
+
+        from mmspike.datasets.class_folders import ClassFolders
+        from mmspike.datasets.events.datasets import EventFolders
+
+        if isinstance(dataset, EventFolders):
+            return check_events(report, source, clock)
+        if isinstance(dataset, CustomDataset) and _same_method(kind, CustomDataset, 'load_data_list'):
+            return check_folders(report, source, clock, isinstance(dataset, ClassFolders))
+    from mmengine.dataset import BaseDataset
+
+    if _same_method(kind, BaseDataset, 'load_data_list') and source.dataset.ann_file:
+        return check_data_list(report, source, clock)
+    report.row(source.place, source.name, 'not checked', 'files of this type')
+    return source.classes
+
+
+def _compare_classes(report: Report, known: list[tuple[Source, list[str]]]) -> None:
+    """The classes of validation and test against those of training."""
+    training = [(source, names) for source, names in known if source.training]
+    if not training:
+        return
+    first, names = training[0]
+    for source, others in known:
+        if source is first or others == names:
+            continue
+        missing = [name for name in names if name not in others]
+        more = [name for name in others if name not in names]
+        different = f'missing: {listed(missing) or "none"}; more: {listed(more) or "none"}'
+        if not missing and not more:
+            report.stop(
+                source.place,
+                f'its classes are in the order {listed(others, 100)}, those of {first.place} in the order '
+                f'{listed(names, 100)}: labels are places in that order. Write them alike',
+            )
+        elif not source.named and not getattr(source.dataset, 'ann_file', ''):
+            kind = "type='mmspike.ClassFolders' and " if source.name in ('CustomDataset', 'ImageNet') else ''
+            report.stop(
+                source.place,
+                f'its class folders are {listed(others)}, those of {first.place} {listed(names)} ({different}): labels are '
+                f'places in the sorted list, and do not fit. Add the folder, or set {kind}classes=(…) in every data set',
+            )
+        else:
+            report.doubt(source.place, f'its classes differ from those of {first.place}: {different}')
+
+
+def _check_scored(report: Report, scored: dict[tuple[str, str], list[str]], sources: list[Source]) -> None:
+    """Annotation files of evaluators that are no data set's own."""
+    for (evaluator, path), what in scored.items():
+        loader = evaluator.replace('_evaluator', '_dataloader')
+        own = [s for s in sources if s.place.split('.')[0] == loader and getattr(s.dataset, 'ann_file', '').endswith('.json')]
+        if len(own) == 1 and os.path.abspath(own[0].dataset.ann_file) != os.path.abspath(path):
+            check_scored_file(report, evaluator, path, what, own[0])
+
+
+def check_data(
+    cfg: Config,
+    loaders: Sequence[str] = LOADERS,
+    evaluators: Sequence[str] = EVALUATORS,
+    seconds: float = SECONDS,
+    every: bool = False,
+) -> Report:
+    """Compare the data of a config with the config: classes, heads, files, annotations, labels, pictures, recordings.
+
+    Annotation files are read whole. Of pictures, labels and recordings an evenly spaced sample is opened; the report says how
+    many. Nothing is trained and no model is built.
+
+    Args:
+        cfg: A config of mmdet, mmseg or mmpretrain.
+        loaders: The data loaders whose data sets are looked at.
+        evaluators: The evaluators that belong to them.
+        seconds: Time for opening pictures, labels and recordings; what is left then is not looked at.
+        every: Open every file instead of a sample, as far as the time goes.
+
+    Returns:
+        Findings, and a row of counts for each data set; ``str()`` of it is a table.
+
+    Raises:
+        UserError: A folder or file that the config names does not exist.
+
+    Example:
+        >>> report = check_data(Config.fromfile('my/mask_rcnn_mine.py'))
+        >>> print(report, len(report.errors))
+    """
+    start = time.monotonic()
+    check_data_exists(cfg, tuple(loaders), tuple(evaluators))
+    report, clock = Report(), Clock(seconds, every)
+    scored = _scored(cfg, evaluators)
+    known: list[tuple[Source, list[str]]] = []
+    heads = list(class_counts(cfg.get('model') or {}))
+    classes_seen: dict[int, Source] = {}
+    for source in find_sources(cfg, loaders):
+        if fault := spelling_fault(source.cfg):
+            report.stop(source.place, fault)
+            continue
+        if source.dataset is None:
+            if source.broken:
+                report.stop(source.place, type_fault(source.kind, source.cfg, source.problem))
+            report.row(source.place, source.name, 'not checked', source.problem[:100])
+            continue
+        classes = _check_source(report, source, scored, clock)
+        if classes is not None:
+            known.append((source, classes))
+            folders_of_training = not source.named and any(other.training for other, _ in known[:-1]) and not source.training
+            if classes_seen.get(len(classes), source) is source and not folders_of_training:
+                classes_seen[len(classes)] = source
+                for stops, place, text in head_findings(heads, classes, source.place, cfg.get('default_scope')):
+                    (report.stop if stops else report.doubt)(place, text)
+    for place, text in decode_head_findings(cfg.get('model') or {}):
+        report.stop(place, text)
+    for name in evaluators:
+        if fault := topk_fault(_metrics(cfg, name), heads):
+            report.stop(name, fault)
+    _compare_classes(report, known)
+    _check_scored(report, scored, [source for source, _ in known])
+    report.seconds = time.monotonic() - start
+    return report
+
+
+def stop_at_errors(cfg: Config, loaders: Sequence[str], evaluators: Sequence[str]) -> None:
+    """What the commands do before anything is built: print the check's table, and stop if it has errors.
+
+    Of several processes the first one checks.
+
+    Raises:
+        UserError: The table with all errors.
+    """
+    if os.environ.get('RANK', os.environ.get('LOCAL_RANK', '0')) != '0':
+        return
+    report = check_data(cfg, loaders, evaluators)
+    if report.errors:
+        raise UserError(f'{report}\nThe data do not fit the config: correct this, or add --no-data-check')
+    print(report, flush=True)

@@ -1,0 +1,162 @@
+"""Names and numbers of classes: how they are written in a config, and every head against every data set."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from mmspike.config.config_faults import resolve_type
+
+# what is no head of the data set's classes: region proposals know one class, stuff has classes of its own
+OTHER_PARTS = (
+    'rpn_head', 'semantic_head', 'teacher', 'backbone', 'neck', 'init_cfg', 'test_cfg', 'train_cfg', 'data_preprocessor',
+    'language_model',
+)  # fmt: skip
+COUNTS = ('num_classes', 'num_things_classes', 'num_stuff_classes')
+
+
+def nearest(name: str, names: Sequence[str]) -> str | None:
+    """The name that is spelt most alike, whatever its case; None if none is near."""
+    lower = {str(other).casefold(): str(other) for other in names}
+    found = get_close_matches(str(name).casefold(), list(lower), 1, 0.6)
+    return lower[found[0]] if found else None
+
+
+def listed(names: Sequence, most: int = 8) -> str:
+    """The first names, quoted."""
+    return ', '.join(repr(name) for name in list(names)[:most]) + (f', … ({len(names)})' if len(names) > most else '')
+
+
+def spelling_fault(dataset: dict) -> str | None:
+    """What is wrong with the way in which a dataset config gives its classes, or None."""
+    metainfo = dataset.get('metainfo')
+    if isinstance(metainfo, str):
+        return (
+            f"metainfo is the text {metainfo!r}: expected dict(classes=('a', 'b')), or dict(classes='FILE') for a text file "
+            'with one name a line'
+        )
+    metainfo = metainfo if isinstance(metainfo, dict) else {}
+    if wrong := [key for key in metainfo if key != 'classes' and str(key).lower() in ('classes', 'class', 'class_names')]:
+        if 'classes' not in metainfo:
+            return f'metainfo has the key {wrong[0]!r}, which nobody reads: write metainfo=dict(classes=(...))'
+    for key, classes in (('metainfo.classes', metainfo.get('classes')), ('classes', dataset.get('classes'))):
+        if isinstance(classes, str):
+            if Path(classes).expanduser().is_file():
+                continue
+            if len(Path(classes).parts) > 1 or Path(classes).suffix:
+                return f'{key} is the file {classes}, which does not exist: give a text file with one name a line, or names'
+            return (
+                f'{key} is the text {classes!r}, not a list of names: a single class needs a comma behind it, ({classes!r},). '
+                f'(A text is the name of a file with one class a line, and there is no file {classes})'
+            )
+        if isinstance(classes, list | tuple):
+            if odd := [name for name in classes if not isinstance(name, str)]:
+                return f'{key} holds {odd[0]!r}: expected names, as texts'
+            if twice := {name for name in classes if list(classes).count(name) > 1}:
+                return f'{key} has {listed(sorted(twice))} more than once: each class stands there once'
+            if not classes:
+                return f'{key} is empty: expected the names of the classes'
+    return None
+
+
+def _default(kind, key: str) -> int | None:
+    """The default of the parameter ``key`` of a class, also of one that its ``**kwargs`` hand on to."""
+    base: Any
+    for base in inspect.getmro(kind) if inspect.isclass(kind) else ():
+        if '__init__' in vars(base):
+            parameters = inspect.signature(base.__init__).parameters
+            if key in parameters:
+                value = parameters[key].default
+                return value if isinstance(value, int) and not isinstance(value, bool) else None
+            if not any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
+                return None
+    return None
+
+
+def class_counts(item, path: str = 'model') -> Iterator[tuple[str, int]]:
+    """Every head in a model's config: its key and the number of its classes, things and stuff added up."""
+    if isinstance(item, list | tuple):
+        for number, child in enumerate(item):
+            yield from class_counts(child, f'{path}.{number}')
+    elif isinstance(item, dict):
+        if path.rsplit('.', 1)[-1].startswith('loss'):
+            return
+        if 'num_things_classes' in item or 'num_stuff_classes' in item:
+            kind = resolve_type(item.get('type'))
+            things, stuff = (item.get(key, _default(kind, key)) for key in COUNTS[1:])
+            if isinstance(things, int) and isinstance(stuff, int):
+                yield f'{path}.num_things_classes + num_stuff_classes', things + stuff
+        elif isinstance(count := item.get('num_classes'), int):
+            yield f'{path}.num_classes', count
+        elif 'type' in item and path.rsplit('.', 1)[-1] in ('bbox_head', 'mask_head'):
+            if (count := _default(resolve_type(item['type']), 'num_classes')) is not None:
+                yield f'{path}.num_classes (by default)', count
+        for key, child in item.items():
+            if key not in OTHER_PARTS:
+                yield from class_counts(child, f'{path}.{key}')
+
+
+def head_findings(
+    heads: Sequence[tuple[str, int]], classes: Sequence[str], place_of_data: str, host: str | None
+) -> Iterator[tuple[bool, str, str]]:
+    """Heads whose number of classes is not that of a data set: whether it is an error, the head's key, what.
+
+    More classes than the data have are an error in mmdet, whose evaluation has no name for them, and else a doubt.
+    """
+    for place, count in heads:
+        if count == len(classes) or count <= 0:
+            continue
+        text = f'it is {count}, but {place_of_data} has {len(classes)} classes ({listed(classes)}): set {place}={len(classes)}'
+        yield count < len(classes) or host == 'mmdet', place, text
+
+
+def decode_head_findings(model: dict) -> Iterator[tuple[str, str]]:
+    """Heads of mmseg whose parts do not fit each other: their key, and what is wrong."""
+    for name in ('decode_head', 'auxiliary_head'):
+        given = model.get(name) or []
+        for number, head in enumerate(given if isinstance(given, list | tuple) else [given]):
+            place = f'model.{name}.{number}' if isinstance(given, list | tuple) else f'model.{name}'
+            losses = head.get('loss_decode') or {}
+            losses = losses if isinstance(losses, list | tuple) else [losses]
+            if head.get('out_channels') == 1 and not any(loss.get('use_sigmoid') for loss in losses):
+                yield (
+                    place,
+                    (
+                        f"{place}.out_channels is 1 without use_sigmoid: set loss_decode=dict(type='CrossEntropyLoss', "
+                        'use_sigmoid=True), or leave out out_channels'
+                    ),
+                )
+            for loss in losses:
+                weights, count = loss.get('class_weight'), head.get('out_channels') or head.get('num_classes')
+                if isinstance(weights, list | tuple) and isinstance(count, int) and count > 1 and len(weights) != count:
+                    text = f'its class_weight has {len(weights)} values for {count} classes: expected one for each class'
+                    yield f'{place}.loss_decode', text
+
+
+def topk_fault(evaluator: list[dict], heads: Sequence[tuple[str, int]]) -> str | None:
+    """Why mmpretrain's Accuracy fails: it asks for more of the best classes than there are. None if it does not."""
+    counts = [count for place, count in heads if place == 'model.head.num_classes']
+    for metric in evaluator:
+        if str(metric.get('type')).rsplit('.', 1)[-1] == 'Accuracy' and counts:
+            topk = metric.get('topk', 1)
+            most = max(topk) if isinstance(topk, list | tuple) else topk
+            if most > counts[0]:
+                return f'topk={most} needs at least {most} classes, the head has {counts[0]}: set topk=(1,)'
+    return None
+
+
+def type_fault(kind: type, dataset: dict, problem: str) -> str:
+    """Why an object of a data set's type cannot be made, in words."""
+    meta = dataset.get('metainfo') or {}
+    classes = meta.get('classes') or dataset.get('classes') or ()
+    own = (getattr(kind, 'METAINFO', None) or {}).get('classes') or ()
+    if 'is not a subset' in problem and (unknown := [name for name in classes if name not in own]):
+        near = nearest(unknown[0], own)
+        hint = f': did you mean {near!r}?' if near else f'. It has {listed(own)}'
+        return f'the class {unknown[0]!r} is none of {kind.__name__}{hint}'
+    if 'palette does not match' in problem:
+        return (
+            f'metainfo.palette has {len(meta.get("palette") or ())} colours for {len(classes)} classes: expected one for each'
+        )
+    return f'{kind.__name__} cannot be made of this config: {problem}'

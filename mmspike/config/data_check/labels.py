@@ -1,0 +1,192 @@
+"""Label images of mmseg: kind of file, size, and their values against the classes."""
+
+import os.path as osp
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from .classes import listed
+from .findings import Clock, Report, Tally
+from .pictures import EXIF_ADVICE, NAMES, loaded_size, loads_upright, nearby
+from .sources import Source, hushed
+
+IGNORED = 255  # what mmseg's LoadAnnotations makes of labels that are not learned
+
+
+def label_values(path: str) -> tuple[np.ndarray, tuple[int, int]]:
+    """How often each value is in a label image, as mmseg reads it (numbers of a palette, not colours), and (width, height).
+
+    Raises:
+        ValueError: It has more than one channel, or values that do not fit into 8 bits, or cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            array = np.array(image)
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise ValueError(f'it cannot be read ({type(error).__name__}: {error}): replace it') from error
+    array = array.squeeze()
+    if array.ndim != 2:
+        raise ValueError(
+            f'it is a colour image of {array.shape[-1]} channels, expected one channel with the number of the class (a palette '
+            'is fine): write the numbers anew, colour by colour'
+        )
+    if array.dtype.kind not in 'bui' or (array.size and (array.min() < 0 or array.max() > 255)):
+        raise ValueError(
+            f'its values go from {array.min()} to {array.max()} ({array.dtype}), and mmseg keeps the lower 8 bits: expected '
+            'classes from 0 and 255 for what is not learned, in 8 bits'
+        )
+    return np.bincount(array.ravel().astype(np.uint8), minlength=256), array.shape[::-1]
+
+
+def learned_values(dataset) -> np.ndarray:
+    """What becomes of each of the 256 values, as mmseg's LoadAnnotations does it: a class, or 255."""
+    table = np.arange(256)
+    if dataset.reduce_zero_label:
+        table = np.where((table == 0) | (table == 255), IGNORED, table - 1)
+    chosen = dataset.label_map or {}
+    return np.array([chosen.get(value, value) for value in table.tolist()])
+
+
+def _value_faults(
+    report: Report, source: Source, classes: list[str], counts: np.ndarray, where: dict, seen: str, complete: bool
+) -> None:
+    """Compare the values of all labels with the classes.
+
+    Args:
+        counts: Pixels of each value, 0 to 255.
+        where: For each value the first file that has it, and how many have.
+        seen: What was looked at, in words.
+        complete: All files were.
+    """
+    dataset = source.dataset
+    found = [int(value) for value in np.flatnonzero(counts)]
+    reduce = bool(dataset.reduce_zero_label)
+    table = learned_values(dataset)
+    ignored = {IGNORED, getattr(dataset, 'ignore_index', IGNORED)}
+    number = len(classes)
+    wrong = [value for value in found if table[value] >= number and int(table[value]) not in ignored]
+    shown = f'{found}' if len(found) <= 12 else f'{str(found[:12])[:-1]}, …]'
+    learned = {int(table[value]) for value in found} - ignored
+    setting = f'reduce_zero_label={reduce}'
+    if wrong:
+        file, files, _ = where[wrong[0]]
+        advice = (
+            f'take them to 0 … {number - 1}, write 255 where nothing is to be learned, or name the classes that are missing'
+        )
+        if not reduce and min(found) >= 1 and max(v for v in found if v != IGNORED) == number:
+            advice = 'the classes are counted from 1: reduce_zero_label=True counts them from 0 (0 is then not learned)'
+        elif set(found) <= {0, IGNORED} or len(wrong) > 8:
+            advice = 'are these grey values of a mask or colours? Write the number of the class instead'
+        report.stop(
+            source.place,
+            f'{file} has the value {wrong[0]} ({files} of {seen}; values found: {shown}), but {number} classes '
+            f'({listed(classes, 4)}) with {setting} take {int(reduce)} to {number - 1 + reduce}, and 255: {advice}',
+        )
+    elif not learned or (number > 1 and set(found) == {0, IGNORED} and where[IGNORED][1] >= 0.1 * where[IGNORED][2]):
+        share = counts[IGNORED] / counts.sum()
+        binary = number == 2 and IGNORED in found and set(found) <= {0, IGNORED}
+        missing = [name for i, name in enumerate(classes) if i not in learned]
+        report.stop(
+            source.place,
+            f'the labels have the values {shown} only (in {seen}; 255 is {share:.1%} of the pixels), and with {setting} '
+            f'{"nothing is left to learn" if not learned else "255 is not learned"}: {listed(missing)} '
+            f'{"occurs" if len(missing) == 1 else "occur"} in no label. '
+            + (
+                'A mask of 0 and 255 is written anew with 0 and 1: (label == 255).astype(np.uint8), and reduce_zero_label=False'
+                if binary or not reduce
+                else f'Classes are numbered from {int(reduce)}; is reduce_zero_label=False meant?'
+            ),
+        )
+    else:
+        missing = [name for i, name in enumerate(classes) if i not in learned]
+        if missing and complete:
+            dropped = (
+                f'; 0 is not learned ({counts[0] / counts.sum():.1%} of the pixels, {setting})' if reduce and counts[0] else ''
+            )
+            report.doubt(source.place, f'{listed(missing)} in no label (values found: {shown}{dropped})')
+        gone = sum(counts[value] for value in found if int(table[value]) in ignored)
+        if gone > 0.5 * counts.sum():
+            report.doubt(source.place, f'{gone / counts.sum():.1%} of the pixels are not learned (255, {setting})')
+
+
+def check_labels(report: Report, source: Source, clock: Clock) -> None:
+    """Look at the label images of a data set whose items have ``seg_map_path``."""
+    dataset = source.dataset
+    try:
+        with hushed():
+            items = dataset.load_data_list()
+    except (OSError, AssertionError, ValueError) as error:
+        report.stop(source.place, f'the list of its pictures cannot be made: {type(error).__name__}: {error}')
+        return
+    folder = dataset.data_prefix.get('img_path') or ''
+    if not items:
+        suffix = getattr(dataset, 'img_suffix', '')
+        report.stop(
+            source.place,
+            f'0 pictures are left: {nearby(osp.join(folder, "x" + suffix))}, and img_suffix is {suffix!r}: expected pictures '
+            "of that suffix in data_prefix['img_path'], or their names without suffix in ann_file",
+        )
+        return
+    folders = {part for item in items for part in Path(osp.relpath(item['img_path'], folder or '.')).parent.parts}
+    if hidden := sorted(name for name in folders if name.startswith('.') and name != '..'):
+        report.stop(
+            source.place,
+            f'the hidden folder {osp.join(folder, hidden[0])} holds pictures, which would be learned: remove it',
+        )
+    classes = source.classes
+    loader = source.transform('LoadAnnotations')
+    names = clock.sample(items, NAMES)
+    pairs = [(item['img_path'], item.get('seg_map_path') if loader else None) for item in names]
+    for what, option, paths in (
+        ('pictures', 'img_suffix', [picture for picture, _ in pairs]),
+        ('label images', 'seg_map_suffix', [label for _, label in pairs if label]),
+    ):
+        if missing := sorted(path for path in paths if '://' not in path and not osp.isfile(path)):
+            report.stop(
+                source.place,
+                f'{len(missing)} of {len(paths)} {what} do not exist, the first is {missing[0]}: {nearby(missing[0])}. '
+                f'{option} is {getattr(dataset, option, "")!r}',
+            )
+    there = [(p, label) for p, label in pairs if label and osp.isfile(label) and osp.isfile(p)]
+    if not loader or classes is None or not there:
+        report.row(source.place, source.name, f'{len(items)} images', 'no labels' if not loader else 'nothing')
+        return
+    upright = loads_upright(source)
+    sample = clock.sample(there)
+    counts = np.zeros(256, np.int64)
+    files: Counter[int] = Counter()
+    first: dict[int, str] = {}
+    faults = Tally()
+    for picture, label in sample:
+        try:
+            values, size = label_values(label)
+        except ValueError as error:
+            faults.add(str(error)[:12], f'{label}: {error}')
+            continue
+        counts += values
+        for value in np.flatnonzero(values).tolist():
+            files[value] += 1
+            first.setdefault(value, label)
+        if upright is None:
+            continue
+        try:
+            width, height, turned = loaded_size(picture, upright)
+        except (ValueError, OSError) as error:
+            faults.add('picture', f'{picture}: {error}. Replace the file')
+            continue
+        if (width, height) != size:
+            text = f'{label} has {size[0]} x {size[1]} px (width x height), its picture {picture} {width} x {height}. '
+            turned = turned and (height, width) == size
+            faults.add(('size', turned), text + (EXIF_ADVICE if turned else 'Both need the same size'))
+    for text in faults.texts('files'):
+        report.stop(source.place, text)
+    seen = sample.share('labels')
+    if counts.sum():
+        looked = sum(files.values()) and sample.seen
+        where = {value: (first[value], files[value], looked) for value in first}
+        _value_faults(report, source, classes, counts, where, f'{sample.seen} labels', sample.complete and names.complete)
+    ignored = counts[learned_values(dataset) == IGNORED].sum() / max(int(counts.sum()), 1)
+    text = f'{len(items)} images, {len(classes)} classes, {ignored:.1%} of the pixels not learned (255)'
+    report.row(source.place, source.name, text, seen)

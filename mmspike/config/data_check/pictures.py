@@ -1,0 +1,129 @@
+"""Files of pictures: whether they are there, their size as the pipeline loads them, turned by EXIF or not."""
+
+import os
+import os.path as osp
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from .findings import Clock, Report, Tally
+from .sources import Source
+
+LOADERS = ('LoadImageFromFile',)
+NAMES = 10000  # file names that are looked up of each data set
+EXIF_ADVICE = (
+    'Its EXIF data say that it is to be turned, which loading does; the file as it is stored has the other size. Turn the '
+    'files themselves (for example exiftran -ai, or PIL.ImageOps.exif_transpose), write sizes and coordinates of the turned '
+    "pictures, or set color_type='color_ignore_orientation' in LoadImageFromFile of every pipeline"
+)
+
+
+def nearby(path: str) -> str:
+    """What is there instead of a path that does not exist: the same name with another suffix, or what its folder holds."""
+    target = Path(path)
+    parent = target.parent
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir():
+        return f'{parent} is no folder'
+    names = sorted(name for name in os.listdir(parent) if not name.startswith('.'))
+    same = [name for name in names if parent == target.parent and Path(name).stem == target.stem]
+    if same:
+        return f'there is {same[0]}'
+    if not names:
+        return f'{parent} is empty'
+    return f'{parent} holds {", ".join(names[:5])}{f", … ({len(names)})" if len(names) > 5 else ""}'
+
+
+def loads_upright(source: Source) -> bool | None:
+    """Whether the pipeline's loader turns pictures as their EXIF data say; None if it is not the ordinary loader."""
+    loader = source.transform(*LOADERS)
+    if loader is None or any(key in loader for key in ('backend_args', 'file_client_args')):
+        return None
+    flag = loader.get('color_type', 'color')
+    return flag in ('color', 'grayscale') and loader.get('imdecode_backend', 'cv2') != 'turbojpeg'
+
+
+def loaded_size(path: str, upright: bool) -> tuple[int, int, bool]:
+    """Width and height of the picture as it is loaded, and whether loading turned it by 90 degrees.
+
+    The header is read; files that Pillow does not know are decoded by OpenCV.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = upright and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return (height, width, True) if turned else (width, height, False)
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
+        pass
+    if not osp.getsize(path):
+        raise ValueError('the file is empty (0 bytes)')
+    array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR if upright else cv2.IMREAD_UNCHANGED)
+    if array is None:
+        raise ValueError('it is no picture that Pillow or OpenCV can read')
+    return array.shape[1], array.shape[0], False
+
+
+def check_pictures(
+    report: Report, source: Source, expected: Sequence[tuple[str, tuple | None]], said_by: str, clock: Clock
+) -> str:
+    """Look whether the pictures of a data set exist, and have the sizes that its annotations say.
+
+    Args:
+        expected: Path of each picture, and (width, height) or None.
+        said_by: The file that says the sizes.
+
+    Returns:
+        How much was looked at, in words.
+    """
+    upright = loads_upright(source)
+    local = [(path, size) for path, size in expected if '://' not in path]
+    if upright is None or not local:
+        return 'pictures not checked: ' + ('no ordinary LoadImageFromFile' if local or not expected else 'not on this disk')
+    skips = (source.transform(*LOADERS) or {}).get('on_error') == 'skip'
+    found = report.doubt if skips else report.stop
+    names = clock.sample(local, NAMES)
+    missing = [path for path, _ in names if not osp.isfile(path)]
+    if missing:
+        first = min(missing)
+        found(
+            source.place,
+            f'{len(missing)} of {names.seen} pictures do not exist, the first is {first}: {nearby(first)}. '
+            f'Expected are the names of {said_by} under data_root and data_prefix'
+            + (" (on_error='skip' leaves them out)" if skips else ''),
+        )
+    there = [(path, size) for path, size in local if osp.isfile(path)] if len(local) <= NAMES else local
+    sample = clock.sample(there)
+    faults, sizes = Tally(), Tally()
+    for path, size in sample:
+        if not osp.isfile(path):
+            continue
+        try:
+            width, height, turned = loaded_size(path, upright)
+        except (ValueError, OSError, cv2.error) as error:
+            faults.add('unreadable', f'{path}: {error}. Replace the file, or take it out of the annotations')
+            continue
+        if size is not None and (width, height) != tuple(size):
+            text = f'{path} is loaded with {width} x {height} px (width x height), but {said_by} says {size[0]} x {size[1]}. '
+            turned = turned and (height, width) == tuple(size)
+            sizes.add(turned, text + (EXIF_ADVICE if turned else 'Write the true sizes, with coordinates that belong to them'))
+    for text in faults.texts('files'):
+        found(source.place, text)
+    wrong = sum(sizes.counts.values())
+    for text in sizes.texts('pictures'):
+        # a single one among very many is no reason to stop
+        (report.stop if wrong > 0.01 * sample.seen else report.doubt)(source.place, text)
+    return sample.share('pictures')
+
+
+def suffixes(names: list[str]) -> str:
+    """How many files there are of each suffix."""
+    counts = Counter(Path(name).suffix.lower() or 'without suffix' for name in names)
+    return ', '.join(f'{count} {suffix}' for suffix, count in counts.most_common(6))

@@ -1,0 +1,315 @@
+"""COCO files against a config of mmdet: classes, keys, masks, ids, sizes, what is left."""
+
+import json
+import re
+
+import pytest
+from mmdet.registry import DATASETS
+from PIL import Image
+
+from mmspike.config.data_check import check_data
+
+from .drawn import box, coco, detector, picture
+
+
+def errors(cfg, *loaders) -> str:
+    return '\n'.join(map(str, check_data(cfg, *([loaders] if loaders else [])).errors))
+
+
+def drop(where, *keys):
+    def change(content):
+        for item in content[where]:
+            for key in keys:
+                del item[key]
+
+    return change
+
+
+def each(**values):
+    """A change of every annotation; a function gets the old value."""
+
+    def change(content):
+        for annotation in content['annotations']:
+            for key, value in values.items():
+                annotation[key] = value(annotation[key]) if callable(value) else value
+
+    return change
+
+
+def test_data_that_fit(tmp_path):
+    report = check_data(detector(coco(tmp_path)))
+    assert not report.findings
+    # validation and test share a data set: one row
+    assert [row[0] for row in report.rows] == ['train_dataloader', 'val_dataloader']
+    assert '2 classes, 3 of 3 images, 6 of 6 objects' in str(report) and '3 of 3 pictures' in str(report)
+    assert 'nothing found that does not fit' in str(report)
+
+
+def test_a_misspelt_class_is_named_with_the_nearest_spelling(tmp_path):
+    report = check_data(detector(coco(tmp_path, categories=('Cell', 'debris', 'other'))))
+    (train, val), doubts = report.errors, report.doubts
+    assert "train.json: the class 'cell' of the config is no category of the file: did you mean 'Cell'?" in str(train)
+    assert val.place.startswith('val_dataloader')
+    assert "no class learns 2 of 3 categories: 'Cell' (3 objects), 'other' (0 objects)" in str(doubts[0])
+
+
+def test_a_subset_of_the_categories_is_legal(tmp_path):
+    report = check_data(detector(coco(tmp_path), classes=('debris',)))
+    assert not report.errors and "no class learns 1 of 2 categories: 'cell' (3 objects)" in str(report.doubts[0])
+
+
+def test_another_order_of_the_categories_is_refused_with_the_right_one(tmp_path):
+    cfg = detector(coco(tmp_path, categories=('debris', 'cell')))
+    text = errors(cfg)
+    assert "Write classes=('debris', 'cell',) in every data set" in text
+    # what is refused: the first object is debris, and would be called a cell
+    wrong = DATASETS.build(cfg.train_dataloader.dataset)
+    right = DATASETS.build(cfg.train_dataloader.dataset | dict(metainfo=dict(classes=('debris', 'cell'))))
+    for dataset, name in ((wrong, 'cell'), (right, 'debris')):
+        label = dataset.get_data_info(0)['instances'][0]['bbox_label']
+        assert dataset.metainfo['classes'][label] == name
+    assert not errors(detector(tmp_path, classes=('debris', 'cell')))
+
+
+@pytest.mark.parametrize(
+    'change,message',
+    [
+        (
+            drop('annotations', 'area'),
+            r"train\.json: annotation 1 has no 'area': mmdet leaves out .* \(and 5 annotations more\)",
+        ),
+        (drop('annotations', 'bbox'), r"annotation 1 has no 'bbox': \[x, y, width, height\]"),
+        (drop('annotations', 'segmentation'), 'annotation 1 has no mask'),
+        (drop('annotations', 'category_id'), "annotation 1 has no 'category_id'"),
+        (drop('images', 'height', 'width'), r"\"images\" \(id 1\) has no 'height', 'width'"),
+        (drop('images', 'file_name'), "has no 'file_name'"),
+        (drop('categories', 'id'), 'in "categories" has no \'id\''),
+        (each(bbox=[1, 2, 3]), r'annotation 1 has the bbox \[1, 2, 3\]'),
+        (each(bbox=lambda old: dict(x=old[0])), 'annotation 1 has the bbox'),
+        (each(area='12'), "annotation 1 has the area '12'"),
+        (each(image_id=lambda old: str(old)), r"first has image_id '1' \(text\), the ids of the images are 1, 2, 3 \(number\)"),
+        (each(category_id='1'), r"first has category_id '1' \(text\)"),
+        (each(id=1), r'1 annotation ids are given more than once, the first is 1'),
+        (
+            each(segmentation=lambda old: old[0]),
+            r'annotation 1 cannot be read: segmentation is one flat list \[10, 20, 30, 20, …\]',
+        ),
+        (each(segmentation=[[[1, 2], [3, 4], [5, 6]]]), r'points of a polygon are pairs'),
+        (each(segmentation=[[1, 2], [3, 4], [5, 6]]), r'points of a polygon are pairs'),
+        (each(segmentation=[['1', '2']]), r"a polygon is \['1', '2'\]"),
+        (each(segmentation='abc'), 'segmentation is a str'),
+        (
+            each(segmentation=dict(size=[64, 63], counts=[64 * 63])),
+            r'run lengths of size \[64, 63\], but the image has .* \[64, 64\]',
+        ),
+        (each(segmentation=dict(size=[64, 64], counts=[1, 2])), r'run lengths add up to 3, expected height x width = 4096'),
+        (each(segmentation=dict(counts=[1])), r"need \"counts\" and \"size\", got 'counts'"),
+        (
+            lambda c: c.update(categories=['cell', 'debris']),
+            r"\"categories\" holds 'cell', a str: expected objects with \"id\" and",
+        ),
+        (lambda c: c.update(annotations=[[1, 2]]), '"annotations" holds .*a list: expected objects'),
+        (lambda c: c.update(annotations=dict(a=1)), '"annotations" is missing or no list'),
+        (lambda c: c['images'][1].update(id=1), '1 ids of "images" are given more than once, the first is 1'),
+        (lambda c: c['categories'][1].update(id=1), '1 ids of "categories" are given more than once'),
+        (lambda c: c['categories'][1].update(id=[1]), r'"categories" has the id \[1\]'),
+        (lambda c: c.update(images=[]), '"images" is empty'),
+        (lambda c: c.update(annotations=[]), r'0 of 3 images are left after filter_cfg=.*: 3 have no object of a class'),
+        (each(bbox=[80, 2, 10, 10]), r'0 of 6 objects are left to learn: 6 outside their image'),
+        (each(bbox=[0.1, 0.1, 0.2, 0.2]), r'0 of 6 objects are left to learn: 6 smaller than a pixel'),
+        (each(segmentation=[[1, 2, 3, 4]]), r'0 of 6 objects are left to learn: 6 without a polygon of three points'),
+    ],
+)
+def test_faults_of_a_file_are_named(tmp_path, change, message):
+    assert re.search(message, errors(detector(coco(tmp_path, change)), 'train_dataloader'))
+
+
+def test_iscrowd_is_needed_where_the_file_is_scored(tmp_path):
+    cfg = detector(coco(tmp_path, drop('annotations', 'iscrowd')))
+    (error,) = check_data(cfg).errors
+    assert error.place.startswith('val_dataloader') and "annotation 1 has no 'iscrowd'" in error.text
+    assert not check_data(cfg, ('train_dataloader',), ()).findings
+
+
+def test_legal_annotations_are_let_through(tmp_path):
+    def change(content):
+        first, second, third, *_ = content['annotations']
+        first['segmentation'].append([1, 2, 3, 4])  # mmdet takes the other one
+        second['segmentation'] = dict(size=[64, 64], counts=[1000, 50, 64 * 64 - 1050])
+        second['iscrowd'] = 1
+        third['segmentation'] = dict(size=[64, 64], counts='PPYo1')
+        content['annotations'][3]['bbox'] = [float('nan'), 1, 2, 3]
+        content['annotations'].append(box(90, 90, 5, 5) | dict(id=99, image_id=3))
+        content['annotations'].append(dict(id=100, image_id=3, category_id=1, ignore=1))
+        content['images'].append(dict(id='x', file_name='0.png', height=64, width=64))
+        content['categories'] = [dict(c, supercategory='') for c in content['categories']]
+
+    report = check_data(detector(coco(tmp_path, change)), ('train_dataloader',), ())
+    assert not report.errors
+    assert '3 of 4 images, 4 of 8 objects' in report.rows[0][2] and '1 crowd' in report.rows[0][2]
+    assert '3 of 8 objects are not learned' in str(report)
+
+
+def test_boxes_without_masks_need_none(tmp_path):
+    cfg = detector(coco(tmp_path, drop('annotations', 'segmentation')), masks=False)
+    assert not check_data(cfg).findings
+
+
+def test_boxes_of_another_form_are_doubted(tmp_path):
+    def right(content):
+        for annotation in content['annotations']:
+            annotation['bbox'] = [30, 30, 60, 60]
+
+    report = check_data(detector(coco(tmp_path, right)), ('train_dataloader',), ())
+    assert not report.errors and '6 of 6 boxes reach beyond their image' in str(report)
+
+
+def test_a_test_set_without_annotations(tmp_path):
+    def change(content):
+        del content['annotations']
+
+    cfg = detector(coco(tmp_path, change))
+    cfg.test_evaluator = dict(type='CocoMetric', ann_file=str(tmp_path / 'val.json'), format_only=True)
+    report = check_data(cfg, ('test_dataloader',), ('test_evaluator',))
+    assert not report.errors and 'there are no annotations: predictions can be made' in str(report)
+    assert '"annotations" is missing' in errors(cfg, 'train_dataloader')
+
+
+def test_train_and_validation_in_different_orders(tmp_path):
+    coco(tmp_path)
+    content = json.loads((tmp_path / 'val.json').read_text())
+    content['categories'].reverse()
+    (tmp_path / 'val.json').write_text(json.dumps(content))
+    (error,) = check_data(detector(tmp_path)).errors
+    assert 'val.json' in error.place and "in the order 'debris', 'cell'" in error.text
+
+
+def test_pictures_are_missing_broken_or_of_another_size(tmp_path):
+    cfg = detector(coco(tmp_path))
+    (tmp_path / 'train/0.png').rename(tmp_path / 'train/0.jpg')
+    picture(tmp_path / 'train/1.png', (32, 64))
+    (tmp_path / 'train/2.png').write_bytes(b'')
+    text = errors(cfg, 'train_dataloader')
+    assert '1 of 3 pictures do not exist, the first is' in text and '0.png: there is 0.jpg' in text
+    assert 'train/1.png is loaded with 32 x 64 px (width x height), but' in text and 'says 64 x 64' in text
+    assert 'train/2.png: the file is empty (0 bytes)' in text
+    # with on_error='skip' a training goes on without them
+    cfg.train_dataloader.dataset.pipeline[0].on_error = 'skip'
+    text = errors(cfg, 'train_dataloader')
+    assert 'do not exist' not in text and '0 bytes' not in text and '32 x 64' in text
+
+
+def test_pictures_that_exif_turns(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+
+    def stored(content):
+        for image in content['images']:
+            image.update(width=96, height=64)
+
+    def upright(content):
+        for image in content['images']:
+            image.update(width=64, height=96)
+
+    for name, change in dict(stored=stored, upright=upright).items():
+        root = coco(tmp_path / name, change)
+        for path in root.rglob('*.png'):
+            picture(path, (96, 64), exif=exif.tobytes())
+        text = errors(detector(root), 'train_dataloader')
+        if name == 'stored':
+            assert '0.png is loaded with 64 x 96 px (width x height), but' in text and 'says 96 x 64. Its EXIF data' in text
+            cfg = detector(root)
+            cfg.train_dataloader.dataset.pipeline[0].color_type = 'color_ignore_orientation'
+            text = errors(cfg, 'train_dataloader')
+        assert not text
+
+
+def test_small_images_are_filtered_with_the_reason(tmp_path):
+    def change(content):
+        for image in content['images']:
+            image.update(height=24, width=64)
+
+    text = errors(detector(coco(tmp_path, change)), 'train_dataloader')
+    assert '0 of 3 images are left after' in text and '3 are smaller than min_size=32 px' in text
+
+
+def test_wrappers_are_opened_and_other_types_named(tmp_path):
+    cfg = detector(coco(tmp_path, categories=('Cell', 'debris')))
+    inner = cfg.train_dataloader.dataset
+    other = dict(type='VOCDataset', data_root=str(tmp_path), ann_file='train.json', data_prefix=dict(sub_data_root=''))
+    cfg.train_dataloader.dataset = dict(
+        type='ConcatDataset',
+        datasets=[
+            dict(type='MultiImageMixDataset', dataset=dict(type='RepeatDataset', times=2, dataset=inner), pipeline=[]),
+            dict(type='ClassBalancedDataset', oversample_thr=0.1, dataset=inner),
+            other,
+        ],
+    )
+    report = check_data(cfg, ('train_dataloader',), ())
+    places = [error.place.split(':')[0] for error in report.errors if 'is no category' in error.text]
+    assert places == ['train_dataloader.datasets.0.dataset.dataset', 'train_dataloader.datasets.1.dataset']
+    assert ('VOCDataset', 'not checked') == report.rows[2][1:3]
+
+
+def test_names_of_classes_that_are_written_wrong(tmp_path):
+    root = coco(tmp_path, categories=('nucleus',))
+    names = tmp_path / 'names.txt'
+    names.write_text('nucleus')
+    for classes, message in [
+        ('nucleus', r"metainfo.classes is the text 'nucleus', not a list of names: a single class needs a comma behind it"),
+        ('data/names.txt', 'metainfo.classes is the file data/names.txt, which does not exist'),
+        (('nucleus', 'nucleus'), "metainfo.classes has 'nucleus' more than once"),
+        ((1,), 'metainfo.classes holds 1'),
+    ]:
+        assert message in errors(detector(root, classes=classes, number=1), 'train_dataloader')
+    assert not errors(detector(root, classes=str(names), number=1))
+    assert "metainfo has the key 'CLASSES'" in errors(detector(root, metainfo=dict(CLASSES=('nucleus',))), 'train_dataloader')
+
+
+def test_classes_of_a_type_of_ones_own(tmp_path):
+    from mmdet.datasets import CocoDataset
+
+    class Mine(CocoDataset):
+        METAINFO = dict(classes=('cell', 'debrs'))
+
+    class Old(CocoDataset):
+        CLASSES = ('cell', 'debris')
+
+    DATASETS.register_module(module=Mine, force=True)
+    DATASETS.register_module(module=Old, force=True)
+    cfg = detector(coco(tmp_path), classes=None, number=2, type='Mine')
+    assert "the class 'debrs' of the config is no category of the file: did you mean 'debris'?" in errors(cfg)
+    cfg = detector(tmp_path, classes=None, number=2, type='Old')
+    assert 'Old has CLASSES, which mmdet 3 does not read' in errors(cfg)
+
+
+@pytest.mark.parametrize('number', [1, 3])
+def test_heads_with_another_number_of_classes(tmp_path, number):
+    text = errors(detector(coco(tmp_path), number=number))
+    for key in ('model.roi_head.bbox_head.num_classes', 'model.roi_head.mask_head.num_classes'):
+        assert f'{key}: it is {number}, but train_dataloader has 2 classes' in text and f'set {key}=2' in text
+
+
+def test_heads_in_lists_by_default_and_of_things(tmp_path):
+    cfg = detector(coco(tmp_path))
+    cfg.model = dict(
+        type='CascadeRCNN',
+        rpn_head=dict(type='RPNHead', num_classes=1),
+        roi_head=dict(type='CascadeRoIHead', bbox_head=[dict(type='Shared2FCBBoxHead', num_classes=n) for n in (2, 4)]),
+        bbox_head=dict(type='mmdet.Shared2FCBBoxHead'),
+        panoptic_head=dict(type='Mask2FormerHead', num_things_classes=3, num_stuff_classes=0, loss_cls=dict(num_classes=7)),
+    )
+    places = [error.place for error in check_data(cfg).errors]
+    assert places == [
+        'model.roi_head.bbox_head.1.num_classes',
+        'model.bbox_head.num_classes (by default)',
+        'model.panoptic_head.num_things_classes + num_stuff_classes',
+    ]
+
+
+def test_an_evaluation_with_another_file(tmp_path):
+    cfg = detector(coco(tmp_path / 'a'))
+    coco(tmp_path / 'b', lambda c: [image.update(id=image['id'] + 10) for image in c['images']])
+    cfg.val_evaluator.ann_file = str(tmp_path / 'b/val.json')
+    text = errors(cfg, 'val_dataloader')
+    assert 'b/val.json' in text and '3 of the 3 images of' in text and 'are not in it' in text
