@@ -14,9 +14,21 @@ from mmengine.runner import Runner
 from mmspike.config.config_faults import check_options, check_top_level
 from mmspike.config.data_paths import move_data_root
 from mmspike.config.difference import config_difference
-from mmspike.config.names import read_file
+from mmspike.config.names import read_file, type_name
 from mmspike.config.swap import SwapError, parse_backbone, swap_backbone
 from mmspike.utils.errors import UserError
+from mmspike.utils.optional import is_installed
+
+# backend of mmengine's visualizer -> what it imports
+VIS_PACKAGES = dict(
+    AimVisBackend='aim',
+    ClearMLVisBackend='clearml',
+    DVCLiveVisBackend='dvclive',
+    MLflowVisBackend='mlflow',
+    NeptuneVisBackend='neptune',
+    TensorboardVisBackend='tensorboard',
+    WandbVisBackend='wandb',
+)
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -36,10 +48,22 @@ def load_config(args: argparse.Namespace) -> Config:
     check_top_level(cfg)
     if args.cfg_options is not None:
         check_options(cfg, args.cfg_options)
-        cfg.merge_from_dict(args.cfg_options)
+        cfg.merge_from_dict({key: _as_before(cfg, key, value) for key, value in args.cfg_options.items()})
     if cfg.get('default_scope') == 'mmpretrain':
         complete_mmpretrain_loaders(cfg)
+    drop_worker_settings(cfg)
     return cfg
+
+
+def _as_before(cfg: Config, option: str, value: Any) -> Any:
+    """A list of the command line as a tuple where the config has one: some transforms take tuples only."""
+    before: Any = cfg
+    for part in option.split('.'):
+        if isinstance(before, list | tuple):
+            before = before[int(part)] if part.isdigit() and int(part) < len(before) else None
+        else:
+            before = before.get(part) if hasattr(before, 'get') else None
+    return tuple(value) if isinstance(before, tuple) and isinstance(value, list) else value
 
 
 def load_run_config(args: argparse.Namespace) -> Config:
@@ -89,6 +113,20 @@ def complete_mmpretrain_loaders(cfg: Config) -> None:
             cfg[name] = ConfigDict(defaults | loader)
 
 
+def drop_worker_settings(cfg: Config) -> None:
+    """Loaders without worker processes (``num_workers=0``) lose the settings of workers, which torch refuses then."""
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        for loader in _loaders(cfg.get(name)):
+            if loader.get('num_workers', 0) == 0:
+                for key in ('persistent_workers', 'prefetch_factor', 'multiprocessing_context'):
+                    loader.pop(key, None)
+
+
+def _loaders(loader: Any) -> list[dict]:
+    """The loaders of a config's entry; that of several data sets at once is a list."""
+    return [item for item in (loader if isinstance(loader, list | tuple) else [loader]) if isinstance(item, dict)]
+
+
 def enable_amp(cfg: Config) -> None:
     """Mixed precision: float16 with dynamic loss scaling on an accelerator, bfloat16 on the CPU."""
     wrapper = cfg.optim_wrapper
@@ -113,8 +151,26 @@ def _has_accelerator() -> bool:
     return torch.accelerator.is_available()
 
 
+def check_backends(cfg: Config) -> None:
+    """Leave where a backend of the visualizer needs a package that is not installed.
+
+    Raises:
+        UserError: Which package.
+    """
+    for backend in (cfg.get('visualizer') or {}).get('vis_backends') or []:
+        kind = type_name(backend)
+        package = VIS_PACKAGES.get(kind)
+        if package is not None and not is_installed(package):
+            raise UserError(f'visualizer {kind} needs {package}, which is not installed: pip install {package}')
+
+
 def build_runner(cfg: Config) -> Runner:
-    """The config's runner. Without an accelerator its processes communicate through gloo."""
+    """The config's runner. Without an accelerator its processes communicate through gloo.
+
+    Raises:
+        UserError: The launcher does not fit the machine, or a package is missing.
+    """
+    check_backends(cfg)
     if cfg.launcher == 'none' or _has_accelerator():
         return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if cfg.launcher != 'pytorch':

@@ -1,18 +1,36 @@
 """Options that several command lines share. Nothing heavy is imported before an option is used, so that ``--help`` is quick."""
 
 import argparse
+import re
 import sys
+
+from mmspike.config.literals import read_literal
 
 CONFIG = 'config file, or the name of a config of a host, such as mmdet::retinanet/…_coco.py'
 
 
 class DictAction(argparse.Action):
-    """mmengine's action for ``KEY=VALUE``, imported when there is one."""
+    """mmengine's action for ``KEY=VALUE``, imported when there is one; values with dicts in them are Python literals.
+
+    ``KEY=[dict(type='LocalVisBackend'),dict(type='TensorboardVisBackend')]`` is a list of two dicts.
+    """
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         from mmengine.config import DictAction as Action
 
-        Action(self.option_strings, self.dest, nargs=self.nargs)(parser, namespace, values, option_string)
+        options = dict(getattr(namespace, self.dest, None) or {})
+        for item in values:
+            key, equals, value = item.partition('=')
+            if not equals:
+                parser.error(f'{option_string} {item}: expected KEY=VALUE')
+            if re.search(r'\bdict\(|\{', value) is None:
+                options[key] = Action._parse_iterable(value)
+                continue
+            try:
+                options[key] = read_literal(value)
+            except ValueError as error:
+                parser.error(f'{option_string} {item}: {error}; strings in a dict have quotes')
+        setattr(namespace, self.dest, options)
 
 
 def positive(text: str) -> int:

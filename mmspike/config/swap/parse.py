@@ -1,12 +1,11 @@
 """A backbone in a word of a command line."""
 
-import ast
 import re
 from difflib import get_close_matches
-from typing import Any
 
 from mmengine.registry import MODELS as ROOT_MODELS
 
+from mmspike.config.literals import read_literal
 from mmspike.models.backbones import SpikingBackbone
 from mmspike.registry import MODELS
 from mmspike.utils.errors import UserError
@@ -14,16 +13,6 @@ from mmspike.utils.errors import UserError
 
 class SwapError(UserError, ValueError):
     """A config that cannot be swapped, and why."""
-
-
-def _value(node: ast.expr) -> Any:
-    """A literal; dicts may be written as calls, dict(type='LIF')."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
-        return {keyword.arg: _value(keyword.value) for keyword in node.keywords if keyword.arg}
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        raise ValueError(f'{ast.unparse(node)} is none') from None
 
 
 def _registered(name: str) -> str:
@@ -58,8 +47,8 @@ def parse_backbone(text: str) -> dict:
         raise SwapError(f'--backbone {text}: {form}')
     name, arch, rest = match.groups()
     try:
-        arguments = _value(ast.parse(f'dict({rest or ""})', mode='eval').body)
-    except (SyntaxError, ValueError) as error:
+        arguments = read_literal(f'dict({rest or ""})')
+    except ValueError as error:
         raise SwapError(f'--backbone {text}: {form}; values are Python literals, strings in quotes ({error})') from None
     name = _registered(name)
     if arch is not None and 'arch' in arguments or 'type' in arguments:
