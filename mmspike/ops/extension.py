@@ -10,6 +10,8 @@ from typing import Any
 
 from mmspike.utils.errors import UserError
 
+from .late import replace_placeholders
+
 NAME = 'mmcv._ext'
 
 
@@ -59,6 +61,7 @@ def install_operators() -> None:
     """Let ``import mmcv._ext`` find mmspike's operators where mmcv has no compiled ones.
 
     Neither mmcv nor torch is imported, and nothing changes where mmcv has a compiled extension. A second call does nothing.
+    Hosts that are imported already get the operators that they looked for, see :mod:`mmspike.ops.late`.
 
     Example::
 
@@ -67,3 +70,5 @@ def install_operators() -> None:
     """
     if not any(isinstance(finder, _OperatorsFinder) for finder in sys.meta_path):
         sys.meta_path.append(_OperatorsFinder())
+        if 'mmcv' in sys.modules:
+            replace_placeholders()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mmspike.ops.late import attempts
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPILED = any((Path(importlib.util.find_spec('mmcv').origin).parent).glob('_ext.*'))
 without_compiled = pytest.mark.skipif(COMPILED, reason='mmcv has compiled operators here')
@@ -58,3 +60,46 @@ except UserError as error:
     text = run(code)
     assert text.startswith('points_in_boxes_cpu_forward: the installed mmcv has no compiled operators')
     assert 'Compile mmcv' in text
+
+
+@without_compiled
+@pytest.mark.parametrize(
+    'first, module, operator, models_of',
+    [
+        ('mmdet.apis', 'mmdet.structures.mask.structures', 'roi_align', None),
+        ('mmpretrain.apis', 'mmpretrain.apis', None, None),
+        ('mmseg.apis', 'mmseg.models.decode_heads.psa_head', 'PSAMask', 'mmdet, mmseg'),
+    ],
+)
+def test_a_host_that_was_imported_before_gets_the_operators(first, module, operator, models_of) -> None:
+    pytest.importorskip(first.partition('.')[0])
+    code = f"""
+import sys, warnings
+import {first}
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter('always')
+    import mmspike
+print([str(w.message) for w in caught if 'mmspike' in str(w.message)])
+import mmcv.ops
+assert {operator!r} is None or getattr(sys.modules[{module!r}], {operator!r}) is getattr(mmcv.ops, {operator!r})
+"""
+    *_, warned = run(code).splitlines()
+    assert warned == '[]' if models_of is None else f'imported after models of {models_of}, which' in warned
+
+
+def test_attempts_are_those_that_a_module_survives() -> None:
+    source = """
+try:
+    from mmcv.ops import nms as own
+    from mmcv.utils import ext_loader
+except ImportError:
+    own = None
+from mmcv.ops import RoIAlign
+def f():
+    try:
+        from mmcv.ops import RoIPool
+    except ImportError:
+        pass
+"""
+    found = [(line.module, [(a.name, a.asname) for a in line.names]) for line in attempts(source)]
+    assert found == [('mmcv.ops', [('nms', 'own')])]
