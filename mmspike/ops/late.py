@@ -51,6 +51,6 @@ def replace_placeholders() -> None:
     if hosts:
         warnings.warn(
             f'mmspike was imported after models of {", ".join(hosts)}, which found no operators of mmcv: they have them now, '
-            "but what a host derives from another host's models (Mask2FormerHead of mmseg) does not work. Import mmspike first.",
+            "but what a host derives from another host's models (mmseg's Mask2FormerHead) does not work. Import mmspike first",
             stacklevel=4,
         )
