@@ -352,7 +352,7 @@ def test_faulty_config_is_refused(change, message):
         ('ResNet,depth=18', 'there is no backbone ResNet, did you mean'),
         ('mmspike.ESpikFormer:t', r'no backbone mmspike.ESpikFormer, did you mean mmspike.ESpikeFormer or'),
         ('MetaSpikeformer:15m', r'no backbone MetaSpikeformer, did you mean mmspike.MetaSpikeFormer'),
-        ('mmspike.ESpikeFormer:t,neuron=LIF', r'strings in quotes \(LIF is none\)'),
+        ('mmspike.ESpikeFormer:t,neuron=LIF', r'strings in quotes \(LIF is no Python literal\)'),
     ],
 )
 def test_faulty_backbone_is_refused(backbone, message):
