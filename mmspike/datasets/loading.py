@@ -1,6 +1,7 @@
 """Images that cannot be read: named, or left out and counted."""
 
 import logging
+from pathlib import Path
 
 import cv2
 import torch
@@ -9,11 +10,16 @@ from mmengine.logging import print_log
 from torch.utils.data import get_worker_info
 
 from mmspike.registry import TRANSFORMS
+from mmspike.utils.errors import UserError
 
 ON_ERROR = ('raise', 'skip')
 # pictures that OpenCV decodes
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 MAX_WORKERS = 256  # each counts in a slot of its own: no lock
+
+
+class LoadingError(UserError, ValueError):
+    """An image that cannot be read; the message names it."""
 
 
 class _SharedCounter:
@@ -51,14 +57,23 @@ class SkipsFaults:
         print_log(f'Skipped {what}', 'current', logging.WARNING)
 
 
+def _same_stem(path: str) -> str:
+    """A word on files that are called as a missing one but for the suffix."""
+    file = Path(path)
+    if file.exists() or not file.parent.is_dir():
+        return ''
+    found = sorted(f.name for f in file.parent.iterdir() if f.stem == file.stem)
+    return f'; there is {" and ".join(found)}: the suffix is img_suffix of the data set' if found else ''
+
+
 @TRANSFORMS.register_module()
 class LoadImageFromFile(SkipsFaults, MMCVLoadImageFromFile):
     """mmcv's ``LoadImageFromFile`` that names the file which cannot be read or decoded, or skips and counts it.
 
     Args:
-        on_error: ``'raise'`` (default) raises ValueError with the file's name. ``'skip'`` logs the name, counts it and
-            lets the dataset draw another sample in its place; ``mmspike.SkippedImagesHook`` reports the count. Skipping
-            works in training only: a test score over fewer images is not a score on the test set.
+        on_error: ``'raise'`` (default) raises LoadingError (a ValueError) with the file's name. ``'skip'`` logs the name,
+            counts it and lets the dataset draw another sample in its place; ``mmspike.SkippedImagesHook`` reports the count.
+            Skipping works in training only: a test score over fewer images is not a score on the test set.
         kwargs: what mmcv's transform takes; ``ignore_empty`` is replaced by ``on_error``.
     """
 
@@ -73,9 +88,9 @@ class LoadImageFromFile(SkipsFaults, MMCVLoadImageFromFile):
         try:
             return super().transform(results)
         except (OSError, AssertionError, ValueError, cv2.error) as error:  # what reading and mmcv's decoders raise
-            reason = f'{type(error).__name__}: {error}'.strip()
+            reason = f'{type(error).__name__}: {error}'.strip() + _same_stem(path)
             if self.on_error == 'raise':
-                raise ValueError(
+                raise LoadingError(
                     f'cannot load image {path} ({reason}). Replace the file, take it out of the annotations, or set '
                     "on_error='skip' in mmspike.LoadImageFromFile to train without it"
                 ) from error

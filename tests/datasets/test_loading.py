@@ -13,6 +13,7 @@ from mmengine.registry import DATASETS, MODELS, TRANSFORMS
 from mmengine.runner import Runner
 
 from mmspike.datasets import LoadImageFromFile
+from mmspike.utils.errors import UserError
 
 CORRUPT = {
     'empty.png': b'',
@@ -35,6 +36,11 @@ def images(tmp_path):
 def test_error_names_the_file(images, name):
     with pytest.raises(ValueError, match=rf'cannot load image .*{name}.*on_error'):
         LoadImageFromFile()(dict(img_path=str(images / name)))
+
+
+def test_the_suffix_of_a_missing_image_is_named(images):
+    with pytest.raises(UserError, match='3.jpg .*there is 3.png: the suffix is img_suffix'):
+        LoadImageFromFile()(dict(img_path=str(images / '3.jpg')))
 
 
 @pytest.mark.parametrize('name', [*CORRUPT, 'missing.png'])

@@ -15,6 +15,8 @@ from pages import blocks
 from pycocotools import mask as rle
 from warm import run_warm
 
+from mmspike.config.names import read_file
+
 for host in ('mmdet', 'mmseg', 'mmpretrain'):
     pytest.importorskip(host)
 
@@ -175,7 +177,7 @@ def test_class_folders(clone):
 
 def test_own_config(clone):
     play('coco.md', clone, until='split_coco.py')
-    swapped, trained = play('own_config.md', clone)
+    swapped, trained, segmentor = play('own_config.md', clone)
     for line in next(block.text for block in blocks(TUTORIALS / 'own_config.md') if block.language == 'text').splitlines():
         assert re.search(re.escape(line).replace('…', '.*'), swapped), line
     losses(trained)
@@ -188,9 +190,25 @@ def test_own_config(clone):
         assert (neuron.type, neuron.levels) == ('SFA', 4)
     assert models[0] == models[1]
 
+    # the same for a segmentor
+    assert "+ model.backbone = {'type': 'mmspike.ESpikeFormer', 'arch': 't', 'out_indices': (0, 1, 2, 3)}" in segmentor
+    models = [read_file(str(clone / 'my' / f'fpn_{name}.py')).model for name in ('swapped', 'spiking')]
+    models[0].setdefault('pretrained', None)
+    models[1].pop('_scope_', None)  # of what is inherited by name
+    assert models[0] == models[1]
+    for name, channels in (('spiking', 128), ('tiny', 16)):
+        code = (
+            'import torch; from mmengine.registry import MODELS, init_default_scope; init_default_scope("mmpretrain");'
+            f'from mmspike.config.names import read_file; cfg = read_file("my/classifier_{name}.py");'
+            'cfg.model.data_preprocessor = cfg.data_preprocessor; model = MODELS.build(cfg.model);'
+            'print(model.extract_feat(torch.randn(2, 3, 32, 32))[0].shape)'
+        )
+        assert f'torch.Size([2, {channels}])' in run([sys.executable, '-c', code], clone)
 
-def test_spikes(tmp_path):
-    page = [(block.language, block.text) for block in blocks(TUTORIALS / 'spikes.md')]
+
+@pytest.mark.parametrize('name', ['spikes.md', 'python.md'])
+def test_sessions(tmp_path, name):
+    page = [(block.language, block.text) for block in blocks(TUTORIALS / name)]
     assert [language for language, _ in page] == ['python', 'text'] * (len(page) // 2)
     (tmp_path / 'session.py').write_text('print("=" * 9)\n'.join(text for language, text in page if language == 'python'))
     printed = run([sys.executable, 'session.py'], tmp_path)

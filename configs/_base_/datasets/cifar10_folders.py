@@ -10,12 +10,13 @@ data_preprocessor = dict(
 
 train_pipeline = [
     dict(type='mmspike.LoadImageFromFile'),
+    dict(type='Resize', scale=(32, 32)),  # pictures of 32 px stay as they are
     dict(type='RandomCrop', crop_size=32, padding=4, padding_mode='reflect'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),
 ]
 # without prefix: the host's inferencer looks for this name
-test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(32, 32)), dict(type='PackInputs')]
 
 train_dataloader = dict(
     batch_size=64,

@@ -95,7 +95,7 @@ def read_events(
 
     Example:
         >>> events = read_events('Train/0/00002.bin', sensor_size=(34, 34))
-        >>> events['t'][-1] - events['t'][0]  # us
+        >>> duration = events['t'].max() - events['t'].min()  # us
     """
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
