@@ -6,6 +6,7 @@ This module needs the standard library only, so that help and the report on the 
 import ast
 import gc
 import sys
+import traceback
 from argparse import Namespace
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -55,11 +56,20 @@ def run(parse_args: Callable[[], Namespace], main: Callable[[Namespace], int | N
 
 
 def _leave_process_group() -> None:
-    """End the communication of the processes, where there is one: its threads may abort a process that leaves without."""
+    """End the communication of the processes, where there is one.
+
+    The threads of gloo end with the last reference to the process group, and a model in DistributedDataParallel holds one. If
+    they outlive main, they may ask a Python that is shutting down for its lock: "terminate called without an active exception".
+    """
     distributed = sys.modules.get('torch.distributed')
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        gc.collect()  # a runner and its hooks hold each other, and its model holds the group
-        distributed.destroy_process_group()
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return
+    error = sys.exception()  # its traceback holds the runner, and with it the model
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    gc.collect()  # a runner and its hooks hold each other
+    distributed.destroy_process_group()
 
 
 def tools() -> dict[str, Path]:

@@ -87,15 +87,27 @@ class Fault(UserError):
     pass
 
 
+def threads() -> set[str]:
+    return set(os.listdir('/proc/self/task'))
+
+
+@pytest.mark.skipif(not Path('/proc/self/task').is_dir(), reason='this system does not list threads in /proc')
 @pytest.mark.parametrize('error', [None, Fault('--size 3: expected 4'), RuntimeError('of a library')])
-def test_run_leaves_the_process_group(tmp_path, error):
+def test_run_leaves_the_process_group_and_none_of_its_threads(tmp_path, error):
+    started = set()
+
     def work(args):
+        before = threads()
         torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+        started.update(threads() - before)
+        model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1))  # holds the group
+        model.module.cycle = [model]
         if error:
-            raise error
+            raise type(error)(*error.args)
         return args.status
 
     with pytest.raises(type(error) if isinstance(error, RuntimeError) else SystemExit) as info:
         cli.run(lambda: Namespace(status=3), work, any_environment=True)
-    assert not torch.distributed.is_initialized()
     assert str(info.value) == (str(error) if error else '3')
+    assert not torch.distributed.is_initialized()
+    assert started and not started & threads()
