@@ -29,11 +29,12 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
 
 
 class PlainRoles(griffe.Extension):
-    """Sphinx roles become code, and ``.. math::`` a block."""
+    """Sphinx roles become code, ``.. math::`` a block, and an ``Example:`` the section whose lines griffe shows as code."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs) -> None:
         if obj.docstring is None:
             return
         text = re.sub(r':[a-z]+:`~?([^`]+)`', r'`\1`', obj.docstring.value)
         math = re.compile(r'^( *)\.\. math::\n((?:\1 +.*\n?)+)', re.MULTILINE)
+        text = re.sub(r'^( *)Example:$', r'\1Examples:', text, flags=re.MULTILINE)
         obj.docstring.value = math.sub(lambda match: f'```latex\n{dedent(match[2]).rstrip()}\n```\n', text)
