@@ -1,8 +1,10 @@
 """Configs and types by name."""
 
 import importlib.util
+import os
 import os.path as osp
 import re
+from difflib import get_close_matches
 
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
@@ -30,7 +32,9 @@ def config_path(config: str) -> str:
     """
     if '::' not in config:
         if not osp.isfile(config):
-            raise UserError(f'config {config} does not exist')
+            folder = osp.dirname(config)
+            names = sorted(os.listdir(folder or '.')) if osp.isdir(folder or '.') else []
+            raise UserError(f'config {config} does not exist{_nearest(osp.basename(config), names, folder)}')
         return config
     host, _, name = config.partition('::')
     spec = importlib.util.find_spec(host) if host in HOSTS else None
@@ -40,8 +44,18 @@ def config_path(config: str) -> str:
     folder = osp.join(osp.dirname(spec.origin), '.mim', 'configs')
     path = osp.join(folder, *name.split('/'))
     if not osp.isfile(path):
-        raise UserError(f'config {config} does not exist: {host} has no {name} in its configs ({folder})')
+        parent, names = osp.dirname(path), sorted(os.listdir(folder))
+        if osp.isdir(parent):
+            near = _nearest(osp.basename(path), sorted(os.listdir(parent)), f'{host}::{osp.dirname(name)}')
+        else:
+            near = _nearest(name.split('/')[0], names, f'{host}::')
+        raise UserError(f'config {config} does not exist: {host} has no {name} in its configs ({folder}){near}')
     return path
+
+
+def _nearest(name: str, names: list[str], folder: str) -> str:
+    near = get_close_matches(name, names, 1, 0.6)
+    return f'. Did you mean {osp.join(folder, near[0]) if not folder.endswith("::") else folder + near[0]}?' if near else ''
 
 
 def read_file(config: str) -> Config:

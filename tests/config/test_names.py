@@ -1,9 +1,11 @@
 """Config files that inherit from the hosts' configs by name."""
 
+import re
+
 import pytest
 from mmengine.config.utils import MODULE2PACKAGE
 
-from mmspike.config.names import read_file
+from mmspike.config.names import config_path, read_file
 from mmspike.utils.errors import UserError
 
 BASES = dict(
@@ -32,6 +34,23 @@ def test_base_of_a_host(host, inherit):
     cfg = read_file(inherit(BASES[host]))
     assert cfg.default_scope == host and cfg.work_dir == 'mine' and cfg.model.backbone.type.startswith('ResNet')
     assert before == MODULE2PACKAGE, 'a table of mmengine stays changed'
+
+
+@pytest.mark.parametrize(
+    'name, near',
+    [
+        ('configs/mask_rcnn_espike_nucli.py', 'configs/mask_rcnn_espike_nuclei.py'),
+        ('mmdet::retinanet/retinanet_r50_fpn_1xcoco.py', 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'),
+        ('mmdet::retinnet/retinanet_r50_fpn_1x_coco.py', 'mmdet::retinanet'),
+    ],
+)
+def test_nearest_config_is_named(repo, monkeypatch, name, near):
+    pytest.importorskip('mmdet')
+    monkeypatch.chdir(repo)
+    with pytest.raises(UserError, match=re.escape(f'. Did you mean {near}?')):
+        config_path(name)
+    with pytest.raises(UserError, match='config elsewhere/nothing.py does not exist$'):
+        config_path('elsewhere/nothing.py')
 
 
 def test_base_that_does_not_exist(inherit):

@@ -192,6 +192,17 @@ def test_broken_recordings_are_skipped_in_training_on_request(tmp_path):
     assert TRANSFORMS.build(steps[0])(dict(events_path=tmp_path / 'nothing')) is None
 
 
+def test_spawned_workers_read_and_count(tmp_path):
+    write_folders(tmp_path, 'ab', '.bin', atis_bytes, number=2, size=(34, 34))
+    (tmp_path / 'b' / 'b_1.bin').write_bytes(b'cut')
+    load = [dict(type='mmspike.LoadEvents', on_error='skip'), *pipeline()[1:]]
+    dataset = build('EventFolders', tmp_path, sensor_size=(34, 34), pipeline=load, max_refetch=100)
+    loader = torch.utils.data.DataLoader(dataset, 2, num_workers=1, collate_fn=list, multiprocessing_context='spawn')
+    samples = [sample for batch in loader for sample in batch]
+    assert len(samples) == 4 and all(sample['inputs'].shape == (4, 2, 34, 34) for sample in samples)
+    assert dataset.pipeline.transforms[0].skipped.total() >= 1
+
+
 def test_geometric_transforms_of_the_host_treat_all_steps_alike(tmp_path):
     init_default_scope('mmpretrain')
     picture = np.random.default_rng(0).poisson(1.0, (34, 34, 32)).astype(np.float32)
