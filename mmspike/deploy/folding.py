@@ -1,19 +1,21 @@
 """The arithmetic of folding: norms and factors into weights, values of spikes into what reads them, scales into thresholds."""
 
+from collections.abc import Sequence
 from copy import copy
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmspike.models.layers import RepConv
+from mmspike.models.layers import LayerScale, RepConv
 from mmspike.models.neurons import IF, LIF, PLIF, SFA, BaseNeuron, sfa
 
-from .layers import OverTime, SpikeFed, ThresholdSFA
+from .layers import ThresholdSFA
+from .rows import LINEAR, Place
 
 
 def merge_repconv(module: RepConv) -> nn.Conv2d:
-    """RepConv as one 3x3 convolution with zero padding and bias, which it equals at the borders, too."""
+    """RepConv as one 3x3 convolution with zero padding and bias in float64, which it equals at the borders, too."""
     a1, b1 = norm_affine(module.norm1)
     a2, b2 = norm_affine(module.norm2)
     w1, w2 = module.conv1.weight.double().flatten(1), module.conv2.weight.double().flatten(1)
@@ -21,7 +23,7 @@ def merge_repconv(module: RepConv) -> nn.Conv2d:
     weight = torch.einsum('o,om,mhw,m,mi->oihw', a2, w2, dw, a1, w1)
     bias = a2 * (w2 @ (b1 * dw.sum((1, 2)))) + b2
     c = w1.shape[0]
-    return set_parameters(nn.Conv2d(c, c, 3, padding=1), weight, bias, module.conv1.weight)
+    return set_parameters(nn.Conv2d(c, c, 3, padding=1), weight, bias, weight)
 
 
 def set_parameters(layer: nn.Module, weight: Tensor, bias: Tensor | None, like: Tensor) -> nn.Module:
@@ -40,10 +42,18 @@ def norm_affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     return factor, offset if norm.bias is None else offset + norm.bias.double()
 
 
-def affine(layer: nn.Module, factor: Tensor | None = None, offset: Tensor | None = None, in_scale: float = 1.0) -> nn.Module:
-    """A copy of a convolution or linear layer on ``in_scale`` times the input, its output times ``factor`` plus ``offset``."""
-    if factor is None and in_scale == 1:
-        return layer
+def affine(
+    layer: nn.Module,
+    factor: Tensor | None = None,
+    offset: Tensor | None = None,
+    in_scale: float = 1.0,
+    like: Tensor | None = None,
+) -> nn.Module:
+    """A copy of a convolution or linear layer on ``in_scale`` times the input, its output times ``factor`` plus ``offset``.
+
+    Args:
+        like: Of the dtype of the new parameters, by default float64.
+    """
     w = layer.weight.double() * in_scale
     bias = None if layer.bias is None else layer.bias.double()
     if factor is not None:
@@ -55,7 +65,48 @@ def affine(layer: nn.Module, factor: Tensor | None = None, offset: Tensor | None
         bias = None if bias is None else bias * factor
     if offset is not None:
         bias = offset if bias is None else bias + offset
-    return set_parameters(copy_layer(layer), w, bias, layer.weight)
+    return set_parameters(copy_layer(layer), w, bias, w if like is None else like)
+
+
+def joined(layer: nn.Module, then: nn.Module) -> nn.Module | None:
+    """A linear map in float64 and the module behind it as one map, or None where that is none."""
+    if isinstance(then, _BatchNorm) and then.running_mean is not None:
+        return affine(layer, *norm_affine(then))
+    if isinstance(then, LayerScale):
+        return affine(layer, then.scale.double())
+    if isinstance(layer, nn.Conv2d) and is_pointwise(layer) and is_pointwise(then):
+        weight = (then.weight.double().flatten(1) @ layer.weight.flatten(1))[..., None, None]
+        bias = _bias_through(layer, then)
+        return set_parameters(nn.Conv2d(*weight.shape[1::-1], 1), weight, bias, weight)
+    return None
+
+
+def is_pointwise(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and (module.kernel_size, module.stride, module.padding, module.groups) == (
+        (1, 1),
+        (1, 1),
+        (0, 0),
+        1,
+    )
+
+
+def merge_depthwise(depthwise: nn.Module, pointwise: nn.Module) -> nn.Conv2d | None:
+    """A depthwise and a pointwise convolution as one dense convolution, or None where they are something else."""
+    if not (isinstance(depthwise, nn.Conv2d) and is_pointwise(pointwise)):
+        return None
+    if not depthwise.groups == depthwise.in_channels == depthwise.out_channels:
+        return None
+    weight = pointwise.weight.double() * depthwise.weight.double().squeeze(1)
+    dw = depthwise
+    merged = nn.Conv2d(dw.in_channels, pointwise.out_channels, dw.kernel_size, dw.stride, dw.padding, dw.dilation)
+    return set_parameters(merged, weight, _bias_through(dw, pointwise), dw.weight)
+
+
+def _bias_through(layer: nn.Conv2d, pointwise: nn.Conv2d) -> Tensor | None:
+    bias = None if pointwise.bias is None else pointwise.bias.double()
+    if layer.bias is not None:
+        bias = pointwise.weight.double().flatten(1) @ layer.bias.double() + (0 if bias is None else bias)
+    return bias
 
 
 def copy_layer(layer: nn.Module) -> nn.Module:
@@ -63,15 +114,6 @@ def copy_layer(layer: nn.Module) -> nn.Module:
     new = copy(layer)
     new._parameters = dict(layer._parameters)
     return new
-
-
-def conv_norm(conv: nn.Module, norm: nn.Module) -> nn.Module:
-    """One layer for both where the norm is a batch norm with running statistics."""
-    if isinstance(norm, nn.Identity):
-        return conv
-    if isinstance(norm, _BatchNorm) and norm.running_mean is not None:
-        return affine(conv, *norm_affine(norm))
-    return nn.Sequential(conv, norm)
 
 
 def unit(neuron: nn.Module) -> float:
@@ -88,19 +130,17 @@ def unit_neuron(neuron: nn.Module) -> nn.Module:
     return neuron
 
 
-def rescale(layer: nn.Module, in_scale: float) -> nn.Module:
-    """A convolution or linear layer, over time or not, on ``in_scale`` times the input."""
-    if not isinstance(layer, OverTime):
-        return affine(layer, in_scale=in_scale)
-    inner = layer.layer
-    if isinstance(inner, nn.Sequential):  # a convolution and a norm that stays
-        return OverTime(nn.Sequential(affine(inner[0], in_scale=in_scale), *inner[1:]))
-    return OverTime(affine(inner, in_scale=in_scale))
+def scale_input(row: Sequence[Place], scale: float) -> None:
+    """Let a row read ``scale`` times its input, in place.
 
-
-def spike_fed(neuron: nn.Module, layer: OverTime, pool: nn.Module | None = None) -> SpikeFed:
-    """The neuron with spikes of 1 and the layer that reads them, through a pool or directly."""
-    return SpikeFed(unit_neuron(neuron), rescale(layer, unit(neuron)), pool)
+    Raises:
+        ValueError: It does not begin with a linear map.
+    """
+    if scale != 1:
+        first = row[0]
+        if not isinstance(first.module, LINEAR):
+            raise ValueError(f'{first.module} reads spikes of an attention and is no linear map: it cannot be folded')
+        first.put(affine(first.module, in_scale=scale, like=first.module.weight))
 
 
 def fold_scale(neuron: nn.Module, spike: float, scale: float, dtype: torch.dtype) -> tuple[nn.Module, float]:

@@ -10,8 +10,8 @@ from mmspike.config.loading import model_config
 from mmspike.models.checkpoints import without_pretrained
 from mmspike.registry import MODELS
 
-from .expand import expand
-from .fuse import fuse
+from .expansion import expand
+from .fusing import fuse
 
 
 @MODELS.register_module()

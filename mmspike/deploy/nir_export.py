@@ -1,8 +1,8 @@
 """Chains of convolutions and LIF neurons as NIR, the intermediate representation that neuromorphic tool chains read.
 
 NIR (Pedersen et al., Nature Communications 2024, arXiv 2311.14711) is a graph of differential equations and linear maps. It has
-LIF and IF neurons, convolutions and linear layers, and adds up what several edges bring to a node, which is what a membrane
-shortcut is. It has no integer neuron (SFA, ILIF), no product of features (attention) and no resampling.
+LIF and IF neurons, convolutions, linear layers and average pools, and adds up what several edges bring to a node, as membrane
+shortcuts do. It has no integer neuron (SFA, ILIF), no product of features (attention) and no resampling.
 """
 
 from collections.abc import Sequence
@@ -14,79 +14,103 @@ import torch
 from torch import Tensor, nn
 
 from mmspike.models.backbones import SpikingBackbone
+from mmspike.models.layers import Chain, Residual
 from mmspike.models.neurons import IF, LIF, PLIF
 
-from .fuse import fuse
-from .layers import OverTime, Residual, SpikeFed
+from .folding import scale_input
+from .fusing import fuse
 from .onnx_export import require
+from .rows import Place, is_window, places, window_of
 
 NEURONS = (LIF, PLIF, IF)
+#: seconds of a time step: the default or the fixed value of snntorch and spikingjelly; norse takes it as an argument
+DT = 1e-4
 
 
-class _Graph:
-    """Nodes and edges of a network, collected module by module."""
+class _Walk:
+    """The layers and neurons of a network in order, each with those whose sum it reads, and what NIR cannot express."""
 
-    def __init__(self, shapes: dict[nn.Module, tuple[int, ...]]) -> None:
-        self.shapes = shapes
-        self.nodes: dict[str, object] = {}
-        self.edges: list[tuple[str, str]] = []
+    def __init__(self, model: nn.Module) -> None:
+        self.names = {module: name for name, module in model.named_modules()}
+        self.sources: dict[nn.Module, list[nn.Module | None]] = {}  # None: the input
         self.refused: list[str] = []
+        self.outputs = self.walk(model, [None])
 
-    def add(self, name: str, node: object, sources: Sequence[str]) -> list[str]:
-        self.nodes[name] = node
-        self.edges += [(source, name) for source in sources]
-        return [name]
-
-    def walk(self, module: nn.Module, name: str, sources: list[str]) -> list[str]:
-        """Add ``module`` behind the nodes ``sources``, whose sum it reads; returns the nodes whose sum it puts out."""
-        if isinstance(module, nn.Identity):
-            return sources
-        if isinstance(module, SpikeFed):
-            return self.walk(module.linear, f'{name}.linear', self.walk(module.neuron, f'{name}.neuron', sources))
-        if isinstance(module, OverTime):
-            return self.walk(module.layer, f'{name}.layer', sources)
+    def walk(self, module: nn.Module, sources: list) -> list:
+        """Add ``module`` behind the modules ``sources``, whose sum it reads; returns the modules whose sum it puts out."""
         if isinstance(module, Residual):
-            for i, branch in enumerate(module.branches):
-                sources = sources + self.walk(branch, f'{name}.branches.{i}', sources)
-            return sources
+            before, *branches, after = module.rows
+            sources = self.row(places(module, before), sources)
+            for names in branches:
+                sources = sources + self.row(places(module, names), sources)
+            return self.row(places(module, after), sources)
+        if isinstance(module, Chain):
+            return self.row(places(module), sources)
         if isinstance(module, SpikingBackbone):
-            parts = [('stem', module.stem), *((f'stages.{i}', stage) for i, stage in enumerate(module.stages))]
-            for part, stage in parts[: module._positions[-1] + 1]:
-                sources = self.walk(stage, f'{name}.{part}', sources)
+            for part in [module.stem, *module.stages][: module.last_position + 1]:
+                sources = self.walk(part, sources)
             return sources
-        if isinstance(module, nn.Sequential):
-            for i, child in module._modules.items():
-                sources = self.walk(child, f'{name}.{i}', sources)
+        if type(module) is nn.Sequential:
+            for child in module:
+                sources = self.walk(child, sources)
             return sources
-        node = _node(module, self.shapes.get(module))
-        if node is None:
-            self.refused.append(f'{name.lstrip(".") or "the model"} ({type(module).__name__})')
-            return sources
-        return self.add(name.lstrip('.'), node, sources)
+        if isinstance(module, nn.Identity) or type(module) in NEURONS:
+            return sources if isinstance(module, nn.Identity) else self.add(module, sources)
+        why = ' of torch, which knows no time steps: put it in a Chain' if type(module).__module__.startswith('torch.') else ''
+        return self.refuse(module, sources, why)
+
+    def row(self, row: Sequence[Place], sources: list) -> list:
+        for place in row:
+            module = place.module
+            if _is_known(module):
+                sources = self.add(module, sources)
+            elif isinstance(module, (Chain, Residual)):
+                sources = self.walk(module, sources)
+            else:
+                sources = self.refuse(module, sources)
+        return sources
+
+    def add(self, module: nn.Module, sources: list) -> list:
+        if module in self.sources:
+            return self.refuse(module, sources, ', which runs twice')
+        self.sources[module] = sources
+        return [module]
+
+    def refuse(self, module: nn.Module, sources: list, why: str = '') -> list:
+        self.refused.append(f'{self.names.get(module) or "the model"} ({type(module).__name__}{why})')
+        return sources
 
 
-def _node(module: nn.Module, shape: Any) -> object | None:
-    """NIR node of a layer or neuron, or None if there is none. ``shape``: of its input, without time and batch."""
+def _is_known(module: nn.Module) -> bool:
+    if isinstance(module, nn.AvgPool2d):
+        return module.divisor_override is None and is_window(module)
+    return type(module) in (*NEURONS, nn.Linear) or (type(module) is nn.Conv2d and module.padding_mode == 'zeros')
+
+
+def _node(module: Any, shape: tuple[int, ...], dt: float) -> object:
+    """NIR node of a layer or neuron. ``shape``: of its input, without time and batch."""
     import nir
 
     if type(module) in NEURONS:
+        # a float32 below: NIR and most of its readers fire above the threshold, our neurons at it
+        threshold = np.nextafter(np.float32(module.v_threshold), np.float32(-np.inf))
+        full = dict(v_threshold=np.full(shape, threshold), v_reset=np.full(shape, module.v_reset, np.float32))
         if isinstance(module, IF):
-            tau = None
-        else:
-            tau = module.tau if isinstance(module, LIF) else 1 / module.w.sigmoid().item()
-        full = {k: np.full(shape, getattr(module, k), np.float32) for k in ('v_threshold', 'v_reset')}
-        # one step is one unit of time: dv = (v_leak - v + r I) / tau
-        if tau is None:
-            return nir.IF(r=np.ones(shape, np.float32), **full)
-        return nir.LIF(tau=np.full(shape, tau, np.float32), r=np.ones(shape, np.float32), v_leak=full['v_reset'].copy(), **full)
-    if type(module) is nn.Conv2d and module.padding_mode == 'zeros':
+            return nir.IF(r=np.full(shape, 1 / dt, np.float32), **full)
+        steps = module.tau if isinstance(module, LIF) else 1 / module.w.sigmoid().item()
+        tau = np.full(shape, steps * dt, np.float32)
+        return nir.LIF(tau=tau, r=np.ones(shape, np.float32), v_leak=full['v_reset'].copy(), **full)
+    if isinstance(module, nn.AvgPool2d):
+        size, stride, padding = (
+            np.array(nn.modules.utils._pair(v)) for v in (module.kernel_size, module.stride, module.padding)
+        )
+        return nir.AvgPool2d(size, stride, padding)
+    if isinstance(module, nn.Conv2d):
         weight = _dense(module)
         bias = np.zeros(len(weight), np.float32) if module.bias is None else module.bias.numpy()
         return nir.Conv2d(shape[-2:], weight.numpy(), module.stride, module.padding, module.dilation, 1, bias)
-    if type(module) is nn.Linear:
-        weight = module.weight.numpy()
-        return nir.Linear(weight) if module.bias is None else nir.Affine(weight, module.bias.numpy())
-    return None
+    weight = module.weight.numpy()
+    return nir.Linear(weight) if module.bias is None else nir.Affine(weight, module.bias.numpy())
 
 
 def _dense(conv: nn.Conv2d) -> Tensor:
@@ -101,35 +125,71 @@ def _dense(conv: nn.Conv2d) -> Tensor:
     return dense
 
 
-def to_nir(model: nn.Module, shape: Sequence[int]) -> object:
+def _sum(shape: tuple[int, ...]) -> object:
+    """A node that adds up its sources and changes nothing, for readers that would give several outputs instead."""
+    import nir
+
+    eye = np.eye(shape[0], dtype=np.float32)
+    if len(shape) == 1:
+        return nir.Linear(eye)
+    return nir.Conv2d(shape[-2:], eye[..., None, None], 1, 0, 1, 1, np.zeros(shape[0], np.float32))
+
+
+def to_nir(model: nn.Module, shape: Sequence[int], dt: float = DT) -> Any:
     """A ``nir.NIRGraph`` of a network, or of a part such as ``backbone.stem``. Batch norms are folded on the way.
 
-    A backbone ends with its last feature, at every time step. The graph equals the network if each step is one unit of time,
-    integrated by forward Euler from rest. (NIR fires above the threshold, LIF at it.)
+    A backbone ends with its last feature, at every time step. The graph equals the network if it is integrated by forward
+    Euler in steps of ``dt`` from rest: a time constant of tau steps is tau * dt seconds. Thresholds are one float32 lower than
+    ours, since NIR fires above a threshold and our neurons at it. A part that ends in a shortcut has an identity behind it,
+    which adds up. ``dt`` is in the metadata.
 
     Args:
         model: A spiking backbone without attention, or an ``nn.Sequential`` of spiking layers.
         shape: (C, H, W) of its input, or (C,) for linear layers.
+        dt: Seconds of a time step. Readers have a value of their own, which has to be the same.
 
     Raises:
         ImportError: nir is missing.
-        ValueError: NIR has no node for a module; all of those are named.
+        ValueError: NIR has no node for a module; all of those are named. Or dt is not positive.
     """
     require(['nir'], 'NIR export')
     import nir
 
+    if not dt > 0:
+        raise ValueError(f'dt must be positive, seconds of a time step, got {dt}')
     model = fuse(model).cpu().float()
-    shapes, out_shape = _shapes(model, shape)
-    graph = _Graph(shapes)
-    graph.add('input', nir.Input(np.array(shape)), [])
-    sources = graph.walk(model, '', ['input'])
-    if graph.refused:
+    _divide_in_pools(model)
+    walk = _Walk(model.requires_grad_(False))
+    if walk.refused:
         raise ValueError(
-            f'NIR cannot express {", ".join(graph.refused)}: it has LIF and IF neurons, convolutions and linear layers. '
+            f'NIR cannot express {", ".join(walk.refused)}: it has LIF and IF neurons, convolutions and linear layers. '
             'Export a part without these, such as stem or stages.0'
         )
-    graph.add('output', nir.Output(np.array(out_shape)), sources)
-    return nir.NIRGraph(graph.nodes, graph.edges)
+    shapes, out_shape = _shapes(model, shape)
+    names = {None: 'input'} | {module: walk.names[module] or 'model' for module in walk.sources}
+    nodes = {'input': nir.Input(np.array(shape))}
+    nodes |= {names[module]: _node(module, shapes[module], dt) for module in walk.sources}
+    edges = [(names[source], names[module]) for module, sources in walk.sources.items() for source in sources]
+    last = [names[source] for source in walk.outputs]
+    if len(last) > 1:
+        nodes['sum'] = _sum(out_shape)
+        edges += [(name, 'sum') for name in last]
+        last = ['sum']
+    nodes['output'] = nir.Output(np.array(out_shape))
+    return nir.NIRGraph(nodes, [*edges, (last[0], 'output')], metadata=dict(dt=dt))
+
+
+@torch.no_grad()
+def _divide_in_pools(model: nn.Module) -> None:
+    """Back from sums over windows to averages, which more readers know: the weights behind them are not divided."""
+    for module in model.modules():
+        if isinstance(module, Chain):
+            row = places(module)
+            for i, place in enumerate(row):
+                pool = place.module
+                if isinstance(pool, nn.AvgPool2d) and pool.divisor_override == 1:
+                    scale_input(row[i + 1 :], window_of(pool))
+                    place.put(nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding))
 
 
 def _shapes(model: nn.Module, shape: Sequence[int]) -> tuple[dict[nn.Module, tuple[int, ...]], tuple[int, ...]]:
@@ -152,9 +212,49 @@ def _shapes(model: nn.Module, shape: Sequence[int]) -> tuple[dict[nn.Module, tup
     return shapes, tuple(out.shape[-keep:])
 
 
-def export_nir(model: nn.Module, shape: Sequence[int], path: str | Path) -> None:
-    """Write :func:`to_nir` of a model to a file of NIR's HDF5 format."""
-    graph = to_nir(model, shape)
+class _WithoutZeros:
+    """A graph as ``nir.write`` takes it, without resets to 0: those are the default, and nir 1.0.4 reads no others."""
+
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
+
+    def to_dict(self) -> dict:
+        items = self.graph.to_dict()
+        for node in items['nodes'].values():
+            if 'v_reset' in node and not node['v_reset'].any():
+                del node['v_reset']
+        return items
+
+
+def export_nir(model: nn.Module, shape: Sequence[int], path: str | Path, dt: float = DT) -> list[str]:
+    """Write :func:`to_nir` of a model to a file of NIR's HDF5 format.
+
+    Returns:
+        What whoever reads the file has to know, a line each.
+    """
+    graph = to_nir(model, shape, dt)
     import nir
 
-    nir.write(str(path), graph)
+    nir.write(str(path), _WithoutZeros(graph))
+    return how_to_read(graph)
+
+
+def how_to_read(graph: Any) -> list[str]:
+    """How readers are told the time step of a graph, and what they do otherwise than the network; a line each."""
+    dt = graph.metadata['dt']
+    kinds = {type(node).__name__ for node in graph.nodes.values()}
+    resets = [n for n, node in graph.nodes.items() if getattr(node, 'v_reset', None) is not None and node.v_reset.any()]
+    lines = [f'a time step is {dt:g} s: norse.torch.from_nir(graph, dt={dt:g})']
+    if 'AvgPool2d' in kinds:
+        lines[0] += ', but norse has no average pool'
+    lines.append(f'spikingjelly.activation_based.nir_exchange.import_from_nir(graph, dt={dt:g})')
+    if dt != DT:
+        lines.append(f'snntorch has {DT:g} s built in and cannot read this file right: write it with --dt {DT:g}')
+    elif 'IF' in kinds:
+        lines.append('snntorch cannot read IF neurons')
+    else:
+        lines.append('snntorch.import_nir.import_from_nir(graph), anew for every sample: its neurons keep their membranes')
+    if resets:
+        reset = float(graph.nodes[resets[0]].v_reset.flat[0])
+        lines.append(f'WARNING: {resets[0]} resets to {reset:g}, but norse always resets to 0, and snntorch refuses the file')
+    return lines

@@ -280,7 +280,7 @@ def test_tools_on_a_classifier(run_tool, repo, shared, tmp_path) -> None:
     folded = tmp_path / 'folded.json'
     torch.manual_seed(0)
     result = run_tool('analysis_tools/get_energy.py', config, *data, '--num-images', 2, '--deployed', '--json', folded)
-    assert result.returncode == 0 and '- backbone.stem.0.layer (conv)' in result.stdout, result.stderr
+    assert result.returncode == 0 and '- backbone.stem.0.conv.conv (conv)' in result.stdout, result.stderr
     folded = load_report(folded)
     assert folded['info']['deployed'] and not report['info']['deployed'] and not folded['unknown']
     assert len(folded['layers']) == len(report['layers'])

@@ -24,7 +24,7 @@ def test_deploy(segmentor, run_tool, tmp_path):
     assert done.returncode == 0, done.stderr
     assert 'fused, float64: largest difference' in done.stdout
     assert 'binary steps against integers: largest difference 0, 0 of' in done.stdout
-    assert 'float-fed: 1 of ' in done.stdout and 'backbone.stem.0.layer (conv)' in done.stdout
+    assert 'float-fed: 1 of ' in done.stdout and 'backbone.stem.0.conv.conv (conv)' in done.stdout
     # what was written is that network
     cfg = Config.fromfile(tmp_path / 'out' / 'deployed.py')
     assert cfg.model.type == 'mmspike.Deployed' and cfg.model.expanded
@@ -116,4 +116,4 @@ def test_arguments(segmentor, run_tool, tmp_path):
     done = run_tool('deployment/deploy.py', *segmentor, '--nir', tmp_path / 'x.nir', '--part', 'data_preprocessor', *SIZE)
     assert done.returncode and '--part data_preprocessor: it has no convolution' in done.stderr
     done = run_tool('deployment/deploy.py', *segmentor, '--audit', '--as-trained', '--expand', *SIZE)
-    assert done.returncode and '--expand: no rule says what reads the counts' in done.stderr
+    assert done.returncode and 'call fuse() first' in done.stderr

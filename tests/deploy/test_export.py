@@ -10,11 +10,11 @@ from mmspike.deploy import expand, fuse
 from mmspike.deploy.nir_export import export_nir, to_nir
 from mmspike.deploy.onnx_export import export_onnx, require
 from mmspike.deploy.plain import plain
-from mmspike.models import ESpikeFormer, MetaSpikeFormer
-from mmspike.models.layers import ConvNorm, SpikingConv, SpikingLinear
+from mmspike.models import ESpikeFormer, MetaSpikeFormer, Spikformer, SpikingVGG
+from mmspike.models.layers import Chain, ConvNorm, SpikingConv, SpikingLinear
 from mmspike.models.neurons import build_neuron
 
-from .networks import ARCH, LIF, build, sfa, trained, whole_model
+from .networks import ARCH, EASY, LIF, PATCHES, build, sfa, trained, whole_model
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,21 @@ def test_onnx_backbone(onnxruntime, tmp_path):
     assert {n.domain for n in onnx.load(tmp_path / 'b.onnx').graph.node} <= {'', 'ai.onnx'}
 
 
+@pytest.mark.parametrize('frames', [(), (2,)], ids=['images', 'frames'])
+def test_onnx_batch_is_free(onnxruntime, frames, tmp_path):
+    """Whatever batch is asked for, others run as well."""
+    arch = dict(dims=(4, 6, 8), depths=(2, 1, 1))
+    network = fuse(trained(SpikingVGG(arch, T=2, in_channels=2, pool='max', neuron=EASY)))
+    assert export_onnx(network, (*frames, 1, 2, 32, 32), tmp_path / 'b.onnx') < 1e-4
+    session = onnxruntime.InferenceSession(str(tmp_path / 'b.onnx'))
+    for batch in (1, 5):
+        x = torch.randn(*frames, batch, 2, 32, 32)
+        with torch.no_grad():
+            for a, b in zip(session.run(None, dict(inputs=x.numpy())), network(x), strict=True):
+                assert len(a) == batch
+                np.testing.assert_allclose(a, b.numpy(), atol=1e-4)
+
+
 def test_onnx_classifier(repo, onnxruntime, tmp_path):
     pytest.importorskip('mmpretrain')
     _, model = whole_model(repo, 'espike_imagenet.py')
@@ -90,7 +105,8 @@ def test_onnx_refuses(onnxruntime, tmp_path):
 
 
 def run_nir(graph, x):
-    """An interpreter of its own: forward Euler with steps of one unit of time, from the file's parameters alone."""
+    """An interpreter of its own: forward Euler in steps of the file's dt, from its parameters alone; fires above thresholds."""
+    dt = float(graph.metadata['dt'])
     order, edges = [], list(graph.edges)
     while len(order) < len(graph.nodes):
         order += [n for n in graph.nodes if n not in order and all(a in order for a, b in edges if b == n)]
@@ -106,10 +122,12 @@ def run_nir(graph, x):
                 y = F.conv2d(y, w, b, tuple(node.stride), tuple(node.padding), tuple(node.dilation), node.groups)
             elif kind in ('Affine', 'Linear'):
                 y = F.linear(y, torch.tensor(node.weight), torch.tensor(node.bias) if kind == 'Affine' else None)
+            elif kind == 'AvgPool2d':
+                y = F.avg_pool2d(y, tuple(node.kernel_size), tuple(node.stride), tuple(node.padding))
             elif kind in ('LIF', 'IF'):
                 p = {k: torch.tensor(v) for k, v in vars(node).items() if isinstance(v, np.ndarray)}
                 v = state.get(name, torch.zeros_like(y))
-                dv = (p['v_leak'] - v + p['r'] * y) / p['tau'] if kind == 'LIF' else p['r'] * y
+                dv = (p['v_leak'] - v + p['r'] * y) * dt / p['tau'] if kind == 'LIF' else p['r'] * y * dt
                 fired = v + dv > p['v_threshold']
                 state[name] = torch.where(fired, p['v_reset'], v + dv)
                 y = fired.float()
@@ -157,13 +175,69 @@ def test_nir_of_shortcuts(tmp_path):
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         (expected,) = model(x)
-    out = run_nir(nir.read(str(tmp_path / 'stages.nir')), x.expand(3, *x.shape))
-    torch.testing.assert_close(out, expected, rtol=0, atol=1e-4)
+    graph = nir.read(str(tmp_path / 'stages.nir'))
+    torch.testing.assert_close(run_nir(graph, x.expand(3, *x.shape)), expected, rtol=0, atol=1e-4)
+    # readers would give what leads to the output one by one
+    assert [a for a, b in graph.edges if b == 'output'] == ['sum'] and len([a for a, b in graph.edges if b == 'sum']) == 3
 
 
 def test_nir_refuses_by_name():
     pytest.importorskip('nir')
-    with pytest.raises(ValueError, match=r'cannot express stages\.2\.1\.branches\.0 \(FusedAttention\), stages\.3\.1'):
+    with pytest.raises(ValueError, match=r'cannot express stages\.2\.1\.attn \(FusedAttention\), stages\.3\.1'):
         to_nir(MetaSpikeFormer(ARCH, T=1, neuron=LIF), (3, 64, 64))
     with pytest.raises(ValueError, match=r'cannot express 0\.neuron \(SFA\)'):
         to_nir(nn.Sequential(SpikingConv(3, 3, neuron=sfa(4))), (3, 8, 8))
+    # pools of spikes that are no sums, and layers that know no time
+    pools = SpikingVGG(dict(dims=(4, 6, 8), depths=(2, 1, 1)), T=1, pool='max', neuron=LIF)
+    with pytest.raises(ValueError, match=r'express stages\.1\.0\.pool \(MaxPool2d\), stages\.2\.0\.pool \(MaxPool2d\): '):
+        to_nir(pools, (3, 32, 32))
+    with pytest.raises(ValueError, match=r'cannot express stem\.1\.pool \(MaxPool2d\)'):
+        to_nir(Spikformer(PATCHES | dict(num_heads=2), T=1), (3, 64, 64))
+    with pytest.raises(ValueError, match=r'cannot express 0 \(Conv2d of torch, which knows no time steps: put it in a Chain\)'):
+        to_nir(nn.Sequential(nn.Conv2d(3, 4, 3), SpikingConv(4, 4, neuron=LIF)), (3, 8, 8))
+    shared = SpikingConv(3, 3, neuron=LIF)
+    with pytest.raises(ValueError, match=r'cannot express 0\.neuron \(LIF, which runs twice\)'):
+        to_nir(nn.Sequential(shared, shared), (3, 8, 8))
+    with pytest.raises(ValueError, match='dt must be positive'):
+        to_nir(shared, (3, 8, 8), dt=0)
+
+
+def test_nir_of_average_pools(tmp_path):
+    nir = pytest.importorskip('nir')
+    model = trained(SpikingVGG(dict(dims=(4, 6, 8), depths=(2, 1, 2)), T=3, neuron=EASY, temporal_output='keep'))
+    export_nir(model, (3, 32, 32), tmp_path / 'vgg.nir')
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = model(x)[-1]
+    out = run_nir(nir.read(str(tmp_path / 'vgg.nir')), x.expand(3, *x.shape))
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize('dt', [1e-4, 1e-3, 1.0])
+def test_nir_in_seconds(tmp_path, dt):
+    """Time constants are in seconds of a dt that the file names; a membrane right at the threshold fires."""
+    nir = pytest.importorskip('nir')
+    model = nn.Sequential(Chain(lif=build_neuron(LIF | dict(v_threshold=0.5))), Chain(neuron=build_neuron(dict(type='IF'))))
+    notes = export_nir(model, (3, 1, 1), tmp_path / 'n.nir', dt)
+    graph = nir.read(str(tmp_path / 'n.nir'))
+    assert graph.metadata['dt'] == dt and f'a time step is {dt:g} s' in notes[0]
+    lif, if_ = graph.nodes['0.lif'], graph.nodes['1.neuron']
+    np.testing.assert_allclose(lif.tau, 2 * dt, rtol=1e-6)
+    np.testing.assert_allclose(if_.r, 1 / dt, rtol=1e-6)
+    assert (lif.r == 1).all() and lif.v_threshold.max() < 0.5 and np.nextafter(lif.v_threshold, np.float32(1)).max() == 0.5
+    x = torch.tensor([1.0, 0.9, 0.0]).view(1, 1, 3, 1, 1).expand(2, -1, -1, -1, -1)
+    with torch.no_grad():
+        assert torch.equal(run_nir(graph, x), model(x)) and model(x)[0].flatten().tolist() == [1, 0, 0]
+
+
+def test_nir_resets(tmp_path):
+    """A reset to 0 is the default of every reader, and left out; another one is warned of."""
+    nir = pytest.importorskip('nir')
+    h5py = pytest.importorskip('h5py')
+    for v_reset in (0.0, -0.5):
+        neuron = dict(type='LIF', v_reset=v_reset)
+        notes = export_nir(SpikingConv(2, 2, neuron=neuron), (2, 3, 3), tmp_path / 'n.nir')
+        with h5py.File(tmp_path / 'n.nir') as file:
+            assert ('v_reset' in file['node/nodes/neuron']) == (v_reset != 0)
+        assert nir.read(str(tmp_path / 'n.nir')).nodes['neuron'].v_reset.max() == v_reset
+        assert any('WARNING: neuron resets to -0.5' in note for note in notes) == (v_reset != 0)

@@ -40,6 +40,40 @@ def test_backbone_in_one_file(tmp_path):
     assert passed >= 36 and 'skipped' not in result.stdout, result.stdout
 
 
+DEPLOY = """
+import torch
+from torch import nn
+from mmspike.deploy import audit, difference, expand, fuse, leftovers
+from my_backbones import MembraneResNet
+
+torch.manual_seed(0)
+model = MembraneResNet(dict(dims=(8, 8, 16, 16), depths=(1, 1, 1, 1)), T=2, neuron=dict(type='SFA', levels=4))
+for m in model.modules():
+    if isinstance(m, nn.BatchNorm2d):
+        nn.init.uniform_(m.weight, 0.5, 1.5)
+        nn.init.normal_(m.bias, 0.7, 0.5)
+        nn.init.normal_(m.running_mean, 0, 0.2)
+model, x = model.double().eval(), torch.randn(2, 3, 64, 64, dtype=torch.float64)
+network = fuse(model)
+with torch.no_grad():
+    assert difference(model(x), network(x)).largest < 1e-9 and leftovers(network) == []
+    for a, b in zip(expand(network, binary=False)(x), expand(network)(x), strict=True):
+        assert a.std() > 0.1 and torch.equal(a, b)
+report = audit(network, lambda: network(x))
+assert report.float_fed == ['stem.0.conv (conv)'] and report.spike_driven, report
+assert {r.fed for r in report.operations[1:]} == {'integers'} and len(report.operations) == 13, report
+"""
+
+
+def test_the_backbone_deploys(tmp_path):
+    """Folded, expanded and audited without a line beyond its file, which lies outside of the package here."""
+    (source,) = (text for title, text in BLOCKS.items() if title.endswith('membrane_resnet.py'))
+    (tmp_path / 'my_backbones.py').write_text(source.replace('from .base import', 'from mmspike.models.backbones.base import'))
+    environment = dict(os.environ, PYTHONPATH=f'{tmp_path}:{REPOSITORY}')
+    result = subprocess.run([sys.executable, '-W', 'ignore', '-c', DEPLOY], capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+
+
 def test_file_is_formatted_and_linted(tmp_path):
     for title, content in BLOCKS.items():
         if title.startswith('mmspike/') and not title.endswith('__init__.py'):

@@ -34,6 +34,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--nir', metavar='FILE', help='write the fused --part as NIR')
     parser.add_argument('--part', default='backbone', help='part of the model that --nir writes, such as backbone.stem')
     parser.add_argument(
+        '--dt',
+        type=float,
+        metavar='SECONDS',
+        help='with --nir: length of a time step, which readers of the file have to set, too (default: 1e-4, the fixed value '
+        'of snntorch and the default of spikingjelly)',
+    )
+    parser.add_argument(
+        '--frames',
+        action='store_true',
+        help='with --onnx: the input is event frames [T, B, C, H, W]; those of a model with EventDataPreprocessor are, anyway',
+    )
+    parser.add_argument(
         '--shape',
         nargs=2,
         type=int,
@@ -47,6 +59,10 @@ def parse_args() -> argparse.Namespace:
         parser.error('--as-trained is for --audit')
     if not args.audit and args.checkpoint is None:
         parser.error('a checkpoint is needed, but for --audit')
+    if args.dt is not None and not args.nir:
+        parser.error('--dt is for --nir')
+    if args.frames and not args.onnx:
+        parser.error('--frames is for --onnx')
     if not args.audit and not (args.out or args.onnx or args.nir):
         parser.error('say what to write, with -o, --onnx or --nir, or --audit')
     return args
@@ -67,7 +83,12 @@ def image(cfg, model, shape, required):
             print(error)
     shape = shape or (224, 224)
     print(f'On a random image of {shape[0]} x {shape[1]} px.')
-    return random_batch(cfg.get('default_scope'), getattr(getattr(model, 'backbone', None), 'in_channels', 3), shape)
+    channels = getattr(getattr(model, 'backbone', None), 'in_channels', 3)
+    return random_batch(cfg.get('default_scope'), channels, shape, model.backbone.T if sees_events(model) else None)
+
+
+def sees_events(model) -> bool:
+    return any(c.__name__ == 'EventDataPreprocessor' for c in type(model.data_preprocessor).__mro__)
 
 
 def part_of(model, name: str):
@@ -117,8 +138,8 @@ def main(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace, model) -> None:
-    from mmspike.deploy.fuse import fuse
-    from mmspike.deploy.nir_export import export_nir
+    from mmspike.deploy import fuse
+    from mmspike.deploy.nir_export import DT, export_nir
     from mmspike.deploy.onnx_export import export_onnx
 
     size = args.shape or (224, 224)
@@ -127,15 +148,16 @@ def export(args: argparse.Namespace, model) -> None:
             fused = fuse(model.cpu(), not args.keep_depthwise)
             classifier = type(model).__name__.endswith('ImageClassifier')
             channels = getattr(fused.backbone, 'in_channels', 3)
-            gap = export_onnx(fused if classifier else fused.backbone, (1, channels, *size), args.onnx)
+            steps = (fused.backbone.T,) if args.frames or sees_events(model) else ()
+            gap = export_onnx(fused if classifier else fused.backbone, (*steps, 1, channels, *size), args.onnx)
             print(f'Wrote {args.onnx}: in onnxruntime its outputs differ by at most {gap:.2g}')
         if args.nir:
             part = part_of(model.cpu(), args.part)
             first = next((m for m in part.modules() if hasattr(m, 'in_channels')), None)
             if first is None:
                 raise UserError(f'--part {args.part}: it has no convolution, so nothing tells how many channels it reads')
-            export_nir(part, (first.in_channels, *size), args.nir)
-            print(f'Wrote {args.nir}')
+            notes = export_nir(part, (first.in_channels, *size), args.nir, DT if args.dt is None else args.dt)
+            print('\n'.join([f'Wrote {args.nir}. To read it:', *(f'- {note}' for note in notes)]))
     except (ImportError, ValueError) as error:
         raise UserError(str(error)) from error
 

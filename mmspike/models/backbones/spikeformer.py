@@ -43,6 +43,8 @@ class SEWOutput(nn.Module):
         [T, B, 2 C, H, W] -> [T, B, C, H, W].
     """
 
+    rows = (('neuron1', 'conv', 'neuron2'),)  # who runs after whom, for mmspike.deploy
+
     def __init__(self, dim: int, kernel_size: int, neuron: dict, norm_cfg: dict, shortcut_fires: bool) -> None:
         super().__init__()
         self.neuron1 = build_neuron(neuron)
@@ -121,6 +123,8 @@ class TransformerBlock(nn.Module):
     Shape:
         [T, B, C, H, W] in and out.
     """
+
+    rows = (('neuron', 'fc2'),)  # who runs after whom, for mmspike.deploy
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float, neuron: dict, drop_path: float) -> None:
         super().__init__()

@@ -26,6 +26,8 @@ class SpikingLinearClsHead(ClsHead):
         A tuple whose last item is [T, B, C, H, W] (a backbone with ``temporal_output='keep'``) -> logits [B, num_classes].
     """
 
+    rows = (('neuron', 'fc'),)  # who runs after whom, for mmspike.deploy
+
     def __init__(
         self,
         num_classes: int,

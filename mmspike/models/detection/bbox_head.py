@@ -27,6 +27,8 @@ class SpikingConvFCBBoxHead(ConvFCBBoxHead):
         over T.
     """
 
+    rows = (('neuron_cls', 'fc_cls'), ('neuron_reg', 'fc_reg'))  # who runs after whom, for mmspike.deploy
+
     def __init__(
         self, *args, neuron: dict | None = None, fc_norm_cfg: dict | None = None, binary: bool = False, **kwargs
     ) -> None:

@@ -24,6 +24,8 @@ class SpikingFCNMaskHead(FCNMaskHead):
         RoI features [T, N, C, h, w], membranes -> mask logits [N, classes, 2h, 2w], averaged over T.
     """
 
+    rows = (('neuron_logits', 'conv_logits'),)  # who runs after whom, for mmspike.deploy
+
     def __init__(self, *args, neuron: dict | None = None, binary: bool = False, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if self.upsample_method == 'carafe' or self.conv_cfg:

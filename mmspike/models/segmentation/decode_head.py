@@ -23,6 +23,8 @@ class SpikingDecodeHead(BaseDecodeHead):
             ``dropout_ratio`` drops channels of the spikes before the classifier, at all T steps alike.
     """
 
+    rows = (('neuron_seg', 'conv_seg'),)  # who runs after whom, for mmspike.deploy
+
     def __init__(
         self,
         in_channels: int | Sequence[int],
