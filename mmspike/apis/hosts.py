@@ -2,11 +2,13 @@
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import default_collate
+from mmengine.fileio import list_from_file
 from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement
 
@@ -20,15 +22,15 @@ def class_names(cfg: Config, checkpoint: dict) -> list[str] | None:
     names = {key.lower(): value for key, value in meta.items()}.get('classes')
     if names is None:
         dataset = cfg.test_dataloader.dataset
-        names = dataset.get('metainfo', {}).get('classes')
+        names = dataset.get('metainfo', {}).get('classes', dataset.get('classes'))
     if names is None:
         cls = dataset.type
         if isinstance(cls, str):
             with DATASETS.switch_scope_and_registry(None) as registry:
                 cls = registry.get(cls)
         names = getattr(cls, 'METAINFO', {}).get('classes')
-    if isinstance(names, str):  # written without the comma, ('nucleus'), or an old checkpoint of such a config
-        names = (names,)
+    if isinstance(names, str):  # a file with one name a line, or one class without the comma behind it
+        names = list_from_file(names) if Path(names).is_file() else (names,)
     return None if names is None else list(names)
 
 

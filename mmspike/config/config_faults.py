@@ -19,7 +19,8 @@ from mmspike.utils.errors import UserError
 # what runners read besides their arguments, and common variables of configs that look like one of those
 OTHERS = (
     'find_unused_parameters', 'sync_bn', 'model_wrapper_cfg', 'custom_imports', 'runner_type', 'tta_model', 'tta_pipeline',
-    'train_pipeline', 'val_pipeline', 'test_pipeline', 'models',
+    'train_pipeline', 'val_pipeline', 'test_pipeline', 'models', 'compile',
+    'efficient_conv_bn_eval', 'activation_checkpointing',
 )  # fmt: skip
 LOADER_KEYS = ('dataset', 'sampler', 'batch_sampler', 'collate_fn', 'num_batch_per_epoch', 'worker_init_fn')
 LOOPS = dict(train_cfg=(EpochBasedTrainLoop, IterBasedTrainLoop), val_cfg=(ValLoop,), test_cfg=(TestLoop,))
@@ -50,10 +51,79 @@ def check_top_level(cfg: Config) -> None:
             )
 
 
+# keys of mmdet 2, mmseg 0 and mmcls, which nobody reads any more -> where the setting is now
+MOVED = {
+    'optimizer': 'optim_wrapper.optimizer',
+    'optimizer_config.grad_clip': 'optim_wrapper.clip_grad',
+    'optimizer_config': 'optim_wrapper',
+    'lr_config': 'param_scheduler (a list of schedules)',
+    'momentum_config': 'param_scheduler (a list of schedules)',
+    'runner.max_epochs': 'train_cfg.max_epochs',
+    'runner.max_iters': 'train_cfg.max_iters',
+    'runner': 'train_cfg',
+    'total_epochs': 'train_cfg.max_epochs',
+    'total_iters': 'train_cfg.max_iters',
+    'data.samples_per_gpu': 'train_dataloader.batch_size',
+    'data.workers_per_gpu': 'train_dataloader.num_workers',
+    'data.train_dataloader': 'train_dataloader',
+    'data.val_dataloader': 'val_dataloader',
+    'data.test_dataloader': 'test_dataloader',
+    'data.train.times': 'train_dataloader.dataset.times',
+    'data.train': 'train_dataloader.dataset',
+    'data.val': 'val_dataloader.dataset',
+    'data.test': 'test_dataloader.dataset',
+    'data': 'train_dataloader, val_dataloader and test_dataloader',
+    'evaluation.interval': 'train_cfg.val_interval',
+    'evaluation.metric': 'val_evaluator.metric',
+    'evaluation.save_best': 'default_hooks.checkpoint.save_best',
+    'evaluation': 'val_evaluator and train_cfg.val_interval',
+    'checkpoint_config': 'default_hooks.checkpoint',
+    'log_config.interval': 'default_hooks.logger.interval',
+    'log_config': 'default_hooks.logger and visualizer.vis_backends',
+    'fp16': 'the option --amp',
+    'dist_params': 'env_cfg.dist_cfg',
+    'cudnn_benchmark': 'env_cfg.cudnn_benchmark',
+    'opencv_num_threads': 'env_cfg.mp_cfg.opencv_num_threads',
+    'mp_start_method': 'env_cfg.mp_cfg.mp_start_method',
+    'workflow': None,
+    'gpu_ids': None,
+    'seed': 'randomness.seed',
+    'deterministic': 'randomness.deterministic',
+    'resume_from': 'the option --resume CHECKPOINT',
+    'auto_resume': 'the option --resume',
+    'img_norm_cfg': 'model.data_preprocessor (mean and std)',
+}
+
+
+def moved_key(option: str) -> str | None:
+    """Where the setting of a key of the 2.x versions is now, in words; None for any other key."""
+    parts = option.split('.')
+    for length in range(len(parts), 0, -1):
+        old = '.'.join(parts[:length])
+        if old in MOVED:
+            new = MOVED[old]
+            if new is None:
+                return 'it is no more: leave it out'
+            rest = '.'.join(parts[length:])
+            return f'it is now {new}{"." + rest if rest and " " not in new else ""}'
+    return None
+
+
+def _top_level_hint(option: str, cfg: dict) -> str:
+    """What is said of a key at the top that neither the config nor the runner has."""
+    if moved := moved_key(option):
+        return f'a key of the 2.x versions; {moved}'
+    key = option.split('.')[0]
+    near = _near(key, {*cfg.keys(), *_runner_keys()}, 0.7)
+    hint = f'Did you mean {near}?' if near else 'A variable that is really new can be set in the config file'
+    return f'the config has no {key}, and nobody would read it. {hint}'
+
+
 def check_options(cfg: Config, options: dict) -> None:
     """Leave if a key of ``--cfg-options`` is not in ``cfg``, not known to the class there, and nearly one that is in ``cfg``.
 
-    Other new keys are let through: most defaults stand in no config.
+    So does a key of the 2.x versions of the hosts, and a new one at the top that no runner reads. Other new keys are let
+    through: most defaults stand in no config.
 
     Raises:
         UserError: There is such a key.
@@ -72,6 +142,8 @@ def check_options(cfg: Config, options: dict) -> None:
             elif part in item:
                 item = item[part]
             else:
+                if not path and part not in _runner_keys():
+                    raise UserError(f'--cfg-options {option}: {_top_level_hint(option, item)}')
                 near = _near(part, item.keys(), 0.8)
                 known = _parameters(item, path) if path else _runner_keys()
                 if near is not None and (known is None or part not in known):

@@ -1,5 +1,6 @@
 """The paths of a config's data: move them to another directory, check that they are there."""
 
+import os
 import os.path as osp
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -117,6 +118,27 @@ def _evaluator_annotations(cfg: Config, names: tuple[str, ...]) -> Iterator[str]
                 yield metric['ann_file']
 
 
+def _other_layout(cfg: Config, loaders: tuple[str, ...], root: str, path: str) -> str:
+    """What is said where the folder of the data is there, but not what the config expects in it."""
+    inside = [
+        osp.relpath(needed, root)
+        for dataset in config_datasets(cfg, loaders)
+        for needed in data_paths(dataset)
+        if needed.startswith(osp.join(root, '')) and osp.normpath(needed) != osp.normpath(root)
+    ]
+    found = [name if osp.exists(osp.join(root, name)) else f'{name} (missing)' for name in dict.fromkeys(inside)]
+    names = sorted(name + '/' * osp.isdir(osp.join(root, name)) for name in os.listdir(root) if not name.startswith('.'))
+    there = ', '.join(names[:12]) + (f', … ({len(names)})' if len(names) > 12 else '')
+    return (
+        f'The data in {root} are laid out in another way than the config expects: {path} does not exist (looked for in '
+        f'{osp.abspath(path)}).\n'
+        f'  Expected in it: {", ".join(found) or osp.relpath(path, root)}.\n'
+        f'  There is: {there or "nothing"}.\n'
+        "  Move the files, or set ann_file and data_prefix of every data set (and the evaluator's ann_file) in a config of "
+        'your own: docs/tutorials show one for each kind of data, docs/data.md lists the layouts'
+    )
+
+
 def check_data_exists(cfg: Config, loaders: tuple[str, ...] = LOADERS, evaluators: tuple[str, ...] = EVALUATORS) -> None:
     """Leave with one message if a path that a config's data need is missing: the path, where to get it, what to do else.
 
@@ -132,6 +154,9 @@ def check_data_exists(cfg: Config, loaders: tuple[str, ...] = LOADERS, evaluator
         downloads = kind in ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
         if downloads or '://' in path or osp.exists(path):
             continue
+        root = dataset.get('data_root') or ''
+        if root and osp.isdir(root) and osp.normpath(path) != osp.normpath(root):
+            raise UserError(_other_layout(cfg, loaders, root, path))
         # classes of one's own: not the public data set
         source = SOURCES.get(kind, 'put your data there') if 'metainfo' not in dataset else 'put your data there'
         raise UserError(

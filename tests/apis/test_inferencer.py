@@ -284,6 +284,20 @@ def test_class_names_of_a_data_set_given_as_a_class():
     assert class_names(cfg, {}) == ['cat', 'dog']
 
 
+def test_class_names_given_as_a_text(tmp_path):
+    path = tmp_path / 'names'
+    path.write_text('cat\ndog')
+    for dataset, expected in [
+        (dict(metainfo=dict(classes='nucleus')), ['nucleus']),
+        (dict(metainfo=dict(classes=str(path))), ['cat', 'dog']),
+        (dict(classes=str(path)), ['cat', 'dog']),
+        (dict(classes=('cat',)), ['cat']),
+    ]:
+        cfg = Config(dict(test_dataloader=dict(dataset=dict(dataset, type='CustomDataset'))))
+        assert class_names(cfg, {}) == expected
+    assert class_names(cfg, dict(meta=dict(dataset_meta=dict(classes='nucleus')))) == ['nucleus']
+
+
 class Runs:
     def __reduce__(self):
         return print, ('code ran',)

@@ -26,6 +26,7 @@ def test_folders_and_globs(tmp_path):
     for name in ('b.PNG', 'a.jpg', 'sub/c.tif'):
         write(tmp_path / name)
     (tmp_path / 'notes.txt').write_text('no image')
+    (tmp_path / '._a.png').write_bytes(b'what macOS writes beside a.png')
     assert [frame.name for frame in frames(tmp_path)] == ['a', 'b']
     assert [frame.name for frame in frames(f'{tmp_path}/**/*.[Pjt][Npi][Ggf]')] == ['a', 'b', 'c']
     assert count_frames(find_inputs(tmp_path)) == 2

@@ -127,3 +127,34 @@ def test_options(option, near):
     else:
         assert f'--cfg-options {option}: the config has no ' in (text := message(check_options, config(), {option: 1}))
         assert f'Did you mean {near}?' in text
+
+
+@pytest.mark.parametrize(
+    'option,now',
+    [
+        ('optimizer.lr', 'it is now optim_wrapper.optimizer.lr'),
+        ('data.samples_per_gpu', 'it is now train_dataloader.batch_size'),
+        ('data.train.ann_file', 'it is now train_dataloader.dataset.ann_file'),
+        ('runner.max_epochs', 'it is now train_cfg.max_epochs'),
+        ('total_epochs', 'it is now train_cfg.max_epochs'),
+        ('evaluation.interval', 'it is now train_cfg.val_interval'),
+        ('lr_config.policy', 'it is now param_scheduler (a list of schedules)'),
+        ('optimizer_config.grad_clip.max_norm', 'it is now optim_wrapper.clip_grad.max_norm'),
+        ('log_config.interval', 'it is now default_hooks.logger.interval'),
+        ('seed', 'it is now randomness.seed'),
+        ('workflow', 'it is no more'),
+    ],
+)
+def test_keys_of_the_old_versions(option, now):
+    assert f'--cfg-options {option}: a key of the 2.x versions; {now}' in message(check_options, config(), {option: 1})
+
+
+def test_old_keys_of_a_configs_own_are_let_through():
+    check_options(config(data=dict(x=1), seed=0), {'data.x': 2, 'seed': 1})
+
+
+def test_new_keys_at_the_top_that_nobody_reads():
+    text = message(check_options, config(), {'learning_rate': 1})
+    assert '--cfg-options learning_rate: the config has no learning_rate, and nobody would read it. A variable' in text
+    for option in ('compile', 'randomness.seed', 'auto_scale_lr.enable', 'find_unused_parameters', 'env_cfg.cudnn_benchmark'):
+        check_options(config(), {option: 1})

@@ -128,14 +128,15 @@ def coco(tmp_path, content=None):
 def test_missing_data(tmp_path):
     cfg = coco(tmp_path)
     check_data_exists(cfg)
-    cfg.train_dataloader.dataset.data_prefix.img = 'photos/'
+    cfg.train_dataloader.dataset.data_root = str(tmp_path / 'none')
     with pytest.raises(UserError) as info:
         check_data_exists(cfg)
     message = str(info.value)
-    assert str(tmp_path / 'photos') in message
+    assert str(tmp_path / 'none') in message
     for help in ('https://cocodataset.org', '--data-root', 'make demo'):
         assert help in message
     check_data_exists(cfg, ('val_dataloader',))  # of no interest there
+    cfg = coco(tmp_path)
     cfg.val_evaluator.ann_file = 's3://bucket/train.json'
     check_data_exists(cfg, (), ('val_evaluator',))
     cfg.val_evaluator.ann_file = 'data/nowhere.json'
@@ -143,3 +144,17 @@ def test_missing_data(tmp_path):
         check_data_exists(cfg, ())
     # downloads itself
     check_data_exists(Config(dict(train_dataloader=dict(dataset=dict(type='mmpretrain.CIFAR10', data_root='data/none')))))
+
+
+def test_data_of_another_layout(tmp_path):
+    cfg = coco(tmp_path)
+    cfg.train_dataloader.dataset.data_prefix.img = 'photos/'
+    (tmp_path / '.cache').mkdir()
+    with pytest.raises(UserError) as info:
+        check_data_exists(cfg)
+    message = str(info.value)
+    assert f'The data in {tmp_path} are laid out in another way than the config expects: ' in message
+    assert (
+        'Expected in it: annotations/train.json, photos (missing)' in message and 'There is: annotations/, train/.' in message
+    )
+    assert 'ann_file and data_prefix' in message and '--data-root' not in message

@@ -4,12 +4,15 @@ import re
 
 import pytest
 import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
+from mmengine.structures import InstanceData
 from torch import nn
 
-from mmspike.engine.hooks.finite_loss_hook import first_broken_layer
+from mmspike.engine.hooks.finite_loss_hook import broken_box, first_broken_layer
 
 BAD = 5  # the sample, one an iteration
 
@@ -78,7 +81,7 @@ def failure(*args, **kwargs):
     with pytest.raises(FloatingPointError) as info:
         train(*args, **kwargs)
     message = str(info.value)
-    assert 'learning rate' in message and 'clip_grad' in message
+    assert 'the last checkpoint is from before' in message
     return message
 
 
@@ -95,6 +98,7 @@ def test_the_layer_is_named(tmp_path):
     assert f'The loss of iteration {BAD + 1} is not finite (loss_out = ' in message
     assert 'The first layer whose output is not finite: layers.1.1 (Exp): 4 of 4 values of its output (1, 4), from' in message
     assert re.search(r'inputs up to 4(\.\d+)?e\+03\.', message)
+    assert 'learning rate' in message and 'clip_grad' in message
 
 
 def test_a_random_layer_is_found_with_the_same_random_numbers(tmp_path):
@@ -102,11 +106,22 @@ def test_a_random_layer_is_found_with_the_same_random_numbers(tmp_path):
 
 
 def test_images_labels_and_weights_are_told_apart(tmp_path):
-    assert 'The images themselves are not' in failure(tmp_path / 'a', value=float('nan'))
+    message = failure(tmp_path / 'a', value=float('nan'))
+    assert 'The images themselves are not' in message and 'learning rate' not in message
     assert 'The output of every layer is' in failure(tmp_path / 'b', value=2.0, log=True)
     message = failure(tmp_path / 'c', lr=float('inf'))
     assert 'The loss of iteration 2 ' in message and 'parameters are not since an earlier iteration' in message
     assert 'layers.' in message
+
+
+def test_a_box_without_size_is_named():
+    good, flat = torch.tensor([[1.0, 2, 3, 4]]), torch.tensor([[1.0, 2, 3, 4], [154, 32, 154, 96]])
+    samples = [
+        DetDataSample(metainfo=dict(img_path=f'{name}.jpg'), gt_instances=InstanceData(bboxes=boxes))
+        for name, boxes in (('a', good), ('b', HorizontalBoxes(flat)))
+    ]
+    assert broken_box(samples[:1]) is None and broken_box(None) is None and broken_box([object()]) is None
+    assert '1 of 2 boxes of b.jpg have no size, the first is [154.0, 32.0, 154.0, 96.0]' in broken_box(samples)
 
 
 def test_broken_weights_are_not_saved(tmp_path):

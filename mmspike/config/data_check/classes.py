@@ -11,7 +11,6 @@ from mmspike.config.config_faults import resolve_type
 # what is no head of the data set's classes: region proposals know one class, stuff has classes of its own
 OTHER_PARTS = (
     'rpn_head', 'semantic_head', 'teacher', 'backbone', 'neck', 'init_cfg', 'test_cfg', 'train_cfg', 'data_preprocessor',
-    'language_model',
 )  # fmt: skip
 COUNTS = ('num_classes', 'num_things_classes', 'num_stuff_classes')
 
@@ -75,7 +74,12 @@ def _default(kind, key: str) -> int | None:
 
 
 def class_counts(item, path: str = 'model') -> Iterator[tuple[str, int]]:
-    """Every head in a model's config: its key and the number of its classes, things and stuff added up."""
+    """Every head in a model's config: its key and the number of its classes, things and stuff added up.
+
+    Detectors with a language model take names as texts: the number of their head is that of tokens, and not compared.
+    """
+    if isinstance(item, dict) and 'language_model' in item:
+        return
     if isinstance(item, list | tuple):
         for number, child in enumerate(item):
             yield from class_counts(child, f'{path}.{number}')

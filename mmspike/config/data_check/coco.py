@@ -73,6 +73,7 @@ class CocoCheck:
         for annotation in sample:
             if found := annotation_fault(annotation, self.keys, self.masks or 'segmentation' in self.keys, sizes):
                 faults.add(*found)
+                reasons['that cannot be read'] += 1
                 continue
             size = sizes.get(hashable(annotation['image_id']))
             reason = why_left_out(annotation, size, learned, self.masks)

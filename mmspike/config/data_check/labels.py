@@ -151,7 +151,9 @@ def check_labels(report: Report, source: Source, clock: Clock) -> None:
             )
     there = [(p, label) for p, label in pairs if label and osp.isfile(label) and osp.isfile(p)]
     if not loader or classes is None or not there:
-        report.row(source.place, source.name, f'{len(items)} images', 'no labels' if not loader else 'nothing')
+        report.row(
+            source.place, source.name, f'{len(items)} images', 'labels are not loaded' if not loader else 'labels are missing'
+        )
         return
     upright = loads_upright(source)
     sample = clock.sample(there)

@@ -86,7 +86,8 @@ def check_pictures(
     upright = loads_upright(source)
     local = [(path, size) for path, size in expected if '://' not in path]
     if upright is None or not local:
-        return 'pictures not checked: ' + ('no ordinary LoadImageFromFile' if local or not expected else 'not on this disk')
+        reason = 'not on this disk' if upright is not None else 'no ordinary LoadImageFromFile'
+        return f'pictures not checked ({reason})' if expected else 'no pictures'
     skips = (source.transform(*LOADERS) or {}).get('on_error') == 'skip'
     found = report.doubt if skips else report.stop
     names = clock.sample(local, NAMES)

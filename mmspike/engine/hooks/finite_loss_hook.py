@@ -13,9 +13,10 @@ from mmspike.registry import HOOKS
 
 ADVICE = (
     'Usual causes: a learning rate that is too high or has no warm-up, gradients that are not clipped '
-    '(optim_wrapper.clip_grad=dict(max_norm=1.0)), float16 (--amp) and broken labels. Training stops here; the last '
-    'checkpoint is from before'
+    '(optim_wrapper.clip_grad=dict(max_norm=1.0)) and float16 (--amp).'
 )
+DATA_ADVICE = '`mmspike check CONFIG --every` looks at every file of the data.'
+STOPPED = 'Training stops here; the last checkpoint is from before'
 
 
 class _Found(Exception):
@@ -42,6 +43,24 @@ def _is_finite(item) -> bool:
 def broken_parameters(model: nn.Module) -> list[str]:
     """Names of the parameters that hold NaN or infinite values."""
     return [name for name, p in model.named_parameters() if not bool(p.detach().isfinite().all())]
+
+
+def broken_box(samples) -> str | None:
+    """The first box without width or height, or with a NaN, among mmdet's data samples, with its image; None without one."""
+    for sample in samples if isinstance(samples, list | tuple) else ():
+        boxes = getattr(getattr(sample, 'gt_instances', None), 'bboxes', None)
+        boxes = getattr(boxes, 'tensor', boxes)
+        if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 4:
+            continue
+        bad = ~(boxes[:, 2:] > boxes[:, :2]).all(1) | ~boxes.isfinite().all(1)
+        if bad.any():
+            box = [round(value, 2) for value in boxes[bad][0].tolist()]
+            image = sample.metainfo.get('img_path', 'an image')
+            return (
+                f'{int(bad.sum())} of {len(boxes)} boxes of {image} have no size, the first is {box} (x1, y1, x2, y2 as they '
+                'enter the network): correct the annotation, or the size of the image in it'
+            )
+    return None
 
 
 @torch.no_grad()
@@ -112,7 +131,7 @@ class FiniteLossHook(Hook):
         if broken := broken_parameters(model):
             raise FloatingPointError(
                 f'{len(broken)} parameters are not finite after iteration {runner.iter + 1}, the first is {broken[0]}: '
-                f'they are not saved. {ADVICE}'
+                f'they are not saved. {ADVICE} {STOPPED}'
             )
 
     def _keep_random_state(self, model: nn.Module, args: tuple) -> None:
@@ -132,24 +151,29 @@ class FiniteLossHook(Hook):
         values = ', '.join(sums) or f'their sum is {float(total)}'
         iteration = self._runner.iter + 1
         raise FloatingPointError(
-            f'The loss of iteration {iteration} is not finite ({values}). {self._cause(model, args, kwargs)} {ADVICE}'
+            f'The loss of iteration {iteration} is not finite ({values}). {self._cause(model, args, kwargs)} {STOPPED}'
         )
 
     def _cause(self, model: nn.Module, args: tuple, kwargs: dict) -> str:
         if not _is_finite([args, kwargs.get('inputs')]):
-            return 'The images themselves are not: look at the data and its preprocessing.'
+            return f'The images themselves are not: look at the data and its preprocessing. {DATA_ADVICE}'
         if broken := broken_parameters(model):
             return (
                 f'{len(broken)} parameters are not since an earlier iteration, the first is {broken[0]}: '
-                'a gradient was not finite there.'
+                f'a gradient was not finite there. {ADVICE}'
             )
         if not isinstance(self._runner, Runner):
-            return 'The weights are sharded: the layer was not searched for.'
+            return f'The weights are sharded: the layer was not searched for. {ADVICE}'
         self._searching = True
         torch.set_rng_state(self._random_states[0])
         if self._device.type == 'cuda':
             torch.cuda.set_rng_state(self._random_states[1], self._device)
         layer = first_broken_layer(model, args, kwargs)
-        if layer is None:
-            return 'The output of every layer is: it comes from the computation of the loss, its labels or its weights.'
-        return f'The first layer whose output is not finite: {layer}.'
+        if layer is not None:
+            return f'The first layer whose output is not finite: {layer}. {ADVICE}'
+        if box := broken_box(kwargs.get('data_samples')):
+            return f'The output of every layer is, but {box}. {DATA_ADVICE}'
+        return (
+            'The output of every layer is: it comes from the computation of the loss, its labels or its weights. '
+            f'{DATA_ADVICE} {ADVICE}'
+        )

@@ -305,6 +305,8 @@ def test_heads_in_lists_by_default_and_of_things(tmp_path):
         'model.bbox_head.num_classes (by default)',
         'model.panoptic_head.num_things_classes + num_stuff_classes',
     ]
+    cfg.model.language_model = dict(type='BertModel')  # names are texts there
+    assert not check_data(cfg).errors
 
 
 def test_an_evaluation_with_another_file(tmp_path):
