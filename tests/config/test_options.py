@@ -6,9 +6,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmspike.config.launch import load_config
+from mmspike.config.launch import load_config, load_run_config
 from mmspike.config.literals import read_literal
-from mmspike.config.options import add_config_options
+from mmspike.config.options import add_config_options, add_run_options
+from mmspike.utils.errors import UserError
 
 
 def parse(*items):
@@ -77,3 +78,21 @@ def test_a_list_is_a_tuple_where_the_config_has_one(repo):
     assert cfg.train_dataloader.dataset.pipeline[2].scale == (31, 31)
     assert cfg.model.backbone.out_indices == (0, 1, 3)
     assert load_config(parse(path, 'model.neck.in_channels=1,2,3')).model.neck.in_channels == [1, 2, 3]
+
+
+def test_work_directories_that_cannot_be(repo, tmp_path, monkeypatch):
+    (tmp_path / 'file').write_text('')
+    parser = argparse.ArgumentParser()
+    parser.add_argument('config')
+    add_run_options(parser)
+
+    def load(work_dir):
+        return load_run_config(parser.parse_args([str(repo / 'configs' / HOSTS[2]), '--work-dir', str(work_dir)]))
+
+    monkeypatch.setenv('LOCAL_RANK', '0')  # which it would leave behind
+    assert load(tmp_path / 'new').work_dir == str(tmp_path / 'new')
+    with pytest.raises(UserError, match='file/below: .*/file is a file, not a directory'):
+        load(tmp_path / 'file' / 'below')
+    monkeypatch.setattr('os.access', lambda path, mode: path != str(tmp_path))
+    with pytest.raises(UserError, match=f'nothing can be written to {tmp_path}'):
+        load(tmp_path / 'new' / 'one')
