@@ -12,7 +12,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mmspike.models.inspection import is_neuron, spike_unit
+from mmspike.models.inspection import evaluating, is_neuron, spike_unit
 
 
 def output_tensors(item: object, name: str = '') -> Iterator[tuple[str, Tensor]]:
@@ -79,8 +79,8 @@ def compare(model: nn.Module, deployed: nn.Module, batch: dict) -> Difference:
     """
     outputs = []
     for m in (model, deployed):
-        with torch.no_grad(), _postprocessing_of_float64():
-            outputs.append(m.eval().test_step(deepcopy(batch)))
+        with evaluating(m), _inputs_of_its_type(m), _postprocessing_of_float64():
+            outputs.append(m.test_step(deepcopy(batch)))
     return difference(*outputs)
 
 
@@ -124,7 +124,8 @@ def spikes_that_differ(model: nn.Module, deployed: nn.Module, batch: dict) -> Sp
         spikes: list[tuple[str, Tensor]] = []
 
         def keep(name: str, neuron: nn.Module, out: Tensor, spikes: list = spikes) -> None:
-            spikes.append((name, (out / spike_unit(neuron)).round().short()))
+            counts = (out / spike_unit(neuron)).round().nan_to_num(nan=-1)  # which no neuron sends
+            spikes.append((name, counts.short()))
 
         handles = [
             n.register_forward_hook(lambda n, args, out, name=name, keep=keep: keep(name, n, out))
@@ -132,20 +133,35 @@ def spikes_that_differ(model: nn.Module, deployed: nn.Module, batch: dict) -> Sp
             if is_neuron(n) and not name.startswith('roi_head.')
         ]
         try:
-            with torch.no_grad(), _postprocessing_of_float64():
-                m.eval().test_step(deepcopy(batch))
+            with evaluating(m), _inputs_of_its_type(m), _postprocessing_of_float64():
+                m.test_step(deepcopy(batch))
         finally:
             for handle in handles:
                 handle.remove()
         runs.append(spikes)
     found = SpikeDifference()
     for (_, a), (name, b) in zip(*runs, strict=True):
-        differ = int((a.flatten() != b.flatten()).sum())  # one may have the heads of an attention apart
+        differ = int((a != b).sum())
         if differ and not found.first:
             found.first, found.first_differ, found.first_total = name, differ, a.numel()
         found.differ += differ
         found.total += a.numel()
     return found
+
+
+@contextmanager
+def _inputs_of_its_type(model: nn.Module) -> Iterator[None]:
+    """Gives a backbone its input in the type of its weights: a preprocessor without statistics, of events, makes float32."""
+    backbone: Any = getattr(model, 'backbone', None)
+    if backbone is None:
+        yield
+        return
+    dtype = next(backbone.parameters()).dtype
+    handle = backbone.register_forward_pre_hook(lambda m, args: (args[0].to(dtype), *args[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextmanager

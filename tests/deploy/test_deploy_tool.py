@@ -3,7 +3,7 @@
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 
 from .networks import build, whole_model
 
@@ -90,6 +90,41 @@ def test_learned_thresholds_are_saved(repo, tmp_path):
         assert torch.equal(loaded(x), network(x))
 
 
+def test_exports_of_an_event_classifier(run_tool, tmp_path):
+    """Event frames [T, B, C, H, W] with a free batch in ONNX, and a NIR file with what its readers have to know."""
+    onnxruntime = pytest.importorskip('onnxruntime')
+    pytest.importorskip('onnxscript')
+    nir = pytest.importorskip('nir')
+    lif = dict(type='LIF', v_threshold=0.3)
+    model = dict(
+        type='ImageClassifier',
+        backbone=dict(
+            type='mmspike.SpikingVGG',
+            arch=dict(dims=(4, 6, 8), depths=(2, 1, 1)),
+            T=2,
+            in_channels=2,
+            neuron=lif,
+            temporal_output='keep',
+        ),
+        head=dict(type='mmspike.SpikingLinearClsHead', num_classes=3, in_channels=8, neuron=lif),
+        data_preprocessor=dict(type='mmspike.EventDataPreprocessor'),
+    )
+    cfg = Config(dict(default_scope='mmpretrain', custom_imports=dict(imports=['mmspike']), model=model))
+    cfg.dump(tmp_path / 'events.py')
+    init_default_scope('mmpretrain')
+    torch.save(build(cfg.model).state_dict(), tmp_path / 'events.pth')
+    files = [tmp_path / 'e.onnx', tmp_path / 'e.nir']
+    options = ['--onnx', files[0], '--nir', files[1], '--dt', 0.001, '--shape', 32, 32, '--device', 'cpu']
+    done = run_tool('deployment/deploy.py', tmp_path / 'events.py', tmp_path / 'events.pth', *options)
+    assert done.returncode == 0, done.stderr
+    session = onnxruntime.InferenceSession(str(files[0]))
+    assert session.get_inputs()[0].shape == [2, 'batch', 2, 32, 32] and session.get_outputs()[0].name == 'logits'
+    assert nir.read(str(files[1])).metadata['dt'] == 0.001
+    notes = done.stdout[done.stdout.index('To read it:') :].splitlines()[1:4]
+    assert notes[0] == '- a time step is 0.001 s: norse.torch.from_nir(graph, dt=0.001), but norse has no average pool'
+    assert notes[1].endswith('import_from_nir(graph, dt=0.001)') and notes[2].endswith('write it with --dt 0.0001')
+
+
 def test_audit_of_an_ordinary_network(run_tool, tmp_path):
     config = tmp_path / 'resnet.py'
     model = dict(
@@ -111,6 +146,8 @@ def test_arguments(segmentor, run_tool, tmp_path):
     assert 'say what to write' in run_tool('deployment/deploy.py', *segmentor).stderr
     done = run_tool('deployment/deploy.py', *segmentor, '-o', tmp_path / 'out', '--as-trained')
     assert done.returncode == 2 and '--as-trained is for --audit' in done.stderr
+    assert '--dt is for --nir' in run_tool('deployment/deploy.py', *segmentor, '-o', tmp_path / 'out', '--dt', 1).stderr
+    assert '--frames is for --onnx' in run_tool('deployment/deploy.py', *segmentor, '-o', tmp_path / 'out', '--frames').stderr
     done = run_tool('deployment/deploy.py', *segmentor, '--nir', tmp_path / 'x.nir', '--part', 'backbone.nothing', *SIZE)
     assert done.returncode and "the model has no such part; its own are ['data_preprocessor', 'backbone'" in done.stderr
     done = run_tool('deployment/deploy.py', *segmentor, '--nir', tmp_path / 'x.nir', '--part', 'data_preprocessor', *SIZE)

@@ -8,10 +8,11 @@ import torch
 from mmcv.cnn import ConvModule
 from torch import nn
 
-from mmspike.deploy import compare, difference, fuse, leftovers
+from mmspike.deploy import compare, difference, fuse, leftovers, spikes_that_differ
 from mmspike.deploy.attention import FusedAggregation, FusedAttention, FusedDualAttention
 from mmspike.deploy.layers import ThresholdSFA
 from mmspike.models.layers import RepConv, SpikingConv, SpikingConvTranspose, SpikingLinear
+from mmspike.models.neurons import build_neuron
 
 from .networks import BACKBONES, LIF, build, sample, sfa, spikes_of, trained, whole_model
 
@@ -151,6 +152,25 @@ def test_a_negative_learned_scale_is_no_threshold():
     x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad():
         assert difference(model(x), fuse(model)(x)).largest < 1e-9
+
+
+def test_nan_is_a_difference_of_spikes():
+    """A neuron that sends NaN sends no 0, and both networks get their modes back."""
+    from mmengine.model import BaseModel
+
+    class Net(BaseModel):
+        def __init__(self, value):
+            super().__init__()
+            self.neuron, self.value = build_neuron(sfa(4)), value
+
+        def forward(self, inputs, mode='tensor'):
+            return self.neuron(torch.tensor([0.0, self.value, 4.0]).view(1, 1, 3))
+
+    broken, silent = Net(float('nan')), Net(0.0).eval()
+    found = spikes_that_differ(broken, silent, dict(inputs=torch.zeros(1)))
+    assert (found.differ, found.total, found.first) == (1, 3, 'neuron')
+    assert broken.training and not silent.training
+    assert compare(broken, silent, dict(inputs=torch.zeros(1))).largest == float('inf')
 
 
 def test_nan_is_a_difference():
