@@ -5,7 +5,10 @@ arguments, scratch memory (``columns``, ``ones``) comes along. Inputs are [B, C,
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from mmspike.utils.errors import UserError
 
 from .sampling import widened
 
@@ -23,6 +26,30 @@ def _gradients(grad: Tensor, tensors: tuple[Tensor, ...], geometry: tuple[int, .
 
     wide = [widened(x) for x in (grad, *tensors)]
     return torch.ops.torchvision._deform_conv2d_backward(*wide, *geometry, use_mask)
+
+
+def _of_size(samples: Tensor, size: torch.Size) -> Tensor:
+    """Offsets or masks [B, N, ...] as mmcv's version 2 reads those of another size than the output's.
+
+    It takes the memory of each sample as if it had that size, and leaves out the rest. DyHead of mmdet hands over offsets of an
+    image twice as large, and is trained so.
+    """
+    if samples.shape[-2:] == size:
+        return samples
+    needed = samples.shape[1] * size.numel()
+    if samples[0].numel() < needed:
+        raise UserError(
+            f'modulated deformable convolution: offsets and masks must have the size of the output, {tuple(size)}, but got '
+            f'{tuple(samples.shape[-2:])}'
+        )
+    return samples.flatten(1)[:, :needed].unflatten(1, (samples.shape[1], *size))
+
+
+def _of_size_backward(grad: Tensor, target: Tensor) -> None:
+    """Write the gradient of :func:`_of_size` into ``target``, which has the shape of the samples."""
+    if grad.shape != target.shape:
+        grad = F.pad(grad.flatten(1), (0, target[0].numel() - grad[0].numel())).view_as(target)
+    target.copy_(grad)
 
 
 def _unmodulated(input: Tensor, weight: Tensor, offset: Tensor) -> tuple[Tensor, ...]:
@@ -140,6 +167,7 @@ def modulated_deform_conv_forward(
     """Version 2: every sample has a weight in ``mask`` [B, groups * k * k, H', W']. Written: ``output`` [B, C', H', W']."""
     geometry = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
     bias = bias if with_bias else input.new_zeros(weight.shape[0])
+    offset, mask = (_of_size(x, output.shape[-2:]) for x in (offset, mask))
     output.copy_(_convolve((input, weight, offset, mask, bias), geometry, True))
 
 
@@ -171,11 +199,12 @@ def modulated_deform_conv_backward(
 ) -> None:
     """Gradients of version 2, added to ``grad_weight`` and ``grad_bias``, written into the others."""
     geometry = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
+    offset, mask = (_of_size(x, grad_output.shape[-2:]) for x in (offset, mask))
     tensors = (input, weight, offset, mask, bias if with_bias else input.new_zeros(weight.shape[0]))
     by_input, by_weight, by_offset, by_mask, by_bias = _gradients(grad_output, tensors, geometry, True)
     grad_input.copy_(by_input)
-    grad_offset.copy_(by_offset)
-    grad_mask.copy_(by_mask)
+    _of_size_backward(by_offset, grad_offset)
+    _of_size_backward(by_mask, grad_mask)
     grad_weight.add_(by_weight)
     if with_bias:
         grad_bias.add_(by_bias)

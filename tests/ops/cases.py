@@ -87,10 +87,12 @@ def geometry(rng: np.random.RandomState) -> dict:
     )
 
 
-def deformed(rng: np.random.RandomState, kernel: tuple, groups: int, deform_groups: int, **steps: tuple) -> dict[str, Tensor]:
+def deformed(
+    rng: np.random.RandomState, kernel: tuple, groups: int, deform_groups: int, wider: int = 0, **steps: tuple
+) -> dict[str, Tensor]:
     input = uniform(rng, rng.randint(1, 3), 4, rng.randint(5, 10), rng.randint(5, 10))
     weight = uniform(rng, 6, 4 // groups, *kernel)
-    size = torch.nn.functional.conv2d(input[:, : weight.shape[1]], weight, **steps).shape[-2:]
+    size = [side + wider for side in torch.nn.functional.conv2d(input[:, : weight.shape[1]], weight, **steps).shape[-2:]]
     offset = uniform(rng, input.shape[0], 2 * deform_groups * kernel[0] * kernel[1], *size, low=-3, high=3)
     return dict(input=input, offset=offset, weight=weight)
 
@@ -102,9 +104,9 @@ def deform_conv(rng: np.random.RandomState) -> Results:
     return with_gradients(lambda input, offset, weight: ops.deform_conv2d(input, offset, weight, *steps), rng, **tensors)
 
 
-def modulated_deform_conv(rng: np.random.RandomState, bias: bool) -> Results:
+def modulated_deform_conv(rng: np.random.RandomState, bias: bool, wider: int = 0) -> Results:
     g = geometry(rng)
-    tensors = deformed(rng, **g)
+    tensors = deformed(rng, **g, wider=wider)
     tensors['mask'] = uniform(rng, *tensors['offset'][:, ::2].shape, low=0)
     if bias:
         tensors['bias'] = uniform(rng, 6)
@@ -136,6 +138,7 @@ CASES: dict[str, tuple[Callable[[np.random.RandomState], Results], float]] = {
     'deform_conv2d': (deform_conv, 1e-5),
     'modulated_deform_conv2d': (lambda rng: modulated_deform_conv(rng, False), 1e-5),
     'modulated_deform_conv2d, bias': (lambda rng: modulated_deform_conv(rng, True), 1e-5),
+    'modulated_deform_conv2d, offsets of a larger image': (lambda rng: modulated_deform_conv(rng, True, 2), 1e-5),
     'psa_mask, collect': (lambda rng: psa_mask(rng, 'collect'), 0),
     'psa_mask, distribute': (lambda rng: psa_mask(rng, 'distribute'), 0),
 }

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmspike.ops import reassembly, regions
 from mmspike.ops.sampling import bilinear
+from mmspike.utils.errors import UserError
 
 EXACT = dict(rtol=0, atol=0)
 
@@ -247,6 +248,12 @@ def test_the_first_of_equal_scores_stays() -> None:
     assert ops.nms(boxes, scores, 0.5)[1].tolist() == [0]
     groups = ops.nms_match(torch.cat([boxes, scores[:, None]], 1), 0.5)
     assert [g.tolist() for g in groups] == [list(range(40))]
+
+
+def test_offsets_of_a_smaller_image_are_refused() -> None:
+    layer = ops.ModulatedDeformConv2d(4, 4, 1)
+    with pytest.raises(UserError, match=r'the size of the output, \(8, 8\), but got \(4, 4\)'):
+        layer(rand(1, 4, 8, 8), rand(1, 2, 4, 4), rand(1, 1, 4, 4))
 
 
 def test_without_regions_and_boxes() -> None:
