@@ -34,27 +34,29 @@ class CocoCheck:
 
     Args:
         source: The data set.
-        path: The JSON.
-        classes: Names in the order of the config; None: categories are not compared.
+        plain: It takes annotations as CocoDataset does; else a subclass may need other keys, and leave out other objects.
         scored: What an evaluation with this file reads: 'bbox', 'segm'.
     """
 
-    def __init__(self, source: Source, path: str, classes: Sequence[str] | None, scored: Sequence[str] = ()) -> None:
+    def __init__(self, source: Source, plain: bool = True, scored: Sequence[str] = ()) -> None:
         self.source = source
-        self.path = path
-        self.classes = classes
+        self.path = source.dataset.ann_file
+        self.classes = source.classes
         loader = source.transform('LoadAnnotations', 'mmspike.LoadAnnotations') or {}
         self.masks = bool(loader.get('with_mask'))
-        self.keys = ['id', 'image_id', 'category_id', 'bbox', 'area']
+        self.keys = ['id', 'image_id', 'category_id', 'bbox', 'area'] if plain else ['id', 'image_id', 'category_id']
+        self.plain = plain
         if scored:
             self.keys.append('iscrowd')
-        if self.masks or 'segm' in scored:
+        if plain and self.masks or 'segm' in scored:
             self.keys.append('segmentation')
 
     def run(self, report: Report, clock: Clock) -> None:
         place = f'{self.source.place}: {self.path}'
         content, fault = read_json(self.path)
-        fault = fault or structure_fault(content, annotated=self.source.training)
+        fault = fault or structure_fault(
+            content, annotated=self.source.training and self.source.transform('LoadAnnotations') is not None
+        )
         if fault:
             report.stop(place, fault)
             return
@@ -76,7 +78,7 @@ class CocoCheck:
                 reasons['that cannot be read'] += 1
                 continue
             size = sizes.get(hashable(annotation['image_id']))
-            reason = why_left_out(annotation, size, learned, self.masks)
+            reason = why_left_out(annotation, size, learned, self.masks) if self.plain else None
             reasons[reason] += reason is not None
             kept += reason is None
         for text in faults.texts('annotations'):
@@ -84,8 +86,9 @@ class CocoCheck:
         reasons = +reasons
         self._ids(report, place, content)
         left = self._images_left(report, place, content, learned)
-        if annotations and not kept and not faults.counts and self.source.training and left:
-            report.stop(place, f'0 of {sample.seen} objects are left to learn: {_words(reasons)}')
+        if annotations and not kept and not faults.counts and left:
+            text = f'0 of {sample.seen} objects are left to {"learn" if self.source.training else "score"}: {_words(reasons)}'
+            (report.stop if self.source.training else report.doubt)(place, text)
         elif (dropped := sum(n for r, n in reasons.items() if r not in ('crowd', 'of no class'))) > 0.1 * sample.seen:
             report.doubt(place, f'{dropped} of {sample.seen} objects are not learned: {_words(reasons)}')
         self._boxes(report, place, annotations[:ANNOTATIONS], sizes)
@@ -165,6 +168,21 @@ class CocoCheck:
             report.doubt(place, f'{tiny} of {total} boxes have no value above 1: expected pixels, not shares of the image')
 
 
+def check_categories(report: Report, source: Source) -> None:
+    """Only the categories of a file whose annotations have another form, such as segments of panoptic images."""
+    content, fault = read_json(source.dataset.ann_file)
+    place = f'{source.place}: {source.dataset.ann_file}'
+    if not fault and not (isinstance(content, dict) and isinstance(content.get('categories'), list)):
+        fault = '"categories" is missing or no list'
+    if fault:
+        report.stop(place, fault)
+        return
+    names = [category for category in content['categories'] if isinstance(category, dict) and 'name' in category]
+    for stops, text in category_findings(names, source.classes or [c['name'] for c in names], Counter()):
+        (report.stop if stops else report.doubt)(place, text)
+    report.row(source.place, source.name, f'{len(names)} categories', 'categories only: annotations of a form of its own')
+
+
 def check_scored_file(report: Report, place: str, path: str, scored: Sequence[str], source: Source) -> None:
     """An annotation file that an evaluation scores with, beside that of the data set which it scores."""
     content, fault = read_json(path)
@@ -172,7 +190,7 @@ def check_scored_file(report: Report, place: str, path: str, scored: Sequence[st
     if fault := fault or structure_fault(content):
         report.stop(place, fault)
         return
-    keys = CocoCheck(source, path, None, scored).keys
+    keys = CocoCheck(source, scored=scored).keys
     faults = Tally()
     for annotation in content['annotations']:
         if found := annotation_fault(annotation, keys, masks=False, sizes={}):

@@ -82,7 +82,15 @@ def category_findings(categories: Sequence[dict], classes: Sequence[str], object
     """
     names = [str(category['name']) for category in categories]
     unknown = [name for name in classes if name not in names]
-    if unknown:
+    if len(unknown) > 3:
+        alike = list(dict.fromkeys(other for name in unknown if (other := nearest(name, names))))
+        hint = f' (alike: {listed(alike)})' if alike else ''
+        text = (
+            f'{len(unknown)} of the {len(classes)} classes are no category of the file: {listed(unknown)}. Its categories are '
+            f'{listed(names)}{hint}: set metainfo=dict(classes=(…)) of every data set to them, in their order'
+        )
+        yield True, text
+    else:
         for name in unknown:
             near = nearest(name, [other for other in names if other not in classes])
             yield (

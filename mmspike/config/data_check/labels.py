@@ -137,6 +137,13 @@ def check_labels(report: Report, source: Source, clock: Clock) -> None:
         )
     classes = source.classes
     loader = source.transform('LoadAnnotations')
+    if loader and not any(item.get('seg_map_path') for item in items):
+        report.stop(
+            source.place,
+            f'the pipeline has LoadAnnotations, but data_prefix={dict(dataset.data_prefix)} names no label images: add '
+            "seg_map_path='FOLDER', or take LoadAnnotations out",
+        )
+        return
     names = clock.sample(items, NAMES)
     pairs = [(item['img_path'], item.get('seg_map_path') if loader else None) for item in names]
     for what, option, paths in (

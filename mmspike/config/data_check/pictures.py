@@ -42,7 +42,7 @@ def nearby(path: str) -> str:
 def loads_upright(source: Source) -> bool | None:
     """Whether the pipeline's loader turns pictures as their EXIF data say; None if it is not the ordinary loader."""
     loader = source.transform(*LOADERS)
-    if loader is None or any(key in loader for key in ('backend_args', 'file_client_args')):
+    if loader is None or any(loader.get(key) for key in ('backend_args', 'file_client_args')):
         return None
     flag = loader.get('color_type', 'color')
     return flag in ('color', 'grayscale') and loader.get('imdecode_backend', 'cv2') != 'turbojpeg'

@@ -266,6 +266,64 @@ def test_names_of_classes_that_are_written_wrong(tmp_path):
     assert "metainfo has the key 'CLASSES'" in errors(detector(root, metainfo=dict(CLASSES=('nucleus',))), 'train_dataloader')
 
 
+def test_classes_that_were_never_set(tmp_path):
+    text = errors(detector(coco(tmp_path, categories=('cat', 'dog', 'zebu')), classes=None, number=80), 'train_dataloader')
+    assert "78 of the 80 classes are no category of the file: 'person', 'bicycle'" in text and text.count('\n') == 0
+    assert "Its categories are 'cat', 'dog', 'zebu'" in text and 'set metainfo=dict(classes=(…)) of every data set' in text
+
+
+def test_panoptic_annotations(tmp_path):
+    def change(content):
+        segments = [dict(id=1, category_id=1, bbox=[1, 1, 5, 5], area=9, iscrowd=0)]
+        content['annotations'] = [dict(file_name='0.png', image_id=1, segments_info=segments)]
+
+    metainfo = dict(classes=('cell', 'debris'), thing_classes=('cell',), stuff_classes=('debris',))
+    cfg = detector(coco(tmp_path, change), type='CocoPanopticDataset', metainfo=metainfo, masks=False)
+    cfg.val_evaluator = dict(type='CocoPanopticMetric', ann_file=str(tmp_path / 'val.json'), seg_prefix=str(tmp_path))
+    report = check_data(cfg, ('train_dataloader', 'val_dataloader'), ('val_evaluator',))
+    assert not report.findings and report.rows[0][2] == '2 categories'
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.dataset.metainfo.classes = ('debris', 'cell')
+    assert "Write classes=('cell', 'debris',)" in errors(cfg, 'train_dataloader')
+
+
+def test_images_without_labels_for_pseudo_labels(tmp_path):
+    def change(content):
+        del content['annotations']
+
+    cfg = detector(coco(tmp_path, change))
+    cfg.train_dataloader.dataset.pipeline = [dict(type='mmspike.LoadImageFromFile'), dict(type='LoadEmptyAnnotations')]
+    cfg.train_dataloader.dataset.filter_cfg = dict(filter_empty_gt=False)
+    assert not check_data(cfg, ('train_dataloader',), ()).findings
+
+
+def test_a_subclass_that_takes_annotations_in_its_own_way(tmp_path):
+    from mmdet.datasets import CocoDataset
+
+    class Own(CocoDataset):
+        def parse_data_info(self, raw_data_info):
+            return dict(raw_data_info, instances=[])
+
+    DATASETS.register_module(module=Own, force=True)
+    cfg = detector(coco(tmp_path, drop('annotations', 'area', 'bbox', 'segmentation')), type='Own')
+    assert not check_data(cfg, ('train_dataloader',), ()).findings
+    assert "did you mean 'cell'?" in errors(detector(tmp_path, ('cel', 'debris'), type='Own'), 'train_dataloader')
+
+
+def test_a_form_that_nobody_thought_of_does_not_stop(tmp_path, monkeypatch):
+    monkeypatch.setattr('mmspike.config.data_check.check.CocoCheck', lambda *args: 1 / 0)
+    report = check_data(detector(coco(tmp_path)), ('train_dataloader',), ())
+    assert not report.errors and report.rows[0][2:] == ('not checked', 'the check failed, ZeroDivisionError: division by zero')
+
+
+def test_loaders_of_mmdets_own_configs_are_checked(tmp_path):
+    cfg = detector(coco(tmp_path))
+    cfg.train_dataloader.dataset.pipeline[0] = dict(type='LoadImageFromFile', backend_args=None)
+    assert '3 of 3 pictures' in check_data(cfg, ('train_dataloader',), ()).rows[0][3]
+    cfg.train_dataloader.dataset.pipeline[0]['backend_args'] = dict(backend='http')
+    assert 'pictures not checked' in check_data(cfg, ('train_dataloader',), ()).rows[0][3]
+
+
 def test_classes_of_a_type_of_ones_own(tmp_path):
     from mmdet.datasets import CocoDataset
 

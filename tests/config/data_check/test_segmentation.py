@@ -141,3 +141,10 @@ def test_a_broken_picture(tmp_path):
     assert 'train/1.png: it is no picture that Pillow or OpenCV can read' in errors(cfg)
     picture(folders(tmp_path, ('.ipynb_checkpoints',)) / 'train/.ipynb_checkpoints/9.png')
     assert 'the hidden folder' in errors(cfg)
+
+
+def test_pictures_without_labels(tmp_path):
+    cfg = segmentor(semantic(tmp_path, stripes(0, 1)), data_prefix=dict(img_path='train'))
+    assert "names no label images: add seg_map_path='FOLDER'" in errors(cfg)
+    del cfg.train_dataloader.dataset.pipeline[1]
+    assert not check_data(cfg, ('train_dataloader',), ()).findings
