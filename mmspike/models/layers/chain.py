@@ -105,7 +105,7 @@ def run(modules: Iterable[nn.Module], x: Tensor, spikes_of: nn.Module | None = N
     while i < len(parts):
         m = parts[i]
         i += 1
-        if isinstance(m, RepConv):
+        if isinstance(m, RepConv) and fusable_norm(m.norm1):  # opened: its convolutions and last norm stand around it
             x, _, origin = norm_neuron([m.norm1], nn.Identity(), x, offset=m.border, origin=origin)
             bias = m.border() * m.dwconv.weight.sum((1, 2, 3))
             x, origin = spike_conv(m.dwconv, x, None, origin=origin, bias=bias, padding=(1, 1))

@@ -172,6 +172,37 @@ def test_time_steps_that_change_nothing_are_warned_of(recwarn):
     assert 'ESpikeFormer with T=2 on images computes the same 2 times' in str(warning.message)
 
 
+@pytest.mark.parametrize('size', [(32, 32), (33, 47)])
+def test_a_single_small_image_trains(name, size):
+    """One value a channel in the last norms."""
+    model = small(name, T=1).train()
+    loss = sum(f.pow(2).mean() for f in model(images(size, 1)))
+    loss.backward()
+    assert loss.isfinite() and all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_memory_formats_and_precisions(name):
+    """Channels last and strided inputs compute the same; other types of numbers go through."""
+    model = small(name).eval()
+    x = images((65, 47))
+    strided = torch.randn(2, 3, 130, 94)[..., ::2, ::2]
+    last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        for one, two in zip(model(x) + model(strided), last(x) + model(strided.contiguous()), strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+        for dtype in (torch.bfloat16, torch.float16, torch.float64):
+            feats = copy.deepcopy(model).to(dtype)(x.to(dtype))
+            assert all(f.dtype == dtype and f.isfinite().all() for f in feats), dtype
+
+
+def test_synchronised_norms_are_plain_ones_in_one_process(name):
+    plain, synced = (small(name, norm_cfg=dict(type=kind)).train() for kind in ('BN', 'SyncBN'))
+    assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in synced.modules())
+    x = images()
+    for one, two in zip(plain(x), synced(x), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+
+
 def test_depths_of_layers_follow_the_network(name):
     model = small(name).eval()
     ran = []
