@@ -4,22 +4,24 @@
 # make types  sets up .venv, checks the type hints with mypy
 # make docs   sets up .venv, builds the documentation as a site
 # make setup  sets up .venv only (done once: a second call takes a moment)
-# PYTHON=/path/to/python3.11 chooses the interpreter that .venv is made with.
+# PYTHON=/path/to/python3.12 chooses the interpreter that .venv is made with: 3.11, 3.12 or 3.13.
 
-# The first one that runs: a pyenv shim for a version that is not selected is on PATH, too, but fails.
-PYTHON ?= $(shell for p in python3.11 python3; do $$p -c pass >/dev/null 2>&1 && echo $$p && break; done)
+# The one .venv was made with, else the newest that runs: a pyenv shim for a version that is not selected is on PATH, too, but
+# fails.
+PYTHON ?= $(shell for p in $$(sed -n 's/^executable = //p' .venv/pyvenv.cfg 2>/dev/null) python3.13 python3.12 python3.11 python3; \
+	do $$p -c pass >/dev/null 2>&1 && echo $$p && break; done)
 PY = .venv/bin/python
 
 .PHONY: setup demo test lint types docs
 .NOTPARALLEL:
 
 setup:
-	@test -n "$(PYTHON)" || { echo 'No Python found. Install Python 3.11, or name it: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo 'No Python found. Install Python 3.11, 3.12 or 3.13, or name it: make PYTHON=/path/to/python3.13' >&2; exit 1; }
 	@$(PYTHON) tools/dev/setup_env.py
 
-# The operators of mmcv in .venv are for the CPU only: no GPU is shown to the demo.
+# On the GPU where torch finds one; make demo CUDA_VISIBLE_DEVICES= declines it.
 demo: setup
-	CUDA_VISIBLE_DEVICES= $(PY) tools/demo.py
+	$(PY) tools/demo.py
 
 test: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile

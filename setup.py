@@ -20,6 +20,10 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 MIM_ENTRIES = ('configs', 'tools', 'model-index.yml')
 NOT_PACKAGED = shutil.ignore_patterns('__pycache__', '*.pyc', '.*', 'dev')  # tools/dev serves the repository only
+# mmcv, mmseg and imaug declare opencv-python, which needs the graphics library libGL. All opencv packages write the same folder
+# cv2, and the one installed last counts. With pip that is opencv-contrib-python-headless, which needs no libGL: it installs
+# packages of equal rank in reverse alphabetical order. imaug sets the limit; equal limits give equal versions.
+HEADLESS = ['opencv-python<4.13', 'opencv-contrib-python-headless<4.13']
 
 
 def parse_requirements(name):
@@ -71,6 +75,7 @@ extras = {
     'docs': parse_requirements('docs'),
     'webui': parse_requirements('webui'),
 }
+extras['mim'] += HEADLESS
 extras['all'] = sorted({requirement for requirements in extras.values() for requirement in requirements})
 
 setup(
@@ -85,10 +90,12 @@ setup(
         'Development Status :: 4 - Beta',
         'Operating System :: POSIX',
         'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
         'Topic :: Scientific/Engineering :: Image Recognition',
     ],
-    # No upper bound: 3.11 is what we test, nothing is known to break above, and a cap in a published wheel cannot be lifted.
+    # No upper bound: nothing is known to break above 3.13, and a cap in a published wheel cannot be lifted.
     python_requires='>=3.11',
     packages=find_packages(include=['mmspike', 'mmspike.*']),
     package_data={'mmspike': ['py.typed', '**/*.c', '**/*.h']},

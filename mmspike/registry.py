@@ -4,7 +4,7 @@ A type is found from any host's config by its prefixed name, for example ``type=
 looked up in the host's own registry and is not found.
 """
 
-from mmspike.utils.versions import check_versions
+from mmspike.utils.environment import check_versions
 
 check_versions()  # before mmengine is imported, which may be one that fails
 

@@ -132,11 +132,13 @@ def draw_picture(runner, path: Path) -> None:
 def train_and_test(data_root: Path, work_dir: Path, options: dict | None, terminal) -> dict:
     """Train, test and draw; returns the metrics. Only ``terminal`` shows progress: all other output is the caller's."""
     import torch
+    from mmengine.device import get_device
     from mmengine.runner import Runner
 
     runner = Runner.from_cfg(demo_config(data_root, work_dir, options))
     runner.register_hook(progress_line(terminal))
-    print(f'[2/4] Training: {runner.max_iters} iterations, {torch.get_num_threads()} threads', file=terminal, flush=True)
+    threads = f'{torch.get_num_threads()} threads' if get_device() == 'cpu' else f'on {get_device()}'
+    print(f'[2/4] Training: {runner.max_iters} iterations, {threads}', file=terminal, flush=True)
     runner.train()
     print('[3/4] Testing on held-out shapes', file=terminal, flush=True)
     metrics = runner.test()
@@ -150,7 +152,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--data-root', type=Path, default=Path('data/shapes'), help='where the shapes are written')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'), help='logs, checkpoints and picture')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='changes to the config, key=value')
-    return parser.parse_args()
+    parser.add_argument('--cpu', action='store_true', help='no GPU, even where torch finds one')
+    args = parser.parse_args()
+    if args.cpu:
+        os.environ['CUDA_VISIBLE_DEVICES'] = ''  # torch and mmengine, which choose the device, are imported after this
+    return args
 
 
 def main(args: argparse.Namespace) -> int:

@@ -24,8 +24,9 @@ from mmspike.config.loading import model_config, picture
 from mmspike.config.names import type_name
 from mmspike.models.checkpoints import check_checkpoint_fits
 from mmspike.models.inspection import reset_spikes, stateful_modules
+from mmspike.utils.environment import HOST_PACKAGES
 from mmspike.utils.errors import UserError
-from mmspike.utils.optional import PACKAGES, is_installed
+from mmspike.utils.optional import is_installed
 
 from .hosts import HOSTS, class_names, label_map
 from .sources import Frame, Input, InputError, count_frames, find_inputs, read_frames
@@ -75,7 +76,7 @@ class Inferencer:
         if self._scope not in HOSTS:
             raise InputError(f'default_scope of the config is {self._scope!r}: expected one of {", ".join(map(repr, HOSTS))}')
         if not is_installed(self._scope):
-            raise ImportError(f'a config of {self._scope} needs it installed: pip install {PACKAGES[self._scope]}')
+            raise ImportError(f'a config of {self._scope} needs it installed: pip install {HOST_PACKAGES[self._scope]}')
         loader = _image_loader(cfg)
         cfg.model = model_config(cfg)
         path = str(checkpoint)

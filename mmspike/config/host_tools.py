@@ -11,8 +11,9 @@ from typing import Any
 from mmengine.config import Config
 
 from mmspike.config.data import data_faults_explained
+from mmspike.utils.environment import HOST_PACKAGES
 from mmspike.utils.errors import UserError
-from mmspike.utils.optional import PACKAGES, is_installed
+from mmspike.utils.optional import is_installed
 
 
 def host_of(cfg: Config, scripts: dict[str, str], tool: str) -> str:
@@ -25,7 +26,7 @@ def host_of(cfg: Config, scripts: dict[str, str], tool: str) -> str:
     if host not in scripts:
         raise UserError(f'{tool} works with configs of {", ".join(scripts)}; the default_scope of this one is {host!r}')
     if not is_installed(host):
-        raise UserError(f'{tool} needs {host}, which is not installed: pip install {PACKAGES[host]}')
+        raise UserError(f'{tool} needs {host}, which is not installed: pip install {HOST_PACKAGES[host]}')
     return host
 
 
@@ -38,7 +39,9 @@ def host_script(host: str, path: str) -> str:
     package: Any = find_spec(host)
     script = Path(package.origin).parent / '.mim' / 'tools' / path
     if not script.is_file():
-        raise UserError(f"{host}'s own tool {script} does not exist: install {PACKAGES[host]} from its wheel, which has it")
+        raise UserError(
+            f"{host}'s own tool {script} does not exist: install {HOST_PACKAGES[host]} from its wheel, which has it"
+        )
     return str(script)
 
 

@@ -9,10 +9,10 @@ from difflib import get_close_matches
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 
+from mmspike.utils.environment import HOST_PACKAGES
 from mmspike.utils.errors import UserError
-from mmspike.utils.optional import PACKAGES
 
-HOSTS = tuple(PACKAGES)
+HOSTS = tuple(HOST_PACKAGES)
 
 
 def type_name(cfg: dict) -> str:
@@ -74,11 +74,11 @@ def read_file(config: str) -> Config:
         return Config.fromfile(path)
     except ModuleNotFoundError as error:
         missing = re.match(r'(\w+) is not installed, please install', str(error))
-        if missing is None or missing[1] not in PACKAGES:
+        if missing is None or missing[1] not in HOST_PACKAGES:
             raise
         raise UserError(
             f'config {config} inherits from a config of {missing[1]}, which is not installed: '
-            f'pip install {PACKAGES[missing[1]]}'
+            f'pip install {HOST_PACKAGES[missing[1]]}'
         ) from error
     except FileNotFoundError as error:
         raise UserError(f'config {config}: {f"{error.filename} does not exist" if error.filename else error}') from error

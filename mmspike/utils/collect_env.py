@@ -1,8 +1,8 @@
 """What is installed, and what of it does not fit together: ``python -m mmspike.utils.collect_env``.
 
-:func:`check_environment` is the first thing that ``tools/train.py`` and ``tools/test.py`` call. It has to work in the very
-environments it complains about, so this module imports nothing but the standard library at import, reads versions from
-the packages' metadata, and loads mmcv's compiled operators by their file, without running mmcv itself.
+:func:`check_environment` is the first thing that a tool calls. It has to work in the very environments it complains about, so
+this module imports nothing but the standard library at import, reads versions from the packages' metadata, and loads mmcv's
+compiled operators by their file, without running mmcv itself.
 """
 
 import contextlib
@@ -11,65 +11,17 @@ import importlib.machinery
 import importlib.util
 import re
 import sys
-from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mmspike.utils.environment import PACKAGES, find_unusable, install_command, installed_versions
 from mmspike.utils.errors import UserError
 from mmspike.version import __version__
 
-# The set of versions our tests run with (requirements/pinned.txt)
-TESTED = {
-    'torch': '2.11.0',
-    'onedl-mmcv': '2.3.6',
-    'onedl-mmengine': '0.10.12',
-    'onedl-mmdetection': '3.5.1',
-    'onedl-mmsegmentation': '1.4.2',
-    'onedl-mmpretrain': '1.3.6',
-    'spikingjelly': '2.0.0',
-}
-# onedl distribution -> the open-mmlab ones that install the same (or, for mmcls, the preceding) import package
-ORIGINALS = {
-    'onedl-mmcv': ('mmcv', 'mmcv-full', 'mmcv-lite'),
-    'onedl-mmengine': ('mmengine', 'mmengine-lite'),
-    'onedl-mmdetection': ('mmdet',),
-    'onedl-mmsegmentation': ('mmsegmentation',),
-    'onedl-mmpretrain': ('mmpretrain', 'mmcls'),
-}
-# import package, always needed -> its distribution
-REQUIRED = {
-    'numpy': 'numpy',
-    'cv2': 'opencv-python-headless',
-    'torch': 'torch',
-    'mmengine': 'onedl-mmengine',
-    'mmcv': 'onedl-mmcv',
-}
+ORIGINALS = {name: package.originals for name, package in PACKAGES.items() if package.originals}
 # One operator of each kind that the hosts' detectors load; a partial build lacks some
 OPERATORS = ('nms', 'softnms', 'roi_align_forward', 'sigmoid_focal_loss_forward', 'modulated_deform_conv_forward')
-
-
-def installed_versions() -> dict[str, str]:
-    """Version of every installed distribution by its normalised name; what Python finds first wins."""
-    versions: dict[str, str] = {}
-    for distribution in distributions():
-        name = distribution.metadata['Name']
-        if name:  # None: the remains of an interrupted pip
-            versions.setdefault(re.sub(r'[-_.]+', '-', name).lower(), distribution.version)
-    return versions
-
-
-def install_command(name: str, version: str | None = None) -> str:
-    """The pip command that installs ``name``, an onedl one without its dependency on opencv-python, which needs libGL."""
-    version = version or TESTED.get(name)
-    requirement = f'{name}=={version}' if version else name
-    if name == 'onedl-mmcv':
-        # --no-cache-dir: pip's own cache would hand out a wheel that was compiled against another torch
-        return (
-            f'pip install "setuptools>=77,<81" wheel ninja psutil\n'
-            f'    MMCV_WITH_OPS=1 pip install --no-deps --no-build-isolation --no-cache-dir {requirement}'
-        )
-    return f'pip install {"--no-deps --no-build-isolation " if name.startswith("onedl-") else ""}{requirement}'
 
 
 def find_originals(versions: dict[str, str]) -> list[str]:
@@ -97,34 +49,46 @@ def find_originals(versions: dict[str, str]) -> list[str]:
 
 
 def find_unimportable(versions: dict[str, str]) -> list[str]:
-    """Packages that mmspike always needs and that are missing, or that fail on import (numpy, cv2, torch)."""
+    """Packages that mmspike always needs and that are missing, or that fail on import: numpy, cv2, torch, torchvision."""
     findings = []
-    for module, distribution in REQUIRED.items():
-        spec = importlib.util.find_spec(module)
+    for name, package in PACKAGES.items():
+        spec = importlib.util.find_spec(package.module) if package.required else sys.__spec__
         # A folder without __init__.py, as an uninstall can leave it, is found as a namespace package without origin.
         if spec is None or spec.origin is None:
-            findings.append(f'{module} is not installed. Install it:\n    {install_command(distribution)}')
+            command = f'pip install {_fitting_torchvision(versions)}' if name == 'torchvision' else install_command(name)
+            findings.append(f'{package.module} is not installed. Install it:\n    {command}')
     if findings:
         return findings
-    for module in ('numpy', 'torch', 'cv2'):
+    for name in ('numpy', 'opencv-python-headless', 'torch', 'torchvision'):
+        module = PACKAGES[name].module
         try:
             importlib.import_module(module)
-        except (ImportError, OSError) as error:
-            findings.append(
-                f'{module} is installed but does not import: {error}\n{_import_repair(module, str(error), versions)}'
-            )
+        except (ImportError, OSError, RuntimeError) as error:  # RuntimeError: torchvision, with a torch that does not fit
+            findings.append(f'{module} is installed but does not import: {error}\n{_import_repair(name, str(error), versions)}')
+            if name == 'torch':
+                break  # torchvision would only repeat it
     return findings
 
 
-def _import_repair(module: str, error: str, versions: dict[str, str]) -> str:
-    if module != 'cv2':
-        name = REQUIRED[module]
+def _fitting_torchvision(versions: dict[str, str]) -> str:
+    """Requirement of the torchvision that belongs to the installed torch: 0.21 to torch 2.6, 0.29 to 2.14, and so on."""
+    release = re.match(r'2\.(\d+)', versions.get('torch', ''))
+    return f'torchvision==0.{int(release[1]) + 15}.*' if release else 'torch torchvision'
+
+
+def _import_repair(name: str, error: str, versions: dict[str, str]) -> str:
+    if name == 'torchvision':
+        return (
+            f'It does not fit torch {versions.get("torch")}, or is damaged. Repair:\n    pip uninstall -y torchvision\n'
+            f'    pip install --no-cache-dir {_fitting_torchvision(versions)}'
+        )
+    if name != 'opencv-python-headless':
         return f'Repair:\n    pip uninstall -y {name}\n    {install_command(name, versions.get(name))}'
     opencv = sorted(name for name in versions if name.startswith('opencv-'))
     why = ''
     if 'cannot open shared object' in error:
         why = 'This opencv needs a graphics library that the machine lacks; the headless build needs none. '
-    return f'{why}Repair:\n    pip uninstall -y {" ".join(opencv) or "opencv-python"}\n    {install_command(REQUIRED["cv2"])}'
+    return f'{why}Repair:\n    pip uninstall -y {" ".join(opencv) or "opencv-python"}\n    {install_command(name)}'
 
 
 def load_operators() -> ModuleType:
@@ -146,27 +110,15 @@ def load_operators() -> ModuleType:
     return module
 
 
-def find_torchvision_faults(torch_version: str) -> list[str]:
-    """Whether torchvision is there and fits the installed torch: mmspike.ops has mmcv's operators from it."""
-    try:
-        importlib.import_module('torchvision')
-    except (ImportError, OSError, RuntimeError) as error:  # RuntimeError: it registers its operators with another torch
-        return [
-            f'torchvision does not import: {error}\nmmcv has no compiled operators here: mmspike takes them from torchvision. '
-            f'Repair, with the torchvision that belongs to torch {torch_version}:\n    pip install torch torchvision'
-        ]
-    return []
-
-
 def find_operator_faults(versions: dict[str, str]) -> list[str]:
-    """Whether mmcv's compiled operators fit the installed torch; where there are none, whether torchvision does."""
+    """Whether mmcv's compiled operators, where it has some, fit the installed torch. Else those of mmspike.ops are used."""
     torch_version = importlib.import_module('torch').__version__
     mmcv = next((f'{name} {versions[name]}' for name in ('onedl-mmcv', *ORIGINALS['onedl-mmcv']) if name in versions), 'mmcv')
     repair = f'Repair:\n    pip uninstall -y {mmcv.split()[0]}\n    {install_command("onedl-mmcv")}'
     try:
         operators = load_operators()
     except FileNotFoundError:
-        return find_torchvision_faults(torch_version)
+        return []
     except ImportError as error:
         return [
             f'{mmcv} does not fit torch {torch_version}: its operators were compiled against another torch and do not load '
@@ -181,8 +133,6 @@ def find_operator_faults(versions: dict[str, str]) -> list[str]:
 def find_conflicts() -> list[str]:
     """What keeps mmspike from running here, one explanation with the commands that mend it per finding."""
     versions = installed_versions()
-    from mmspike.utils.versions import find_unusable  # not at the top: it imports from here
-
     findings = find_originals(versions) + find_unimportable(versions) + find_unusable()
     # With one of those, mmcv's operators would only repeat it.
     return findings or find_operator_faults(versions)
@@ -192,10 +142,11 @@ def find_warnings() -> list[str]:
     """What is likely to work but is not what we test. Call it after :func:`find_conflicts` found nothing."""
     versions = installed_versions()
     findings = []
-    for name, tested in TESTED.items():
-        version = versions.get(name, tested)
-        if version.split('.')[:2] != tested.split('.')[:2]:
-            findings.append(f'{name} {version} is not tested with mmspike {__version__}; {tested} is.')
+    for name, package in PACKAGES.items():
+        series = [number.split('.')[:2] for number in package.tested]
+        if name in versions and series and versions[name].split('.')[:2] not in series:
+            tested = ', '.join(package.tested)
+            findings.append(f'{name} {versions[name]} is not tested with mmspike {__version__}; {tested} is.')
     torch = importlib.import_module('torch')
     if torch.cuda.is_available() and _are_compiled_for_cpu():
         findings.append(
@@ -232,7 +183,10 @@ def check_environment() -> None:
 
 
 def collect_env() -> dict[str, str]:
-    """Versions of the machine, of Python and of every package that matters, as far as the environment lets them be read."""
+    """Versions of the machine, of Python and of every package that matters, as far as the environment lets them be read.
+
+    A package that is not installed has the command that installs it.
+    """
     versions = installed_versions()
     info = {'Python': sys.version.replace('\n', '')}
     revision = ''
@@ -247,11 +201,10 @@ def collect_env() -> dict[str, str]:
             with contextlib.chdir(Path(__file__).parent):
                 revision = f'+{get_git_hash(digits=7)}'
     info['mmspike'] = __version__ + revision
-    for onedl, originals in ORIGINALS.items():
-        for name in (onedl, *originals):
-            if name in versions or name == onedl:
-                info[name] = versions.get(name, 'not installed')
-    info['spikingjelly'] = versions.get('spikingjelly', 'not installed')
+    for name, package in PACKAGES.items():
+        if package.tested:
+            info[name] = versions.get(name) or f'not installed ({install_command(name)})'
+        info.update({original: versions[original] for original in package.originals if original in versions})
     return info
 
 

@@ -4,12 +4,7 @@ from importlib.util import find_spec
 
 from mmengine.registry import Registry
 
-# import name -> what to install
-PACKAGES = dict(
-    mmdet='onedl-mmdetection',
-    mmseg='onedl-mmsegmentation',
-    mmpretrain='onedl-mmpretrain',
-)
+from mmspike.utils.environment import HOST_PACKAGES
 
 
 def is_installed(module: str) -> bool:
@@ -21,7 +16,9 @@ def register_placeholder(registry: Registry, name: str, module: str) -> type:
     """Register and return a class ``name`` whose construction raises ImportError naming the package of ``module``."""
 
     def __init__(self, *args, **kwargs):
-        raise ImportError(f'mmspike.{name} needs {module}, which is not installed: pip install {PACKAGES.get(module, module)}')
+        raise ImportError(
+            f'mmspike.{name} needs {module}, which is not installed: pip install {HOST_PACKAGES.get(module, module)}'
+        )
 
     cls = type(name, (), dict(__init__=__init__, __doc__=f'Placeholder: needs {module}.'))
     registry.register_module(name=name, module=cls)

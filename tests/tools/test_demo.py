@@ -2,7 +2,9 @@
 
 import functools
 import importlib.util
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -78,6 +80,32 @@ def test_occupied_data_root_fails(demo, tmp_path, capsys):
     (tmp_path / 'shapes' / 'mine.txt').write_text('mine')
     assert call(demo, tmp_path) == 1
     assert re.search(r'The demo failed: FileExistsError: .*shapes exists and holds', capsys.readouterr().out)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='fakes a GPU, and there is one')
+def test_gpu_is_used_unless_declined(tmp_path):
+    """torch is made to say that there is a GPU, as long as none is hidden: the demo moves its network there, which fails."""
+    code = """
+import os, runpy, sys, torch
+torch.cuda.is_available = lambda: os.environ.get('CUDA_VISIBLE_DEVICES') != ''
+torch.cuda.device_count = lambda: 1
+demo = runpy.run_path(sys.argv.pop(1))
+args = demo['parse_args']()
+if args.cpu:
+    from mmengine.device import get_device
+    sys.exit(f'device {get_device()}')
+sys.exit(demo['main'](args))
+"""
+    command = [sys.executable, '-c', code, str(REPOSITORY / 'tools' / 'demo.py')]
+    paths = ['--data-root', str(tmp_path / 'shapes'), '--work-dir', str(tmp_path / 'work')]
+    environment = {name: value for name, value in os.environ.items() if name != 'CUDA_VISIBLE_DEVICES'}
+    gpu, cpu = (
+        subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        for options in (paths, ['--cpu'])
+    )
+    out, err = gpu.communicate()
+    assert gpu.returncode == 1 and re.search('The demo failed: .*(CUDA|NVIDIA)', out), out + err
+    assert cpu.communicate()[1].splitlines()[-1] == 'device cpu'
 
 
 def test_strides_of_features_anchors_and_rois_agree():

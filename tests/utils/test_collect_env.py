@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 
 from mmspike.utils import collect_env
+from mmspike.utils.environment import PACKAGES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+TESTED = {name: package.tested[0] for name, package in PACKAGES.items() if package.tested}
 EXTENSION = '_ext' + sysconfig.get_config_var('EXT_SUFFIX')
 CHECK = 'from argparse import Namespace; from mmspike.cli import run; run(Namespace, lambda args: print("fits"))'
 FITTING_TORCH = """
-__version__ = '2.11.0'
+__version__ = '2.14.1'
 class cuda:
     is_available = staticmethod(lambda: False)
 """
@@ -29,6 +31,8 @@ class Site:
 
     def __init__(self, folder):
         self.folder = folder
+        # the package without the metadata that an editable install may have left in the clone
+        (folder / 'mmspike').symlink_to(REPOSITORY / 'mmspike')
 
     def package(self, name, code=''):
         (self.folder / name).mkdir()
@@ -41,10 +45,10 @@ class Site:
 
     def complete(self):
         """Packages that import, and metadata of the tested versions; mmcv has no operators yet."""
-        for name in ('numpy', 'cv2', 'mmengine', 'mmcv'):
+        for name in ('numpy', 'packaging', 'cv2', 'torchvision', 'mmengine', 'mmcv'):
             self.package(name)
         self.package('torch', FITTING_TORCH)
-        for name, version in collect_env.TESTED.items():
+        for name, version in TESTED.items():
             self.distribution(name, version)
 
     def operators(self, source):
@@ -56,7 +60,7 @@ class Site:
         subprocess.run(command, check=True)
 
     def run(self, *arguments, hide_installed=True):
-        environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(self.folder), str(REPOSITORY)]))
+        environment = dict(os.environ, PYTHONPATH=str(self.folder))
         command = [sys.executable, *(['-S'] if hide_installed else []), *arguments]
         return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=self.folder)
 
@@ -104,14 +108,14 @@ def test_this_environment_fits():
 def test_report_of_this_environment(site):
     result = site.run('-m', 'mmspike.utils.collect_env', hide_installed=False)
     assert result.returncode == 0, result.stderr
-    for line in ('onedl-mmcv: 2.3.6', 'PyTorch: 2.11.0', 'mmspike: 0.1.0+'):
+    for line in ('onedl-mmcv: 2.3.6', 'PyTorch: 2.14.1', 'mmspike: 0.1.0+'):
         assert line in result.stdout
     assert 'Everything fits.' in result.stdout or 'There is a GPU' in result.stdout
 
 
 def test_tested_versions_are_the_pinned_ones():
     pinned = (REPOSITORY / 'requirements' / 'pinned.txt').read_text().splitlines()
-    assert {f'{name}=={version}' for name, version in collect_env.TESTED.items()} <= set(pinned)
+    assert {f'{name}=={version}' for name, version in TESTED.items()} <= set(pinned)
 
 
 def test_nothing_installed_names_everything_and_how_to_install_it(site):
@@ -120,15 +124,17 @@ def test_nothing_installed_names_everything_and_how_to_install_it(site):
         'torch is not installed',
         'mmengine is not installed',
         'mmcv is not installed',
-        'pip install torch==2.11.0',
-        'pip install --no-deps --no-build-isolation onedl-mmengine==0.10.12',
-        'MMCV_WITH_OPS=1 pip install --no-deps --no-build-isolation --no-cache-dir onedl-mmcv==2.3.6',
+        'pip install torch==2.14.1',
+        'pip install torch torchvision\n',
+        'pip install onedl-mmengine==0.10.12',
+        'pip install --no-cache-dir onedl-mmcv==2.3.6',
     )
 
 
 def test_report_works_without_mmengine(site):
     result = site.run('-m', 'mmspike.utils.collect_env')
     assert 'onedl-mmengine: not installed' in result.stdout
+    assert 'onedl-mmpretrain: not installed (pip install onedl-mmpretrain==1.3.6)' in result.stdout
     assert_explained(result, 'mmengine is not installed')
 
 
@@ -148,9 +154,9 @@ def test_original_distribution_next_to_its_onedl_one(site, original, onedl):
     result = site.check()
     assert_explained(
         result,
-        f'{original} 1.2.3 of the original open-mmlab line is installed next to {onedl} {collect_env.TESTED[onedl]}',
+        f'{original} 1.2.3 of the original open-mmlab line is installed next to {onedl} {TESTED[onedl]}',
         f'pip uninstall -y {original} {onedl}\n',
-        f'{onedl}=={collect_env.TESTED[onedl]}',
+        f'{onedl}=={TESTED[onedl]}',
     )
 
 
@@ -174,17 +180,28 @@ def test_remains_of_an_interrupted_pip_are_no_finding(site):
     assert site.check(hide_installed=False).stdout == 'fits\n'
 
 
-def test_mmcv_without_operators(site):
+@pytest.mark.parametrize('gpu', [False, True])
+def test_mmcv_without_operators_fits(site, gpu):
     site.complete()
-    assert_explained(
-        site.check(), "torchvision does not import: No module named 'torchvision'", 'pip install torch torchvision'
-    )
-    site.package('torchvision', 'raise RuntimeError("operator torchvision::nms does not exist")')
-    assert_explained(site.check(), 'operator torchvision::nms does not exist', 'belongs to torch 2.11.0')
-    (site.folder / 'torchvision' / '__init__.py').write_text('')
-    (site.folder / 'torch' / '__init__.py').write_text(FITTING_TORCH.replace('False', 'True'))
+    (site.folder / 'torch' / '__init__.py').write_text(FITTING_TORCH.replace('False', str(gpu)))
     result = site.check()
-    assert (result.returncode, result.stdout, result.stderr) == (0, 'fits\n', ''), 'on a GPU, too'
+    assert (result.returncode, result.stdout, result.stderr) == (0, 'fits\n', '')
+
+
+@pytest.mark.parametrize('torch, torchvision', [('2.6.0', '0.21'), ('2.11.0+cu130', '0.26'), ('2.14.1', '0.29')])
+def test_torch_without_the_torchvision_that_belongs_to_it(site, torch, torchvision):
+    site.complete()
+    shutil.rmtree(site.folder / f'torch-{TESTED["torch"]}.dist-info')
+    site.distribution('torch', torch)
+    (site.folder / 'torchvision' / '__init__.py').write_text('raise RuntimeError("operator torchvision::nms does not exist")')
+    assert_explained(
+        site.check(),
+        'torchvision is installed but does not import: operator torchvision::nms does not exist',
+        f'It does not fit torch {torch}',
+        f'pip uninstall -y torchvision\n    pip install --no-cache-dir torchvision=={torchvision}.*',
+    )
+    shutil.rmtree(site.folder / 'torchvision')
+    assert_explained(site.check(), f'torchvision is not installed. Install it:\n    pip install torchvision=={torchvision}.*')
 
 
 @needs_compiler
@@ -193,7 +210,7 @@ def test_mmcv_compiled_against_another_torch(site):
     site.operators(operators().replace('PyObject* ext =', '_ZN3c1012of_another_torch(); PyObject* ext ='))
     assert_explained(
         site.check(),
-        'onedl-mmcv 2.3.6 does not fit torch 2.11.0',
+        'onedl-mmcv 2.3.6 does not fit torch 2.14.1',
         'undefined symbol: _ZN3c1012of_another_torch',
         'pip uninstall -y onedl-mmcv',
     )
@@ -202,7 +219,7 @@ def test_mmcv_compiled_against_another_torch(site):
 def test_mmcv_with_a_broken_operator_file(site):
     site.complete()
     (site.folder / 'mmcv' / EXTENSION).write_bytes(b'not a shared object')
-    assert_explained(site.check(), 'does not fit torch 2.11.0', 'file too short')
+    assert_explained(site.check(), 'does not fit torch 2.14.1', 'file too short')
 
 
 @needs_compiler
@@ -225,7 +242,7 @@ def test_environment_that_fits(site):
 def test_untested_torch_is_only_a_warning(site, version):
     site.complete()
     site.operators(operators(*collect_env.OPERATORS))
-    shutil.rmtree(site.folder / 'torch-2.11.0.dist-info')
+    shutil.rmtree(site.folder / f'torch-{TESTED["torch"]}.dist-info')
     site.distribution('torch', version)
     result = site.check()
     assert result.stdout == 'fits\n'
@@ -247,7 +264,7 @@ def test_gpu_with_operators_for_the_cpu_is_a_warning(site):
     [
         ('cv2', 'libGL.so.1: cannot open shared object file: No such file or directory', 'pip install opencv-python-headless'),
         ('numpy', 'numpy.core.multiarray failed to import', 'pip uninstall -y numpy'),
-        ('torch', 'libcudart.so.13: cannot open shared object file', 'pip install torch==2.11.0'),
+        ('torch', 'libcudart.so.13: cannot open shared object file', 'pip install torch==2.14.1'),
     ],
 )
 def test_package_that_does_not_import(site, module, error, repair):

@@ -6,7 +6,8 @@ from itertools import combinations
 import pytest
 from mmengine.registry import Registry
 
-from mmspike.utils.optional import PACKAGES, is_installed, register_placeholder
+from mmspike.utils.environment import HOST_PACKAGES
+from mmspike.utils.optional import is_installed, register_placeholder
 
 # Hides hosts the way a missing package looks: nothing finds them. Torch and mmcv are loaded once, each subset in a fork.
 SUBSETS = """
@@ -21,7 +22,7 @@ class HidingFinder(PathFinder):
         return None if name.split('.')[0] in cls.hidden else super().find_spec(name, path, target)
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = HidingFinder
-import torch, mmengine, mmcv, mmcv.ops
+import torch, mmengine, mmspike, mmcv.ops
 
 def check(hidden):
     HidingFinder.hidden = hidden
@@ -32,16 +33,16 @@ def check(hidden):
     assert not set(hidden) & set(sys.modules)
     from mmspike.registry import MODELS
     MODELS.import_from_location()
-    from mmspike.utils.optional import PACKAGES
+    from mmspike.utils.environment import HOST_PACKAGES
     needs = set()
     for name, cls in MODELS.module_dict.items():
         module = (cls.__doc__ or '').removeprefix('Placeholder: needs ').rstrip('.')
-        if module in PACKAGES:
+        if module in HOST_PACKAGES:
             needs.add(module)
             try:
                 MODELS.build(dict(type=name))
             except ImportError as error:
-                assert name in str(error) and PACKAGES[module] in str(error), error
+                assert name in str(error) and HOST_PACKAGES[module] in str(error), error
             else:
                 raise AssertionError(name + ' was built without ' + module)
     assert needs <= set(hidden), needs
@@ -62,7 +63,7 @@ for argument in sys.argv[1:]:
 
 
 def test_package_imports_with_any_subset_of_the_hosts():
-    hosts = [host for host in PACKAGES if is_installed(host)]
+    hosts = [host for host in HOST_PACKAGES if is_installed(host)]
     subsets = [','.join(hidden) for size in range(len(hosts) + 1) for hidden in combinations(hosts, size)]
     environment = dict(os.environ, OMP_NUM_THREADS='1')
     result = subprocess.run([sys.executable, '-c', SUBSETS, *subsets], capture_output=True, text=True, env=environment)
@@ -75,7 +76,7 @@ def test_importing_the_package_imports_nothing_heavy():
     assert result.stdout.strip() == 'set()', result.stderr
 
 
-@pytest.mark.parametrize('module, package', PACKAGES.items())
+@pytest.mark.parametrize('module, package', HOST_PACKAGES.items())
 def test_placeholder_raises_and_names_the_package(module, package):
     registry = Registry('model', scope='placeholder')
     cls = register_placeholder(registry, 'SomeHead', module)
