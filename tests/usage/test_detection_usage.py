@@ -1,10 +1,14 @@
 """Inferencer and test-time augmentation of mmdet on detectors that are spiking from end to end."""
 
+import random
+import shutil
+
 import cv2
+import numpy as np
 import pytest
 import torch
 from mmcv.ops import batched_nms
-from mmengine.registry import MODELS
+from mmengine.registry import DATASETS, MODELS
 
 pytest.importorskip('mmdet')
 from mmdet.apis import DetInferencer  # noqa: E402
@@ -100,3 +104,24 @@ def test_stateful_backbone_sees_a_stream(shapes):
     assert not torch.equal(predict(stream, frame)[0].pred_instances.scores, expected.pred_instances.scores)
     reset_spikes(stream)
     assert_same(predict(stream, frame)[0], expected)
+
+
+@pytest.mark.parametrize('mix', [['Mosaic', 'MixUp'], ['CopyPaste']])
+def test_mixed_images_skip_empty_files(shapes, tmp_path, mix):
+    """mmdet's transforms that draw further images of the data set get them from our loader, and none that is broken."""
+    folder = tmp_path / 'shapes'
+    shutil.copytree(shapes, folder)
+    (folder / 'train' / '000001.png').write_bytes(b'')
+    cfg = config('mmdet', 'SFA', folder)
+    dataset = cfg.train_dataloader.dataset
+    masks = 'CopyPaste' in mix  # Mosaic and MixUp leave masks behind
+    boxes = dict(type='LoadAnnotations', with_bbox=True, with_mask=masks)
+    dataset.update(pipeline=[dict(type='mmspike.LoadImageFromFile', on_error='skip'), boxes], max_refetch=100)
+    sizes = dict(Mosaic=dict(img_scale=(SIZE, SIZE)), MixUp=dict(img_scale=(SIZE, SIZE)), CopyPaste=dict(max_num_pasted=3))
+    mixed = [dict(type=name, **sizes[name]) for name in mix]
+    mixed = DATASETS.build(dict(type='MultiImageMixDataset', dataset=dataset, pipeline=[*mixed, dict(type='PackDetInputs')]))
+    random.seed(0)
+    np.random.seed(0)
+    samples = [mixed[i] for i in range(len(mixed))]
+    assert len(samples) == 4 and all(len(sample['data_samples'].gt_instances) for sample in samples)
+    assert mixed.dataset.pipeline.transforms[0].skipped.total() >= 1
