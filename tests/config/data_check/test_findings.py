@@ -21,6 +21,14 @@ def test_when_the_time_is_up_four_are_looked_at():
     assert len(list(sample)) == 4 and sample.share('labels') == '4 of 1000 labels'
 
 
+def test_reading_a_file_whole_takes_no_time_of_the_others():
+    clock = Clock(60)
+    end = clock.end
+    with clock.stopped():
+        pass
+    assert clock.end > end
+
+
 def test_faults_of_a_kind_are_counted():
     tally = Tally()
     for name in 'abc':
