@@ -34,6 +34,7 @@ def main(args: argparse.Namespace) -> None:
     from mmspike.config import data, launch, resuming
     from mmspike.config.config_faults import config_faults_explained
     from mmspike.config.data_check import stop_at_errors
+    from mmspike.engine.unused_parameters import unused_parameters_named
     from mmspike.models.checkpoints import check_checkpoint_fits
 
     cfg = launch.load_run_config(args)
@@ -51,7 +52,8 @@ def main(args: argparse.Namespace) -> None:
         if cfg.get('load_from'):
             # heads may differ where a training starts from other weights, nothing where it goes on
             check_checkpoint_fits(runner.model, cfg.load_from, '' if cfg.resume else 'backbone.')
-        runner.train()
+        with unused_parameters_named(runner.model):
+            runner.train()
 
 
 if __name__ == '__main__':
