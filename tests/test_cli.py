@@ -80,7 +80,7 @@ def test_command_reads_a_config_with_types_of_the_current_folder(tmp_path):
     result = python('-m', 'mmspike', 'print-config', 'config.py', cwd=tmp_path)
     assert result.returncode == 0 and 'value = 3' in result.stdout, result.stderr
     result = python('-m', 'mmspike', 'print-config', 'conf.py', cwd=tmp_path)
-    assert (result.returncode, result.stderr.splitlines()[-1]) == (1, 'config conf.py does not exist')
+    assert (result.returncode, result.stderr.splitlines()[-1]) == (1, 'config conf.py does not exist. Did you mean config.py?')
 
 
 class Fault(UserError):

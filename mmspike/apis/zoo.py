@@ -11,7 +11,12 @@ from .sources import InputError
 
 
 def list_configs() -> dict[str, Path]:
-    """Every config of this project: name (the file's, without .py) -> file."""
+    """Every config of this project: name (the file's, without .py) -> file.
+
+    Example:
+        >>> [name for name in list_configs() if name.startswith('mask_rcnn_metaspike_')]
+        ['mask_rcnn_metaspike_coco', 'mask_rcnn_metaspike_nuclei', 'mask_rcnn_metaspike_shapes']
+    """
     folder = carried('configs')
     return {path.stem: path for path in sorted(folder.rglob('*.py')) if '_base_' not in path.relative_to(folder).parts}
 
@@ -21,6 +26,10 @@ def find_config(config_or_name: str | Path) -> str:
 
     Raises:
         InputError: It is none of these; the nearest names are listed.
+
+    Example:
+        >>> Path(find_config('mask_rcnn_espike_nuclei')).name
+        'mask_rcnn_espike_nuclei.py'
     """
     given = str(config_or_name)
     if Path(given).is_file():

@@ -27,5 +27,11 @@ def _difference(before: Any, after: Any, path: str) -> list[str]:
 
 
 def config_difference(old: Config, new: Config) -> str:
-    """The changed settings, one a line: ``- key = value`` as it was, ``+ key = value`` as it is."""
+    """The changed settings, one a line: ``- key = value`` as it was, ``+ key = value`` as it is.
+
+    Example:
+        >>> print(config_difference(Config(dict(lr=0.1, T=4)), Config(dict(lr=0.2, T=4))))
+        - lr = 0.1
+        + lr = 0.2
+    """
     return '\n'.join(_difference(old.to_dict(), new.to_dict(), ''))

@@ -16,7 +16,12 @@ HOSTS = tuple(HOST_PACKAGES)
 
 
 def type_name(cfg: dict) -> str:
-    """The ``type`` of a module's config without scope: 'FPN' of 'mmdet.FPN' or of the class itself."""
+    """The ``type`` of a module's config without scope, or the name of the class if it is one.
+
+    Example:
+        >>> type_name(dict(type='mmdet.FPN'))
+        'FPN'
+    """
     name = cfg.get('type', '')
     return name.rsplit('.', 1)[-1] if isinstance(name, str) else name.__name__
 

@@ -36,6 +36,7 @@ def plain_values(value: Any, where: str) -> Any:
         UserError: Something in it is of a type that can be read by running code only; the text names its place and the type.
 
     Example:
+        >>> from pathlib import Path
         >>> plain_values(dict(day=datetime.date(2024, 5, 1), files=(Path('a.png'),)), 'metainfo')
         {'day': '2024-05-01', 'files': ('a.png',)}
     """

@@ -35,11 +35,14 @@ def _registered(name: str) -> str:
 def parse_backbone(text: str) -> dict:
     """A backbone's config from ``TYPE[:ARCH][,KEY=VALUE]...``.
 
-    ``'mmspike.MetaSpikeFormer:15m,T=2'`` is ``dict(type='mmspike.MetaSpikeFormer', arch='15m', T=2)``. Values are Python
-    literals or ``dict(...)``.
+    Values are Python literals or ``dict(...)``.
 
     Raises:
         SwapError: The text has another form.
+
+    Example:
+        >>> parse_backbone('mmspike.MetaSpikeFormer:15m,T=2')
+        {'type': 'mmspike.MetaSpikeFormer', 'arch': '15m', 'T': 2}
     """
     match = re.fullmatch(r'\s*([A-Za-z_][\w.]*)(?::([\w.-]+))?(?:,(.*))?', text, re.DOTALL)
     form = 'expected TYPE[:ARCH][,KEY=VALUE]..., such as mmspike.ESpikeFormer:m or "mmspike.MetaSpikeFormer:15m,T=2"'

@@ -262,6 +262,7 @@ class SpikingBackbone(BaseModule):
             prefix: What the backbone's names begin with, such as 'backbone.'.
 
         Example:
+            >>> from mmspike.models import MetaSpikeFormer
             >>> MetaSpikeFormer().get_layer_depth('backbone.stages.0.1.conv1.weight', prefix='backbone.')
             (1, 13)
         """
