@@ -46,7 +46,9 @@ def main(args: argparse.Namespace) -> None:
     from mmspike.apis import Inferencer, find_config
     from mmspike.config.config_faults import config_faults_explained
     from mmspike.config.names import read_file
+    from mmspike.utils.files import check_folder
 
+    check_folder(args.out_dir, '--out-dir')
     try:
         cfg = read_file(find_config(args.config))
         with config_faults_explained(cfg):
@@ -54,9 +56,13 @@ def main(args: argparse.Namespace) -> None:
         results = inferencer(args.image, args.batch_size, args.out_dir, args.score_thr, args.spikes)
     except ImportError as error:
         raise UserError(str(error)) from error
+    failed = [result for result in results if 'error' in result]
     for result in results:
-        print(f'{result["name"]}: {summary(result, args.score_thr)}')
+        print(f'{result["name"]}: {"no prediction" if "error" in result else summary(result, args.score_thr)}')
     print(f'Written to {args.out_dir}')
+    if failed:
+        reasons = '\n  '.join(result['error'] for result in failed)
+        raise UserError(f'{len(failed)} of {len(results)} pictures have no prediction:\n  {reasons}')
 
 
 if __name__ == '__main__':

@@ -27,6 +27,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    import torch
+
     from mmspike.config import data, launch, testing
     from mmspike.config.config_faults import config_faults_explained
     from mmspike.config.data_check import stop_at_errors
@@ -40,7 +42,7 @@ def main(args: argparse.Namespace) -> None:
     if args.tta:
         testing.enable_tta(cfg)
     if args.out:
-        testing.set_out(cfg, args.out)
+        testing.check_out(cfg, args.out)
     read = ('test_dataloader',), ('test_evaluator',)
     if not args.no_data_check:
         stop_at_errors(cfg, *read)
@@ -50,6 +52,10 @@ def main(args: argparse.Namespace) -> None:
         check_checkpoint_fits(runner.model, args.checkpoint)
         if args.out:
             testing.dump_predictions(runner, args.out)
+        if args.show_dir:
+            testing.keep_folders(runner, args.show_dir)
+        if isinstance(runner.model, torch.nn.Module):  # FlexibleRunner builds it later
+            testing.name_images(runner)
         runner.test()
 
 

@@ -18,8 +18,17 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='continue an interrupted training from CHECKPOINT; without one, or with auto, from the latest readable '
+        help='continue an interrupted training from CHECKPOINT; without one, or with auto, from the latest whole '
         'checkpoint in the work directory, and from the beginning if there is none',
+    )
+    parser.add_argument(
+        '--resume-settings',
+        choices=('config', 'checkpoint'),
+        help='whose schedules, learning rates and seed count with --resume where the config was changed (default: such a '
+        'resume is refused)',
+    )
+    parser.add_argument(
+        '--overwrite', action='store_true', help='start from the beginning although the work directory has checkpoints'
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on the CPU')
     parser.add_argument(
@@ -34,6 +43,7 @@ def main(args: argparse.Namespace) -> None:
     from mmspike.config import data, launch, resuming
     from mmspike.config.config_faults import config_faults_explained
     from mmspike.config.data_check import stop_at_errors
+    from mmspike.engine.hooks import ObeyConfigHook
     from mmspike.engine.unused_parameters import unused_parameters_named
     from mmspike.models.checkpoints import check_checkpoint_fits
 
@@ -42,7 +52,9 @@ def main(args: argparse.Namespace) -> None:
         launch.enable_amp(cfg)
     if args.auto_scale_lr:
         launch.enable_lr_scaling(cfg)
-    resuming.set_resume(cfg, args.resume)
+    resuming.set_resume(cfg, args.resume, args.resume_settings)
+    if not args.overwrite:
+        resuming.check_not_overwritten(cfg)
     read = ('train_dataloader', 'val_dataloader'), ('val_evaluator',)
     if not args.no_data_check:
         stop_at_errors(cfg, *read)
@@ -51,7 +63,9 @@ def main(args: argparse.Namespace) -> None:
         runner = launch.build_runner(cfg)
         if cfg.get('load_from'):
             # heads may differ where a training starts from other weights, nothing where it goes on
-            check_checkpoint_fits(runner.model, cfg.load_from, '' if cfg.resume else 'backbone.')
+            check_checkpoint_fits(runner.model, cfg.load_from, '' if cfg.get('resume') else 'backbone.')
+        if args.resume_settings == 'config' and cfg.get('resume'):
+            runner.register_hook(ObeyConfigHook())
         with unused_parameters_named(runner.model):
             runner.train()
 

@@ -1,6 +1,9 @@
 """One inferencer for detection, segmentation and classification."""
 
-from collections.abc import Iterator, Sequence
+import json
+import os.path as osp
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
@@ -22,6 +25,7 @@ from rich.progress import track
 from mmspike.analysis import EnergyReport, measure_energy
 from mmspike.config.loading import model_config, picture
 from mmspike.config.names import type_name
+from mmspike.models.backbones.base import InputShapeError
 from mmspike.models.checkpoints import check_checkpoint_fits
 from mmspike.models.inspection import reset_spikes, stateful_modules
 from mmspike.utils.environment import HOST_PACKAGES
@@ -29,7 +33,7 @@ from mmspike.utils.errors import UserError
 from mmspike.utils.optional import is_installed
 
 from .hosts import HOSTS, class_names, label_map
-from .sources import Frame, Input, InputError, count_frames, find_inputs, read_frames
+from .sources import Failure, Frame, Input, InputError, count_frames, find_inputs, read_frames
 from .spikes import ALL, plot_overlay, spike_maps
 from .zoo import find_config
 
@@ -128,51 +132,101 @@ class Inferencer:
             show_progress: Show a progress bar.
 
         Returns:
-            For each picture what ``preds/NAME.json`` holds: ``name``, ``path``, ``size`` (width, height), ``task`` and the
-            prediction. Detection: ``classes``, ``labels``, ``scores``, ``bboxes`` (x1, y1, x2, y2), ``masks`` (COCO's RLE).
-            Segmentation: of the classes in the picture ``classes``, ``labels``, ``shares`` of the pixels, ``masks``.
-            Classification: ``pred_class``, ``pred_label``, ``pred_score``, ``pred_scores``.
+            For each picture, in their order, what ``preds/NAME.json`` holds: ``name``, ``path``, ``size`` (width, height),
+            ``task`` and the prediction. Detection: ``classes``, ``labels``, ``scores``, ``bboxes`` (x1, y1, x2, y2), ``masks``
+            (COCO's RLE). Segmentation: of the classes in the picture ``classes``, ``labels``, ``shares`` of the pixels,
+            ``masks``. Classification: ``pred_class``, ``pred_label``, ``pred_score``, ``pred_scores``.
+            One that cannot be read or is too small has ``error``, the reason, instead, and a warning says so.
 
         Raises:
-            InputError: An input cannot be read or has other channels than the network, or there is no such stage.
+            InputError: No input can be predicted: it cannot be read, is too small or has other channels than the network. Or
+                there is no such stage, or ``out_dir`` cannot be written, or has the predictions of another picture under the
+                same name.
         """
         items = find_inputs(inputs)
         if spikes is not None and out_dir is None:
             raise InputError(f'spikes={spikes!r} draws into out_dir, which is None')
-        results = []
+        results: list[dict] = []
+        failures: list[Failure] = []
         with nullcontext() if out_dir is None else _Writer(out_dir) as writer:
+
+            def note(failure: Failure) -> None:
+                failures.append(failure)
+                results.append(dict(name=failure.name, path=failure.path, task=self.task, error=str(failure.error)))
+                if writer is not None:
+                    writer.check_free(failure)
+                    writer.prediction(results[-1], None)
+
             total = count_frames(items) if show_progress else None
-            for frame, sample in track(self.stream(items, batch_size), 'Inference', total, disable=not show_progress):
+            stream = self.stream(items, batch_size, note)
+            for frame, sample in track(stream, 'Inference', total, disable=not show_progress):
                 result = self.describe(frame, sample)
                 results.append(result)
                 if writer is None:
                     continue
+                writer.check_free(frame)
                 writer.picture(frame, self.draw(frame.image, sample, score_thr))
                 writer.prediction(result, label_map(sample) if self.task == 'segmentation' else None)
                 if spikes is not None:
                     if self._stateful and frame.video is not None:
                         raise InputError(f'{frame.path}: spikes are drawn from rest, which would interrupt stateful neurons')
                     self.draw_spikes(frame.image, writer.file('spikes', frame), spikes)
+        if len(failures) == len(results) and failures:
+            raise failures[0].error
+        for failure in failures:
+            warnings.warn(f'no prediction: {failure.error}', stacklevel=2)
         return results
 
-    def stream(self, inputs: Input | Sequence[Input], batch_size: int = 1) -> Iterator[tuple[Frame, BaseDataElement]]:
-        """Each picture with the host's data sample, as soon as its batch is done: nothing is kept."""
+    def stream(
+        self, inputs: Input | Sequence[Input], batch_size: int = 1, on_failure: Callable[[Failure], None] | None = None
+    ) -> Iterator[tuple[Frame, BaseDataElement]]:
+        """Each picture with the host's data sample, as soon as its batch is done: nothing is kept.
+
+        Args:
+            on_failure: Called, in the order of the inputs, with each that cannot be read or is too small. By default it raises.
+        """
         if batch_size < 1:
             raise InputError(f'batch_size={batch_size}: expected 1 or more')
+        on_failure = on_failure or _raise
         frames: list[Frame] = []
         prepared: list[dict] = []
+        too_small: set[str] = set()  # videos
+
+        def finish() -> Iterator[tuple[Frame, BaseDataElement]]:
+            try:
+                yield from zip(frames, self._forward(frames, prepared) if frames else (), strict=True)
+            except InputShapeError as error:
+                for frame in frames:
+                    if frame.video not in too_small:
+                        fault = InputError(f'{frame.path or f"array {frame.name}"}: {error}')
+                        on_failure(Failure(frame.video or frame.name, frame.path, fault))
+                    too_small.update({frame.video} - {None})
+            frames.clear()
+            prepared.clear()
+
         for frame in read_frames(find_inputs(inputs), self._load):
+            if isinstance(frame, Failure):
+                yield from finish()
+                on_failure(frame)
+                continue
+            if frame.video in too_small:
+                continue
             if self._stateful and frame.video is not None and batch_size > 1:
                 raise InputError(f'{frame.path}: the frames of a video are one stream for stateful neurons, use batch_size=1')
             with self._in_scope():
                 item = self._host.prepare(frame.image)
-            self._check_channels(frame, item['inputs'])
+            try:
+                self._check_channels(frame, item['inputs'])
+            except InputError as error:
+                yield from finish()
+                on_failure(Failure(frame.name, frame.path, error))
+                continue
             if frames and (len(frames) == batch_size or item['inputs'].shape != prepared[-1]['inputs'].shape):
-                yield from zip(frames, self._forward(frames, prepared), strict=True)
-                frames, prepared = [], []
-            frames.append(frame)
-            prepared.append(item)
-        yield from zip(frames, self._forward(frames, prepared), strict=True)
+                yield from finish()
+            if frame.video not in too_small:
+                frames.append(frame)
+                prepared.append(item)
+        yield from finish()
 
     def _check_channels(self, frame: Frame, image: torch.Tensor) -> None:
         backbone = self.model.backbone
@@ -243,12 +297,20 @@ def _image_loader(cfg: Config) -> dict:
     raise InputError(f'the test pipeline has no LoadImageFromFile, so the network takes no images (it has {kinds})')
 
 
+def _raise(failure: Failure) -> None:
+    raise failure.error
+
+
 class _Writer:
     """Files of the results; videos stay open until all is done."""
 
     def __init__(self, out_dir: str | Path):
         self.folder = Path(out_dir)
         self.videos: dict[str, cv2.VideoWriter] = {}
+        try:
+            (self.folder / 'preds').mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f'out_dir {out_dir} cannot be written ({error.strerror}): give another folder') from error
 
     def __enter__(self) -> '_Writer':
         return self
@@ -256,6 +318,20 @@ class _Writer:
     def __exit__(self, *_) -> None:
         for video in self.videos.values():
             video.release()
+
+    def check_free(self, picture: Frame | Failure) -> None:
+        """Refuse to replace the results of another file of the same name, from an earlier call."""
+        path = self.folder / 'preds' / f'{picture.name}.json'
+        if picture.path is None or not path.is_file():
+            return
+        try:
+            other = json.loads(path.read_text(encoding='utf-8')).get('path')
+        except (ValueError, AttributeError):  # not of ours
+            return
+        if other is not None and osp.abspath(other) != osp.abspath(picture.path):
+            raise InputError(
+                f'{path} has the prediction of {other}, and that of {picture.path} would replace it: give another out_dir'
+            )
 
     def file(self, kind: str, frame: Frame, suffix: str = '.png') -> Path:
         folder = self.folder / kind

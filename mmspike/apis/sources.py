@@ -25,6 +25,15 @@ class InputError(UserError, ValueError):
 
 
 @dataclass(frozen=True)
+class Failure:
+    """An input that gives no picture: its ``name``, its ``path``, and the ``error`` that says why."""
+
+    name: str
+    path: str | None
+    error: InputError
+
+
+@dataclass(frozen=True)
 class Frame:
     """One picture.
 
@@ -83,26 +92,29 @@ def find_inputs(inputs: Input | Sequence[Input]) -> list[str | np.ndarray]:
 
 
 def count_frames(items: list[str | np.ndarray]) -> int | None:
-    """Pictures in ``items``, or None if a video does not say how many frames it has."""
+    """Pictures in ``items``, or None if a video does not say how many frames it has, or is broken."""
     total = 0
     item: Any
     for item in items:
-        frames = _open_video(item).frame_cnt if _is_video(item) else 1
+        try:
+            frames = _open_video(item).frame_cnt if _is_video(item) else 1
+        except InputError:
+            return None
         if frames <= 0:
             return None
         total += frames
     return total
 
 
-def read_frames(items: list[str | np.ndarray], load: Callable[[dict], dict]) -> Iterator[Frame]:
-    """The pictures of ``items``, one at a time.
+def read_frames(items: list[str | np.ndarray], load: Callable[[dict], dict]) -> Iterator[Frame | Failure]:
+    """The pictures of ``items``, one at a time, and what cannot be read in its place.
 
     Args:
         load: The transform of the config's test pipeline that loads an image. Arrays and frames of videos get the channels
             that it gives to files, see :func:`as_loaded`.
 
     Raises:
-        InputError: A file is no image or video that can be read, or an array is no picture.
+        InputError: An array is no picture.
     """
     used: Counter[str] = Counter()
 
@@ -115,15 +127,20 @@ def read_frames(items: list[str | np.ndarray], load: Callable[[dict], dict]) -> 
             yield Frame(unique(f'{index:06d}'), as_loaded(item, load))
         elif _is_video(item):
             video = unique(Path(item).stem)
-            for number, (image, fps) in enumerate(_read_video(item)):
-                yield Frame(unique(f'{video}_{number:06d}'), as_loaded(image, load), item, video, number, fps)
+            try:
+                for number, (image, fps) in enumerate(_read_video(item)):
+                    yield Frame(unique(f'{video}_{number:06d}'), as_loaded(image, load), item, video, number, fps)
+            except InputError as error:
+                yield Failure(video, item, error)
         else:
             try:
                 image = load(dict(img_path=item))['img']
             except (OSError, AssertionError, ValueError, cv2.error) as error:  # what reading and mmcv's decoders raise
                 cause = error.__cause__ or error
-                raise InputError(f'cannot read {item} as an image ({type(cause).__name__}: {str(cause).strip()})') from error
-            yield Frame(unique(Path(item).stem), image, item)
+                text = f'cannot read {item} as an image ({type(cause).__name__}: {str(cause).strip()})'
+                yield Failure(unique(Path(item).stem), item, InputError(text))
+            else:
+                yield Frame(unique(Path(item).stem), image, item)
 
 
 def as_loaded(array: np.ndarray, load: Any) -> np.ndarray:

@@ -17,6 +17,7 @@ from mmspike.config.difference import config_difference
 from mmspike.config.names import read_file, type_name
 from mmspike.config.swap import SwapError, parse_backbone, swap_backbone
 from mmspike.utils.errors import UserError
+from mmspike.utils.files import check_folder
 from mmspike.utils.optional import is_installed
 
 # backend of mmengine's visualizer -> what it imports
@@ -77,19 +78,8 @@ def load_run_config(args: argparse.Namespace) -> Config:
         name = osp.splitext(osp.basename(args.config))[0]
         backbone = f'_{re.sub(r"[^0-9A-Za-z]+", "-", args.backbone.removeprefix("mmspike."))}' if args.backbone else ''
         cfg.work_dir = osp.join('work_dirs', (name + backbone)[:200])
-    _check_work_dir(cfg.work_dir)
+    check_folder(cfg.work_dir, '--work-dir')
     return cfg
-
-
-def _check_work_dir(path: str) -> None:
-    """Raise UserError where logs and checkpoints cannot be written."""
-    existing = osp.abspath(path)
-    while not osp.lexists(existing):
-        existing = osp.dirname(existing)
-    if not osp.isdir(existing):
-        raise UserError(f'--work-dir {path}: {existing} is a file, not a directory')
-    if not os.access(existing, os.W_OK):
-        raise UserError(f'--work-dir {path}: nothing can be written to {existing}')
 
 
 def read_config(config: str, backbone: str | None, spiking_heads: bool) -> Config:

@@ -8,6 +8,8 @@ from glob import escape, glob
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from mmspike.config.resume_settings import resolve_settings
+from mmspike.models.checkpoints import read
 from mmspike.utils.checkpoint import BrokenCheckpoint, MissingCheckpoint, RefusedCheckpoint, read_checkpoint
 from mmspike.utils.errors import UserError
 
@@ -65,15 +67,20 @@ def latest_checkpoint(work_dir: str) -> tuple[str, dict] | None:
     )
 
 
-def set_resume(cfg: Config, resume: str | None) -> None:
+def set_resume(cfg: Config, resume: str | None, settings: str | None = None) -> None:
     """Let ``cfg`` continue from the checkpoint ``resume``, or with 'auto' from the latest one in its work_dir.
 
     ``resume = True`` in the config means the same as 'auto', or with ``load_from`` that checkpoint. The seed of the interrupted
     run goes on as well, unless the config sets one. With 'auto' and no checkpoint the run starts anew, with the config's own
     ``load_from``.
 
+    Args:
+        settings: Whose schedules, learning rates and seed count where they differ, see
+            :func:`mmspike.config.resume_settings.resolve_settings`.
+
     Raises:
-        UserError: The checkpoint cannot go on, see :func:`latest_checkpoint`, or it holds weights only.
+        UserError: The checkpoint cannot go on, see :func:`latest_checkpoint`, or it holds weights only. The config differs
+            from the checkpoint's where its state would count, and ``settings`` is None.
     """
     if resume is None and cfg.get('resume'):
         resume = cfg.get('load_from') or 'auto'
@@ -87,7 +94,7 @@ def set_resume(cfg: Config, resume: str | None) -> None:
             return
         path, content = found
     else:
-        path, content = resume, {} if osp.isdir(resume) else read_checkpoint(resume)
+        path, content = resume, {} if osp.isdir(resume) else read(resume)
     missing = [key for key in ('meta', 'message_hub') if key not in content]
     what = ', '.join(missing) or 'no epoch and iteration'
     if content and (missing or not {'epoch', 'iter'} <= set(content['meta'])):
@@ -95,8 +102,37 @@ def set_resume(cfg: Config, resume: str | None) -> None:
             f'--resume {path}: it holds weights and not where a training stood ({what}), '
             f"as published and converted files do. To start a training from these weights: --cfg-options load_from='{path}'"
         )
+    meta = content.get('meta', {})
+    if settings == 'config' and cfg.get('runner_type', 'Runner') != 'Runner':
+        raise UserError(f"--resume-settings config works with a Runner, runner_type is '{cfg.runner_type}'")
+    if content:
+        resolve_settings(cfg, path, meta, settings)
+        for step in ('epoch', 'iter'):
+            end = (cfg.get('train_cfg') or {}).get(f'max_{step}s')
+            if end is not None and meta[step] >= end:
+                print(f'{path} is of {step} {meta[step]} and train_cfg.max_{step}s is {end}: nothing is left to train')
     cfg.resume = True
     cfg.load_from = path
     randomness = dict(cfg.get('randomness', {}))
     if randomness.get('seed') is None and not randomness.get('diff_rank_seed'):
-        cfg.randomness = randomness | dict(seed=content.get('meta', {}).get('seed'))
+        cfg.randomness = randomness | dict(seed=meta.get('seed'))
+
+
+def check_not_overwritten(cfg: Config) -> None:
+    """Refuse a training that would overwrite the checkpoints of another one.
+
+    Raises:
+        UserError: Its folder has checkpoints, and it does not go on from one of them.
+    """
+    folders = [cfg.work_dir]
+    if out_dir := (cfg.get('default_hooks', {}).get('checkpoint') or {}).get('out_dir'):
+        folders.append(osp.join(out_dir, osp.basename(cfg.work_dir.rstrip('/'))))
+    if cfg.get('resume') and osp.dirname(osp.abspath(cfg.load_from)) in map(osp.abspath, folders):
+        return
+    for folder in folders:
+        if found := checkpoints_in(folder):
+            names = ', '.join(map(osp.basename, found[:3])) + (f' and {len(found) - 3} more' if len(found) > 3 else '')
+            raise UserError(
+                f'{folder} has checkpoints of another training: {names}. --resume goes on '
+                'with it, another --work-dir keeps both, --overwrite starts anew and replaces files of the same name'
+            )

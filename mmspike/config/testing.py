@@ -1,5 +1,6 @@
 """What tools/test.py does to a config for the one host or the other: drawing, test-time augmentation, output files."""
 
+import os.path as osp
 from copy import deepcopy
 from typing import Any
 
@@ -7,7 +8,11 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
 from mmspike.config.data_paths import config_datasets
+from mmspike.config.output_names import OutputNames, name_pictures
+from mmspike.engine.label_images import LabelImages
+from mmspike.models.backbones.base import InputShapeError
 from mmspike.utils.errors import UserError
+from mmspike.utils.files import check_folder, check_writable
 
 
 def _metrics(cfg: Config) -> list[dict]:
@@ -28,16 +33,39 @@ def draw_predictions(cfg: Config, show: bool, show_dir: str | None, wait_time: f
             "visualization=dict(type='DetVisualizationHook') with mmdet, 'SegVisualizationHook' with mmseg, "
             "'VisualizationHook' with mmpretrain, 'mmspike.EventVisualizationHook' there for event cameras"
         )
+    if show_dir:
+        check_folder(show_dir, '--show-dir')
     hook.update(show=show, wait_time=wait_time)
+    folder = show_dir and osp.abspath(show_dir)  # mmdet puts a relative one into the folder of its log
     scope = cfg.get('default_scope')
     if scope == 'mmpretrain':
-        hook.update(enable=True, out_dir=show_dir)
+        hook.update(enable=True, out_dir=folder, interval=1)  # of every picture, as the other hosts
         return
     hook.draw = True
-    if show_dir and scope == 'mmdet':
-        hook.test_out_dir = show_dir
-    elif show_dir:
-        cfg.visualizer.save_dir = show_dir
+    if folder and scope == 'mmdet':
+        hook.test_out_dir = folder
+
+
+def keep_folders(runner: Runner, show_dir: str) -> None:
+    """Let the pictures in ``show_dir`` have the names and folders of their images: the hosts drop the folders."""
+    names, visualizer = OutputNames(runner.cfg, 'test_dataloader'), runner.visualizer
+    method = 'visualize_cls' if runner.cfg.get('default_scope') == 'mmpretrain' else 'add_datasample'
+    setattr(visualizer, method, name_pictures(getattr(visualizer, method), names, osp.abspath(show_dir)))
+
+
+def name_images(runner: Runner) -> None:
+    """Let an image that the network cannot take, such as one that is too small, be named by its path when the test meets it."""
+    model, test_step = runner.model, runner.model.test_step
+
+    def named(data: Any) -> Any:
+        try:
+            return test_step(data)
+        except InputShapeError as error:
+            samples = data['data_samples']
+            paths = [sample.img_path for sample in samples if 'img_path' in sample]
+            raise InputShapeError(f'{", ".join(paths)}: {error}' if paths else str(error)) from error
+
+    model.test_step = named
 
 
 def enable_tta(cfg: Config) -> None:
@@ -84,8 +112,8 @@ def enable_tta(cfg: Config) -> None:
         dataset['pipeline'] = deepcopy(cfg.tta_pipeline)
 
 
-def set_out(cfg: Config, out: str) -> None:
-    """Check ``out`` before the test runs, and give it to mmseg's metrics, which write label images themselves.
+def check_out(cfg: Config, out: str) -> None:
+    """Check ``out`` before the test runs.
 
     Raises:
         UserError: ``out`` is no pickle file with mmdet or mmpretrain, or one with mmseg.
@@ -94,15 +122,15 @@ def set_out(cfg: Config, out: str) -> None:
     if cfg.get('default_scope') != 'mmseg':
         if not is_pickle:
             raise UserError(f'--out {out}: expected a file name that ends in .pkl or .pickle')
+        check_writable(out, '--out')
         return
     if is_pickle:
-        raise UserError(f'--out {out}: mmseg writes one label image per input, expected a directory')
-    for metric in _metrics(cfg):
-        metric['output_dir'] = out
+        raise UserError(f'--out {out}: of mmseg it gets a label image for each input, expected a directory')
+    check_folder(out, '--out')
 
 
 def dump_predictions(runner: Runner, out: str) -> None:
-    """Let the test of mmdet or mmpretrain write its predictions to the pickle file ``out``."""
+    """Let the test of mmdet or mmpretrain write its predictions to the pickle file ``out``, that of mmseg into a folder."""
     scope = runner.cfg.get('default_scope')
     if scope == 'mmdet':
         from mmdet.evaluation import DumpDetResults
@@ -112,3 +140,5 @@ def dump_predictions(runner: Runner, out: str) -> None:
         from mmengine.evaluator import DumpResults
 
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=out))
+    elif scope == 'mmseg':
+        runner.test_evaluator.metrics.append(LabelImages(out, OutputNames(runner.cfg, 'test_dataloader').labels))

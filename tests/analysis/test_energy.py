@@ -320,6 +320,14 @@ def test_reports_that_are_not_there(run_tool, tmp_path) -> None:
         assert result.returncode == 1 and f'{missing}: No such file' in result.stderr
 
 
+def test_reports_of_one_name_in_two_folders_stay_apart(run_tool, monkeypatch) -> None:
+    drawn: dict = {}
+    monkeypatch.setattr('mmspike.analysis.report.load_report', lambda path: dict(file=path))
+    monkeypatch.setattr('mmspike.analysis.plots.plot_tradeoff', lambda reports, *args, **kwargs: drawn.update(reports))
+    run_tool('analysis_tools/plot_spikes.py', 'tradeoff', 'a/energy.json', 'b/energy.json', '-o', 'x.png')
+    assert drawn == {'a/energy': dict(file='a/energy.json'), 'b/energy': dict(file='b/energy.json')}
+
+
 def test_a_page_that_fails_does_not_lose_the_numbers(run_tool, repo, shared, tmp_path, monkeypatch) -> None:
     def fail(*args):
         raise RuntimeError('no page')

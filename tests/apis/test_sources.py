@@ -6,7 +6,7 @@ import pytest
 from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
-from mmspike.apis.sources import InputError, count_frames, find_inputs, read_frames
+from mmspike.apis.sources import Failure, InputError, count_frames, find_inputs, read_frames
 
 BGR = cv2.resize(np.random.default_rng(0).integers(0, 255, (4, 6, 3), np.uint8), (24, 16))
 LOAD = LoadImageFromFile()
@@ -19,7 +19,11 @@ def write(path, image=BGR):
 
 
 def frames(inputs):
-    return list(read_frames(find_inputs(inputs), LOAD))
+    found = list(read_frames(find_inputs(inputs), LOAD))
+    for item in found:
+        if isinstance(item, Failure):
+            raise item.error
+    return found
 
 
 def test_folders_and_globs(tmp_path):
@@ -139,8 +143,11 @@ def test_what_is_no_input(tmp_path):
 @pytest.mark.parametrize('content', [b'', b'no image at all', cv2.imencode('.png', BGR)[1].tobytes()[:200]])
 def test_files_that_are_no_image(tmp_path, content):
     (tmp_path / 'bad.png').write_bytes(content)
+    paths = [write(tmp_path / 'good.png'), tmp_path / 'bad.png', write(tmp_path / 'better.png')]
+    good, bad, better = read_frames(find_inputs(paths), LOAD)
+    assert (good.name, bad.name, better.name) == ('good', 'bad', 'better') and bad.path == str(tmp_path / 'bad.png')
     with pytest.raises(InputError, match='cannot read .*bad.png as an image'):
-        frames([write(tmp_path / 'good.png'), tmp_path / 'bad.png'])
+        raise bad.error
 
 
 def test_float_images_are_named(tmp_path):
@@ -151,9 +158,9 @@ def test_float_images_are_named(tmp_path):
 def test_broken_video(tmp_path):
     path = tmp_path / 'bad.mp4'
     path.write_bytes(b'no video')
-    for function in (count_frames, lambda items: list(read_frames(items, LOAD))):
-        with pytest.raises(InputError, match='cannot open the video .*bad.mp4'):
-            function(find_inputs(path))
+    assert count_frames(find_inputs(path)) is None
+    with pytest.raises(InputError, match='cannot open the video .*bad.mp4'):
+        frames(path)
 
 
 def test_missing_video_backend(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from mmspike.config.resuming import latest_checkpoint, set_resume
+from mmspike.config.resuming import check_not_overwritten, latest_checkpoint, set_resume
 from mmspike.utils.errors import UserError
 
 
@@ -96,3 +96,28 @@ def test_resume_in_the_config_is_as_on_the_command_line(tmp_path):
     cfg = Config(dict(work_dir=str(tmp_path / 'new')))
     set_resume(cfg, None)
     assert not cfg.get('resume')
+
+
+def test_checkpoints_of_another_training_are_not_overwritten(tmp_path):
+    def run(work_dir, resume=None, **more):
+        cfg = Config(dict(work_dir=str(tmp_path / work_dir), **more))
+        set_resume(cfg, resume and str(tmp_path / resume))
+        check_not_overwritten(cfg)
+
+    for folder in ('a', 'b', 'out/b'):
+        (tmp_path / folder).mkdir(parents=True)
+    path = save(tmp_path / 'a', 'epoch_1.pth')
+    run('b')
+    run('new')
+    run('a', 'a/epoch_1.pth')
+    run('b', 'a/epoch_1.pth')
+    for work_dir, resume in (('a', None), ('a/', None), ('a', 'out/b/iter_1.pth')):
+        save(tmp_path / 'out' / 'b', 'iter_1.pth')
+        with pytest.raises(UserError, match=r'a/? has checkpoints of another training: epoch_1\.pth\..*--overwrite'):
+            run(work_dir, resume)
+    hooks = dict(checkpoint=dict(out_dir=str(tmp_path / 'out')))
+    with pytest.raises(UserError, match=r'out/b has checkpoints of another training: iter_1\.pth'):
+        run('b', default_hooks=hooks)
+    run('b', 'out/b/iter_1.pth', default_hooks=hooks)
+    path.unlink()
+    run('a')

@@ -158,7 +158,7 @@ def test_semantic_labels(clone):
     losses(trained)
     assert score('mIoU', trained) == score('mIoU', tested)
     assert '|  nucleus   |' in tested
-    assert len(pictures(clone / 'pictures_fpn' / 'vis_data' / 'vis_image')) == 2
+    assert len(pictures(clone / 'pictures_fpn')) == 2
     labels = pictures(clone / 'labels_fpn')
     assert len(labels) == 2 and set(np.unique(labels[0])) <= {0, 1}
 

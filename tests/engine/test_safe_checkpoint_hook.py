@@ -7,41 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, HOOKS, MODELS, DefaultScope
+from mmengine.registry import HOOKS, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
-from torch.utils.data import Dataset
 
-import mmspike.engine  # noqa: F401
-from mmspike.config import resuming
 from mmspike.utils.checkpoint import read_checkpoint
 from mmspike.utils.errors import UserError
 
-
-@DATASETS.register_module()
-class FourNumbers(Dataset):
-    def __init__(self, metainfo=None):
-        self.metainfo = metainfo
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        return dict(inputs=torch.full((1,), float(index)))
-
-
-@MODELS.register_module()
-class OneWeight(BaseModel):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(1, 1)
-
-    def forward(self, inputs, mode='tensor'):
-        return dict(loss=self.layer(torch.stack(inputs)).square().mean())
-
+from .small_run import config, train
 
 VALUES = dict(plain=dict(seen=Path('a.png'), empty=np.zeros(0)), function=[len], layer=nn.ReLU())
 
@@ -60,36 +34,6 @@ class PutHook(Hook):
             runner.message_hub.update_info('mine', value)
         else:
             checkpoint['mine'] = value
-
-
-def config(work_dir, metainfo=None, hooks=(), scheduler=None, max_epochs=2):
-    return Config(
-        dict(
-            model=dict(type='OneWeight'),
-            work_dir=str(work_dir),
-            train_dataloader=dict(
-                batch_size=2,
-                num_workers=0,
-                sampler=dict(type='DefaultSampler', shuffle=False),
-                dataset=dict(type='FourNumbers', metainfo=metainfo),
-            ),
-            train_cfg=dict(by_epoch=True, max_epochs=max_epochs),
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
-            param_scheduler=scheduler,
-            default_hooks=dict(checkpoint=dict(type='mmspike.SafeCheckpointHook', interval=1), logger=None),
-            custom_hooks=list(hooks),
-            randomness=dict(seed=0),
-            experiment_name=f'{work_dir}{max_epochs}',
-        )
-    )
-
-
-def train(cfg, resume=None):
-    resuming.set_resume(cfg, resume)
-    with DefaultScope.overwrite_default_scope('mmengine'):
-        runner = Runner.from_cfg(cfg)
-        runner.train()
-    return runner
 
 
 NESTED = dict(

@@ -44,8 +44,10 @@ def test_browse_dataset(host, tmp_path, data):
     path, out = write_config(tmp_path, host), tmp_path / 'out'
     more = ['--show-number', '2'] if host == 'mmpretrain' else []
     succeed(tmp_path, BROWSE, path, '--data-root', data, '--output-dir', out, '--not-show', *more)
-    pictures = list(out.iterdir())
+    pictures = [path for path in out.rglob('*') if path.is_file()]
     assert len(pictures) == dict(mmdet=4, mmseg=4, mmpretrain=2)[host]
+    images = data / ('classes/train' if host == 'mmpretrain' else 'train')
+    assert all((images / path.relative_to(out)).is_file() for path in pictures)
     shapes = {np.asarray(Image.open(p)).shape[2] for p in pictures}
     assert shapes == {3} and all(np.asarray(Image.open(p)).std() > 5 for p in pictures)
 
@@ -73,15 +75,16 @@ def test_confusion_matrix_of_a_segmentor(tmp_path, data):
     """150 classes, where mmseg's own tool overflows. Labels count from 1, 0 is ignored; one pixel is predicted wrong."""
     root, predictions = tmp_path / 'root', tmp_path / 'predictions'
     for folder in (root / 'val', root / 'semantic' / 'val', predictions):
-        folder.mkdir(parents=True)
+        for part in ('day', 'night'):
+            (folder / part).mkdir(parents=True)
     labels = np.arange(151, dtype=np.uint8).repeat(2).reshape(2, 151)
-    for name in 'ab':
+    for name in ('day/a', 'night/a'):
         Image.fromarray(np.zeros((2, 151, 3), np.uint8)).save(root / 'val' / f'{name}.png')
         Image.fromarray(labels).save(root / 'semantic' / 'val' / f'{name}.png')
         Image.fromarray(np.maximum(labels, 1)).save(predictions / f'{name}.png')
     wrong = labels.clip(1)
     wrong[labels == 150] = [150, 3]
-    Image.fromarray(wrong).save(predictions / 'b.png')
+    Image.fromarray(wrong).save(predictions / 'night' / 'a.png')
     more = "metainfo = dict(classes=[f'c{i}' for i in range(150)], palette=[(i, i, i) for i in range(150)])\n"
     more += "val_dataloader['dataset']['metainfo'] = metainfo\ntest_dataloader = val_dataloader\n"
     path = write_config(tmp_path, 'mmseg', more)
@@ -95,10 +98,10 @@ def test_confusion_matrix_of_a_segmentor(tmp_path, data):
     assert (tmp_path / 'out' / 'confusion_matrix.png').stat().st_size > 10000
 
     arguments = [predictions, tmp_path / 'out', '--data-root', root]
-    Image.fromarray(labels + 100).save(predictions / 'b.png')
-    assert 'b.png holds class 150, and the data set has 150 classes' in fail(tmp_path, CONFUSION, path, *arguments)
-    (predictions / 'b.png').unlink()
-    assert 'b.png does not exist' in fail(tmp_path, CONFUSION, path, *arguments)
+    Image.fromarray(labels + 100).save(predictions / 'night' / 'a.png')
+    assert 'night/a.png holds class 150, and the data set has 150 classes' in fail(tmp_path, CONFUSION, path, *arguments)
+    (predictions / 'night' / 'a.png').unlink()
+    assert 'night/a.png does not exist' in fail(tmp_path, CONFUSION, path, *arguments)
 
 
 def test_confusion_matrix_of_a_detector(tmp_path, data):

@@ -129,6 +129,19 @@ def shapes(tmp_path_factory):
     return write_shapes(tmp_path_factory.mktemp('data') / 'shapes', num_train=4, num_val=2, size=128)
 
 
+@pytest.fixture(scope='module')
+def folders(tmp_path_factory):
+    """The same; the images of the test set have one name, in two folders."""
+    root = write_shapes(tmp_path_factory.mktemp('folders') / 'shapes', num_train=4, num_val=2, size=128)
+    for folder in (root / 'val', root / 'semantic' / 'val'):
+        for number, part in enumerate(('day', 'night')):
+            (folder / part).mkdir()
+            (folder / f'00000{number}.png').rename(folder / part / '0.png')
+    annotations = root / 'annotations' / 'instances_val.json'
+    annotations.write_text(annotations.read_text().replace('000000.png', 'day/0.png').replace('000001.png', 'night/0.png'))
+    return root
+
+
 @pytest.fixture
 def config(tmp_path):
     """Writes the config file of a host and returns its path; ``more`` is appended."""
@@ -168,6 +181,10 @@ def run(tmp_path, script, *args):
     return SimpleNamespace(returncode=process.exitcode, output=output.read_text())
 
 
+def files_in(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
+
+
 def succeed(*args):
     result = run(*args)
     assert result.returncode == 0, result.output
@@ -182,9 +199,9 @@ def fail(*args):
 
 
 @pytest.mark.parametrize('host', CONFIGS)
-def test_train_and_test(host, tmp_path, config, shapes):
+def test_train_and_test(host, tmp_path, config, folders):
     path, work = config(host), tmp_path / 'work'
-    options = ['--data-root', shapes, '--work-dir', work]
+    options = ['--data-root', folders, '--work-dir', work]
     output = succeed(tmp_path, 'train.py', path, *options)
     assert output.count(' loss: ') == 2
     checkpoint = (work / 'last_checkpoint').read_text()
@@ -192,16 +209,14 @@ def test_train_and_test(host, tmp_path, config, shapes):
 
     metric = dict(mmdet='coco/bbox_mAP', mmseg='mIoU', mmpretrain='accuracy/top1')[host]
     out = tmp_path / 'predictions' if host == 'mmseg' else tmp_path / 'predictions.pkl'
-    pictures = tmp_path / 'pictures'
-    plain = succeed(tmp_path, 'test.py', path, checkpoint, *options, '--out', out, '--show-dir', pictures)
+    plain = succeed(tmp_path, 'test.py', path, checkpoint, *options, '--out', out, '--show-dir', 'pictures')
     assert metric in plain
-    images = [p for p in Path(f'{work}').rglob('*.png')] + [p for p in pictures.rglob('*.*g')]
-    assert images
+    images = folders / 'classes' / 'val' if host == 'mmpretrain' else folders / 'val'
+    assert files_in(tmp_path / 'pictures') == files_in(images) and len(files_in(images)) > 1
     if host == 'mmseg':
-        assert sorted(p.name for p in out.iterdir()) == ['000000.png', '000001.png']
+        assert files_in(out) == ['day/0.png', 'night/0.png']
     else:
-        predictions = pickle.loads(out.read_bytes())
-        assert len(predictions) == (2 if host == 'mmdet' else len(list((shapes / 'classes' / 'val').rglob('*.png'))))
+        assert len(pickle.loads(out.read_bytes())) == len(files_in(images))
 
     assert metric in succeed(tmp_path, 'test.py', path, checkpoint, *options, '--tta')
 

@@ -7,6 +7,9 @@ plot_events.py.
 import argparse
 import inspect
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
@@ -31,6 +34,27 @@ def adapt_matplotlib() -> None:
         _tight_bbox.adjust_bbox = lambda figure, box: adjust_bbox(figure, box, figure.canvas.get_renderer())
 
 
+@contextmanager
+def pictures_named(cfg) -> Iterator[None]:
+    """Pictures keep the folders that their images lie in; the hosts' tools take the last part of the name alone."""
+    from mmengine.registry import VISUALIZERS
+
+    from mmspike.config.host_tools import host_of
+    from mmspike.config.output_names import OutputNames, name_pictures
+
+    scope = host_of(cfg, SCRIPTS, 'browse_dataset.py')
+    import_module(f'{scope}.visualization')
+    with VISUALIZERS.switch_scope_and_registry(scope) as registry:
+        visualizer = registry.get(cfg.visualizer.type)
+    method = 'visualize_cls' if scope == 'mmpretrain' else 'add_datasample'
+    draw = getattr(visualizer, method)
+    setattr(visualizer, method, name_pictures(draw, OutputNames(cfg, 'train_dataloader')))
+    try:
+        yield
+    finally:
+        setattr(visualizer, method, draw)
+
+
 def parse_args() -> argparse.Namespace:
     return parse_host_tool_args(__doc__)
 
@@ -46,7 +70,8 @@ def main(args: argparse.Namespace) -> None:
         cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.dataset
     if cfg.get('default_scope') == 'mmpretrain':
         adapt_matplotlib()
-    host_tools.run_host_tool(cfg, args.rest, SCRIPTS, ('train_dataloader',))
+    with pictures_named(cfg):
+        host_tools.run_host_tool(cfg, args.rest, SCRIPTS, ('train_dataloader',))
 
 
 if __name__ == '__main__':

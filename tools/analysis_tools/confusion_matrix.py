@@ -12,6 +12,7 @@ import argparse
 import csv
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
@@ -57,12 +58,13 @@ def detection_matrix(dataset, args: argparse.Namespace):
     return count(dataset, results, args.score_thr, args.nms_iou_thr, args.tp_iou_thr).astype(int)
 
 
-def segmentation_matrix(dataset, predictions: Path):
+def segmentation_matrix(dataset, predictions: Path, name: Callable[[str], str]):
     """Pixels of the test set by (label, prediction), [C, C].
 
     Args:
-        predictions: Label images as ``test.py --out`` writes them, named like the images; with ``reduce_zero_label`` they
-            count classes from 1.
+        predictions: Folder of label images as ``test.py --out`` writes them; with ``reduce_zero_label`` they count classes
+            from 1.
+        name: Gives the name of the label image for an image's path.
 
     Raises:
         UserError: A label image is missing, or does not fit.
@@ -74,7 +76,7 @@ def segmentation_matrix(dataset, predictions: Path):
     matrix = np.zeros((n, n), dtype=np.int64)
     for sample in dataset:
         sample = sample['data_samples']
-        path = predictions / f'{Path(sample.img_path).stem}.png'
+        path = predictions / name(sample.img_path)
         if not path.is_file():
             raise UserError(f'{path} does not exist: write the predictions with tools/test.py … --out {predictions}')
         label = sample.gt_sem_seg.data.squeeze().numpy().astype(np.int64)
@@ -117,6 +119,7 @@ def main(args: argparse.Namespace) -> None:
     from mmengine.registry import DATASETS, init_default_scope
 
     from mmspike.config import data, host_tools, launch
+    from mmspike.config.output_names import OutputNames
     from mmspike.models.checkpoints import check_checkpoint_fits
 
     cfg, rest = launch.load_config(args), args.rest
@@ -133,7 +136,7 @@ def main(args: argparse.Namespace) -> None:
         if host == 'mmdet':
             matrix, names = detection_matrix(dataset, args), [*names, 'background']
         else:
-            matrix = segmentation_matrix(dataset, args.predictions)
+            matrix = segmentation_matrix(dataset, args.predictions, OutputNames(cfg, 'test_dataloader').labels)
     args.out.mkdir(parents=True, exist_ok=True)
     with open(args.out / 'confusion_matrix.csv', 'w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)

@@ -71,7 +71,10 @@ def main(args: argparse.Namespace) -> None:
         if args.kind == 'rates':
             plots.plot_rates(read_report(args.report), args.out)
         elif args.kind == 'tradeoff':
-            reports = {Path(path).stem: read_report(path) for path in args.reports}
+            names = [Path(path).stem for path in args.reports]
+            if len(set(names)) < len(names):
+                names = [str(Path(path).with_suffix('')) for path in args.reports]
+            reports = dict(zip(names, map(read_report, args.reports), strict=True))
             plots.plot_tradeoff(reports, args.out, exact=not args.formula)
         else:
             plot_network(args)

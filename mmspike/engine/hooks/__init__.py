@@ -3,6 +3,7 @@
 from .finite_loss_hook import FiniteLossHook
 from .firing_rate_hook import FiringRateHook
 from .iteration_seed_hook import IterationSeedHook
+from .obey_config_hook import ObeyConfigHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .skipped_images_hook import SkippedImagesHook
 from .spike_reset_hook import SpikeResetHook
@@ -12,6 +13,7 @@ __all__ = [
     'FiniteLossHook',
     'FiringRateHook',
     'IterationSeedHook',
+    'ObeyConfigHook',
     'SafeCheckpointHook',
     'SkippedImagesHook',
     'SpikeResetHook',
