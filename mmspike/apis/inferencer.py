@@ -200,7 +200,8 @@ class Inferencer:
                     if frame.video not in too_small:
                         fault = InputError(f'{frame.path or f"array {frame.name}"}: {error}')
                         on_failure(Failure(frame.video or frame.name, frame.path, fault))
-                    too_small.update({frame.video} - {None})
+                    if frame.video is not None:
+                        too_small.add(frame.video)
             frames.clear()
             prepared.clear()
 

@@ -78,7 +78,7 @@ def name_pictures(draw: Callable[..., Any], names: OutputNames, folder: str | No
         given = signature.bind(*args, **kwargs).arguments
         sample, out_file = given.get('data_sample'), given.get('out_file')
         if (folder or out_file) and sample is not None and 'img_path' in sample:
-            out_file = osp.join(folder or osp.dirname(out_file), names.picture(sample.img_path))
+            out_file = osp.join(folder or osp.dirname(str(out_file)), names.picture(sample.img_path))
             os.makedirs(osp.dirname(out_file), exist_ok=True)
             kwargs['out_file'] = out_file
         return draw(*args, **kwargs)
