@@ -75,8 +75,8 @@ def test_missing_coco(repo, tmp_path):
 def test_mixed_precision(repo, shared, tmp_path):
     """Mask R-CNN in bfloat16 on the CPU: the loss of the first iteration is that of float32, about."""
     config, losses = repo / 'configs' / 'mask_rcnn_metaspike_nuclei.py', []
-    common = ['--data-root', shared / 'data' / 'nuclei', '--work-dir', tmp_path / 'work']
     for amp in ([], ['--amp']):
+        common = ['--data-root', shared / 'data' / 'nuclei', '--work-dir', tmp_path / f'work{len(amp)}']
         quick = [*QUICK, 'train_dataloader.dataset.indices=1', 'train_cfg.val_interval=2']
         output = succeed(tmp_path, 'train.py', config, *common, *amp, '--cfg-options', *quick)
         losses += [float(x) for x in re.findall(r'Epoch\(train\).* loss: (\S+)', output)]
