@@ -155,7 +155,7 @@ def check_options(cfg: Config, options: dict) -> None:
             path.append(part)
 
 
-def resolve_type(kind) -> object | None:
+def resolve_type(kind: Any) -> object | None:
     """The class or function that a config's ``type`` names in any registry of the default scope."""
     if not isinstance(kind, str):
         return kind

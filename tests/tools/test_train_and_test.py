@@ -273,8 +273,7 @@ def test_corrupt_image_is_named(tmp_path, config, shapes):
     options = ['--data-root', tmp_path, '--cfg-options', 'train_dataloader.batch_size=1']
     # what the loader says of a picture that the check did not open
     result = run(tmp_path, 'train.py', config('mmpretrain'), '--no-data-check', *options)
-    assert result.returncode == 1 and f'{root / "bad.png"}: it is no picture' in result.output
-    assert f'cannot load image {root / "bad.png"}' in result.output
+    assert result.returncode == 1 and f'cannot load image {root / "bad.png"}' in result.output
     message = fail(tmp_path, 'train.py', config('mmpretrain'), *options)
     assert f'error: train_dataloader: {root / "bad.png"}: it is no picture' in message
 

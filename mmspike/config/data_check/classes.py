@@ -73,7 +73,7 @@ def _default(kind, key: str) -> int | None:
     return None
 
 
-def class_counts(item, path: str = 'model') -> Iterator[tuple[str, int]]:
+def class_counts(item: Any, path: str = 'model') -> Iterator[tuple[str, int]]:
     """Every head in a model's config: its key and the number of its classes, things and stuff added up.
 
     Detectors with a language model take names as texts: the number of their head is that of tokens, and not compared.

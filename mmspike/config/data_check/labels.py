@@ -3,6 +3,7 @@
 import os.path as osp
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -40,7 +41,7 @@ def label_values(path: str) -> tuple[np.ndarray, tuple[int, int]]:
     return np.bincount(array.ravel().astype(np.uint8), minlength=256), array.shape[::-1]
 
 
-def learned_values(dataset) -> np.ndarray:
+def learned_values(dataset: Any) -> np.ndarray:
     """What becomes of each of the 256 values, as mmseg's LoadAnnotations does it: a class, or 255."""
     table = np.arange(256)
     if dataset.reduce_zero_label:

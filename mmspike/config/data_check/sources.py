@@ -77,7 +77,7 @@ def hushed() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def transforms(item) -> Iterator[dict]:
+def transforms(item: Any) -> Iterator[dict]:
     """Every transform in a pipeline, nested ones behind those that hold them."""
     if isinstance(item, list | tuple):
         for child in item:

@@ -1,6 +1,7 @@
 """A loss that is not finite stops the training, and its cause is named."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from mmengine.hooks import Hook
@@ -45,7 +46,7 @@ def broken_parameters(model: nn.Module) -> list[str]:
     return [name for name, p in model.named_parameters() if not bool(p.detach().isfinite().all())]
 
 
-def broken_box(samples) -> str | None:
+def broken_box(samples: Any) -> str | None:
     """The first box without width or height, or with a NaN, among mmdet's data samples, with its image; None without one."""
     for sample in samples if isinstance(samples, list | tuple) else ():
         boxes = getattr(getattr(sample, 'gt_instances', None), 'bboxes', None)
