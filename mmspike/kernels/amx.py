@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import cpu
+from .library import available as compiled
+from .library import check, library, pointers
 
 WEIGHT_TERMS = 3  # bfloat16 that a weight is split into: 24 bits, as in float32
 GRADIENT_TERMS = 2  # 16 bits, an error of 5e-6 of the largest gradient
@@ -15,14 +16,14 @@ GRADIENT_TERMS = 2  # 16 bits, an error of 5e-6 of the largest gradient
 
 @functools.cache
 def available() -> bool:
-    """Whether the CPU and the compiler have what it takes, and the operating system allows it."""
-    return cpu.available() and bool(cpu.library().amx_start())
+    """The CPU and the compiler have what it takes, and the operating system allows it."""
+    return compiled() and bool(library().amx_start())
 
 
 def fits(
     x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int
 ) -> bool:
-    """Whether the functions here compute this convolution of x [B, C, H, W], and do so faster than PyTorch."""
+    """The functions here compute this convolution of x [B, C, H, W], and do so faster than PyTorch."""
     N, C, height, width = weight.shape
     return (
         x.dtype == torch.float32
@@ -49,9 +50,9 @@ def _tiles(weight: Tensor, terms: int, transposed: bool) -> Tensor:
     if transposed:
         first, strides = first + 4 * (k * k - 1), (C * k * k, k * k, -k, -1)
         N, C = C, N
-    size = cpu.library().amx_weight_size(*_sizes(C, N, k), ctypes.c_int(terms))
+    size = library().amx_weight_size(*_sizes(C, N, k), ctypes.c_int(terms))
     tiles = torch.empty(size, dtype=torch.bfloat16, device='cpu')
-    cpu.library().amx_weight(ctypes.c_void_p(first), *cpu.pointers(tiles), *_sizes(C, N, k, *strides), ctypes.c_int(terms))
+    library().amx_weight(ctypes.c_void_p(first), *pointers(tiles), *_sizes(C, N, k, *strides), ctypes.c_int(terms))
     return tiles
 
 
@@ -68,17 +69,17 @@ def _conv(x: Tensor, x_terms: int, weight: Tensor, terms: int, bias: Tensor | No
     out = torch.empty(x.shape[0], N, *x.shape[2:], memory_format=torch.channels_last, dtype=torch.float32, device='cpu')
     tiles = _tiles(weight, terms, transposed)
     counts = ctypes.c_int(x.dtype == torch.uint8)
-    failed = cpu.library().amx_conv(
-        *cpu.pointers(x), counts, ctypes.c_int(x_terms), *cpu.pointers(tiles), ctypes.c_int(terms),
-        *cpu.pointers(bias), ctypes.c_float(scale), *cpu.pointers(out), *_sizes(*_image_sizes(x, k), C, N, k),
+    failed = library().amx_conv(
+        *pointers(x), counts, ctypes.c_int(x_terms), *pointers(tiles), ctypes.c_int(terms),
+        *pointers(bias), ctypes.c_float(scale), *pointers(out), *_sizes(*_image_sizes(x, k), C, N, k),
     )  # fmt: skip
-    cpu.check(failed)
+    check(failed)
     return out
 
 
-def conv(counts: Tensor, norm: float, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolution of the spikes ``counts / norm``; counts [B, C, H, W] are uint8 with channels innermost in memory."""
-    return _conv(counts, 1, weight, WEIGHT_TERMS, bias, 1 / norm, transposed=False)
+def conv(counts: Tensor, divisor: float, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolution of the spikes ``counts / divisor``; counts [B, C, H, W] are uint8 with channels innermost in memory."""
+    return _conv(counts, 1, weight, WEIGHT_TERMS, bias, 1 / divisor, transposed=False)
 
 
 def conv_input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
@@ -86,13 +87,13 @@ def conv_input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
     return _conv(grad, GRADIENT_TERMS, weight, GRADIENT_TERMS, None, 1.0, transposed=True)
 
 
-def conv_weight_gradient(counts: Tensor, norm: float, grad: Tensor, k: int) -> Tensor:
-    """Gradient [N, C, k, k] of a convolution's weight, from its input ``counts / norm`` and the gradient of its output."""
+def conv_weight_gradient(counts: Tensor, divisor: float, grad: Tensor, k: int) -> Tensor:
+    """Gradient [N, C, k, k] of a convolution's weight, from its input ``counts / divisor`` and the gradient of its output."""
     C, N = counts.shape[1], grad.shape[1]
     out = torch.empty(N, C, k, k, dtype=torch.float32, device='cpu')
     sizes = _sizes(*_image_sizes(grad, k), C, N, k)
-    failed = cpu.library().amx_conv_weight(
-        *cpu.pointers(counts, grad), ctypes.c_float(1 / norm), *cpu.pointers(out), *sizes, ctypes.c_int(GRADIENT_TERMS)
+    failed = library().amx_conv_weight(
+        *pointers(counts, grad), ctypes.c_float(1 / divisor), *pointers(out), *sizes, ctypes.c_int(GRADIENT_TERMS)
     )
-    cpu.check(failed)
+    check(failed)
     return out

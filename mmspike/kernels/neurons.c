@@ -20,7 +20,8 @@ void FN(lif_forward)(const REAL *x, const REAL *v0, REAL *v, REAL *spikes, int64
             charge(h, x + t * N + start, u, n, leak, tau, v_reset);
             for (int i = 0; i < n; i++) {
                 const int fired = h[i] >= v_threshold;
-                s[i] = fired ? (REAL)1 : (REAL)0;
+                /* a NaN never fires, but must be seen */
+                s[i] = h[i] != h[i] ? h[i] : fired ? (REAL)1 : (REAL)0;
                 u[i] = fired ? v_reset : h[i];
             }
         }

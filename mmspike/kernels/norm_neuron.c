@@ -12,7 +12,7 @@ typedef struct {
     int kind; /* LIF, SFA, IDENTITY */
     int leak, surrogate;
     REAL tau, v_threshold, v_reset, alpha; /* LIF */
-    REAL levels, norm;                     /* SFA */
+    REAL levels, divisor;                  /* SFA */
 } Neuron;
 
 static inline int64_t rows_per_tile(int64_t C) { return C < TILE ? TILE / C : 1; }
@@ -90,13 +90,14 @@ int FN(norm_statistics)(const REAL *y, REAL *mean, REAL *var, double *partial, i
     return 0;
 }
 
-/* out = N(y * scale + shift); y, out: [T, M, C]. Where `counts` is given, it gets norm * out, and out is not touched. */
+/* out = N(y * scale + shift); y, out: [T, M, C]. Where `counts` is given, it gets divisor * out, and out is not touched. Returns
+ * 0, 1 when memory is out, or 2 when a membrane is NaN, which a count cannot tell. */
 int FN(norm_neuron_forward)(const REAL *y, const REAL *scale, const REAL *shift, REAL *out, uint8_t *counts, int64_t T,
                             int64_t M, int64_t C, const Neuron *neuron) {
     const int64_t R = rows_per_tile(C), L = R * C;
     const Neuron N = *neuron;
-    int failed = 0;
-#pragma omp parallel reduction(| : failed)
+    int failed = 0, nan = 0;
+#pragma omp parallel reduction(| : failed, nan)
     {
         REAL *restrict a = malloc(sizeof(REAL) * L * 5);
         REAL *restrict b = a + L, *restrict u = b + L, *restrict h = u + L, *restrict x = h + L;
@@ -120,7 +121,8 @@ int FN(norm_neuron_forward)(const REAL *y, const REAL *scale, const REAL *shift,
                     charge(h, x, u, n, N.leak, N.tau, N.v_reset);
                     for (int i = 0; i < n; i++) {
                         const int fired = h[i] >= N.v_threshold;
-                        s[i] = fired ? (REAL)1 : (REAL)0;
+                        /* a NaN never fires, but must be seen */
+                        s[i] = h[i] != h[i] ? h[i] : fired ? (REAL)1 : (REAL)0;
                         u[i] = fired ? N.v_reset : h[i];
                     }
                 } else if (N.kind == SFA) {
@@ -130,16 +132,19 @@ int FN(norm_neuron_forward)(const REAL *y, const REAL *scale, const REAL *shift,
                         s[i] = sizeof(REAL) == 4 ? (REAL)__builtin_rintf((float)c) : (REAL)__builtin_rint((double)c);
                     }
                     if (!k)
-                        for (int i = 0; i < n; i++) s[i] /= N.norm;
+                        for (int i = 0; i < n; i++) s[i] /= N.divisor;
                 } else
                     for (int i = 0; i < n; i++) s[i] = in[i] * a[i] + b[i];
                 if (k)
-                    for (int i = 0; i < n; i++) k[i] = (uint8_t)(int)s[i];
+                    for (int i = 0; i < n; i++) {
+                        nan |= s[i] != s[i];
+                        k[i] = (uint8_t)(int)s[i];
+                    }
             }
         }
         free(a);
     }
-    return failed;
+    return failed ? 1 : nan ? 2 : 0;
 }
 
 /* Gradient of y from that of the output; the membranes are computed anew from y.
@@ -205,7 +210,7 @@ int FN(norm_neuron_backward)(const REAL *y, const REAL *grad, const REAL *scale,
 #pragma omp simd
                         for (int i = 0; i < n; i++) {
                             const REAL z = in[i] * a[i] + b[i];
-                            const REAL gx = (z >= 0) & (z <= N.levels) ? gs[i] / N.norm : (REAL)0;
+                            const REAL gx = (z >= 0) & (z <= N.levels) ? gs[i] / N.divisor : (REAL)0;
                             gy[i] = gx;
                             sum[i] += gx;
                             dot[i] += gx * (in[i] - m[i]);

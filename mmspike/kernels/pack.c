@@ -1,17 +1,17 @@
-/* Spikes as counts of one byte, for the CPU: s = count / norm. */
+/* Spikes as counts of one byte, for the CPU: s = count / divisor. */
 #include "lif.h"
 
-int FN(pack)(const REAL *restrict s, uint8_t *restrict counts, int64_t N, REAL norm) {
+int FN(pack)(const REAL *restrict s, uint8_t *restrict counts, int64_t N, REAL divisor) {
     int nan = 0;
 #pragma omp parallel for simd schedule(static) reduction(| : nan)
     for (int64_t i = 0; i < N; i++) {
-        counts[i] = (uint8_t)(int)(s[i] * norm + (REAL)0.5);
+        counts[i] = (uint8_t)(int)(s[i] * divisor + (REAL)0.5);
         nan |= s[i] != s[i];
     }
     return nan;
 }
 
-void FN(unpack)(const uint8_t *restrict counts, REAL *restrict s, int64_t N, REAL norm) {
+void FN(unpack)(const uint8_t *restrict counts, REAL *restrict s, int64_t N, REAL divisor) {
 #pragma omp parallel for simd schedule(static)
-    for (int64_t i = 0; i < N; i++) s[i] = (REAL)(int)counts[i] / norm;
+    for (int64_t i = 0; i < N; i++) s[i] = (REAL)(int)counts[i] / divisor;
 }

@@ -4,12 +4,12 @@ import itertools
 
 import torch
 
-from mmspike.kernels import cpu, gpu
+from mmspike.kernels import gpu, operators
 from mmspike.models.neurons import lif, sfa
 from mmspike.models.neurons.lif import integrate_and_fire
 from mmspike.models.neurons.sfa import integer_lif
 
-cpu.usable = lambda x: False  # the plain PyTorch functions are what the kernels are held against
+operators.usable = lambda x: False  # the plain PyTorch functions are what the kernels are held against
 torch.manual_seed(0)
 close = dict(rtol=1e-5, atol=1e-6)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmspike import kernels
-from mmspike.kernels import cpu
+from mmspike.kernels import library, operators
 from mmspike.models.neurons import IF, LIF, PLIF, SFA, SURROGATES, lif
 
 LAYOUTS = dict(
@@ -34,7 +34,7 @@ def run(neuron, x, weight):
 
 @pytest.fixture(autouse=True)
 def _compiler():
-    if not cpu.available():
+    if not library.available():
         pytest.skip('needs a C compiler')
 
 
@@ -45,10 +45,10 @@ def test_equals_plain(neuron, layout, dtype):
     # more elements than a block of the kernel, and no multiple of it
     base = torch.randn(5, 3, 7, 11, 13, dtype=dtype) * 2 + 0.5
     x, weight = LAYOUTS[layout](base), LAYOUTS[layout](torch.randn_like(base))
-    assert cpu.usable(x)
+    assert operators.usable(x)
     out, grads = run(neuron, x, weight)
     with kernels.use(False):
-        assert not cpu.usable(x)
+        assert not operators.usable(x)
         expected, expected_grads = run(neuron, x, weight)
     assert 0.05 < (expected > 0).double().mean() < 0.95
     assert torch.equal(out, expected)
@@ -65,7 +65,7 @@ def test_starting_membrane_is_broadcast():
 
 
 def test_other_dtypes_run_as_plain():
-    assert not cpu.usable(torch.zeros(2, dtype=torch.bfloat16))
+    assert not operators.usable(torch.zeros(2, dtype=torch.bfloat16))
 
 
 def test_gradients_do_not_depend_on_threads():
@@ -86,13 +86,13 @@ def test_without_compiler_plain_pytorch_is_announced_once(monkeypatch, tmp_path)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     monkeypatch.setenv('PATH', str(tmp_path))
     monkeypatch.delenv('CC', raising=False)
-    cpu.library.cache_clear()
+    library.library.cache_clear()
     try:
         with pytest.warns(UserWarning, match='plain PyTorch.*no C compiler') as record:
             results = [run(LIF(), x, weight) for _ in range(2)]
         assert len(record) == 1
     finally:
-        cpu.library.cache_clear()
+        library.library.cache_clear()
     for out, grads in results:
         assert torch.equal(out, expected[0])
         torch.testing.assert_close(grads, expected[1])

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..cpu import SURROGATE_CODES
+from ..operators import SURROGATE_CODES
 from .launch import BLOCK, dense, in_layout_of, jit, operator, start, tl
 
 #: up to so many steps the backward kernel holds all membranes in registers: 64 a thread at T = 4 in half precision

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmspike.models.checkpoints import init_weights
-from mmspike.models.layers import RunningRate, binarise, channels_inside, mean_time, repeat_time
+from mmspike.models.layers import RunningRate, Signal, binarise, channels_inside, mean_time, repeat_time, walk
 from mmspike.models.neurons import BaseNeuron
 from mmspike.utils.errors import UserError
 
@@ -212,13 +212,17 @@ class SpikingBackbone(BaseModule):
         x = first(channels_inside(x.unsqueeze(0) if x.dim() == 4 else x), *mask(first))
         if x.shape[0] != self.T:
             x = self._repeat(x)
-        outs = []
+        outs, signal = [], Signal(x)
         for position, stage in enumerate([list(self.stem)[1:], *self.stages]):
             if position > self.last_position:
                 break
-            for block in stage:
-                x = self._run(block, x, *mask(block))
+            if self.with_cp or visible is not None:
+                for block in stage:
+                    signal = Signal(self._run(block, signal.x, *mask(block)))
+            else:
+                signal = walk(stage, signal)
             if position in self._positions:
+                x = signal.x
                 outs.append((mean_time(x) if self.temporal_output == 'mean' else x).contiguous())
         return tuple(outs)
 

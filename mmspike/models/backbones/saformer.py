@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mmspike.models.layers import MLP, ConvNorm, Residual, branches, half_threshold, run
+from mmspike.models.layers import MLP, ConvNorm, Residual, Signal, branches, fire, half_threshold, let_pass, run, walk
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
@@ -45,14 +45,12 @@ class SpikeAggregatedSelfAttention(nn.Module):
         self.proj_conv = ConvNorm(dim, dim, norm_cfg=norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        T, B, C, H, W = x.shape
-        s = self.neuron(x)
-        q = run([self.q_conv, self.q_neuron], s, self.neuron)
-        k = run([self.k_conv, self.k_neuron], s, self.neuron)
-        heads = (T, B, self.num_heads, C // self.num_heads, H, W)
-        passes = self.attn_neuron(q.reshape(heads).sum(3))
-        y = (passes.unsqueeze(3) * k.reshape(heads)).reshape(x.shape)
-        return run([self.out_neuron, self.proj_conv], y + run([self.dwconv], k, self.k_neuron))
+        s = fire(self.neuron, Signal(x))
+        q = run([self.q_conv, self.q_neuron], s)
+        k = walk([self.k_conv, self.k_neuron], s)
+        passes = fire(self.attn_neuron, Signal(q.unflatten(2, (self.num_heads, -1)).sum(3)))
+        y = let_pass(k, passes).x + run([self.dwconv], k)
+        return run([self.out_neuron, self.proj_conv], y)
 
 
 def _settings(dim: int, depth: int) -> dict:

@@ -1,10 +1,9 @@
 """SpikingResformer (CVPR 2024, arXiv 2403.14302)."""
 
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmspike.models.layers import Chain, ConvNorm, Residual, RunningRate, SpikingConv, branches, run
+from mmspike.models.layers import Chain, ConvNorm, Residual, RunningRate, Signal, SpikingConv, branches, fire, pad, run
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
@@ -51,11 +50,11 @@ class DualSpikeSelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         T, B, C, H, W = x.shape
         d = C // self.num_heads
-        s = self.neuron(x)
-        y = run([self.dual_conv], F.pad(s, (0, -W % self.patch_size, 0, -H % self.patch_size)), self.neuron)
+        signal = fire(self.neuron, Signal(x))
+        y = run([self.dual_conv], pad(signal, -W % self.patch_size, -H % self.patch_size))
         y = y.reshape(T, B, self.num_heads, 2 * d, y.shape[3] * y.shape[4])
         y1, y2 = y.split(d, dim=3)
-        s = s.reshape(T, B, self.num_heads, d, H * W)
+        s = signal.x.reshape(T, B, self.num_heads, d, H * W)
         a = self.attn_neuron(y1.transpose(-2, -1) @ s * (self.input_rate(s) * d).rsqrt())
         z = y2 @ a * (self.attn_rate(a) * a.shape[3]).rsqrt()
         return run([self.out_neuron, self.proj_conv], z.reshape(T, B, C, H, W))

@@ -1,9 +1,12 @@
 """Layers that know neurons and time, and no network."""
 
-from .attention import SpikeAttention, attend, half_threshold
+from mmspike.kernels.recompute import Signal
+
+from .attention import SpikeAttention, attend, half_threshold, let_pass, sum_over_tokens
 from .binary import binarise, binary_weight, is_binary, write_binary_weights
 from .blocks import MLP, ConvBlock, Downsample, LayerScale, Residual, branches
-from .chain import Chain, run
+from .chain import Chain, run, walk
+from .choice import fire, pad
 from .conv import ConvNorm, RepConvNorm, SpikingConv, SpikingConvTranspose, SpikingLinear
 from .rate import RunningRate
 from .repconv import RepConv, build_norm
@@ -21,6 +24,7 @@ __all__ = [
     'RepConvNorm',
     'Residual',
     'RunningRate',
+    'Signal',
     'SpikeAttention',
     'SpikingConv',
     'SpikingConvTranspose',
@@ -31,12 +35,17 @@ __all__ = [
     'branches',
     'build_norm',
     'channels_inside',
+    'fire',
     'fold',
     'half_threshold',
     'is_binary',
+    'let_pass',
     'mean_time',
+    'pad',
     'repeat_time',
     'run',
+    'sum_over_tokens',
     'unfold',
+    'walk',
     'write_binary_weights',
 ]

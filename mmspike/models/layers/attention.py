@@ -5,30 +5,54 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from mmspike.kernels.products import Linear, Masked, Sums, multiply
+from mmspike.kernels.recompute import Signal
 from mmspike.models.neurons import build_neuron
 
-from .chain import run
-from .fused import count_norm, fusable, spike_attention
+from .chain import run, walk
+from .choice import fire, fusable
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, *neurons: nn.Module) -> Tensor:
-    """Attention without softmax, q (k^T v) for every head, linear in the number of tokens.
+def attend(q: Signal, k: Signal, v: Signal, heads: int) -> Signal:
+    """Attention without softmax, q (k^T v) for every head, linear in the number of tokens, in float32 at least.
 
     Args:
-        q, k: [T, B, C, H, W], spikes.
-        v: [T, B, C_v, H, W], spikes.
+        q, k: [T, B, C, H, W].
+        v: [T, B, C_v, H, W].
         heads: Number of heads; channels are dealt out to them in order.
-        neurons: The neurons of q, k and v, which are of one kind.
 
     Returns:
         [T, B, C_v, H, W].
     """
-    norm = count_norm(neurons[0])
-    if norm is not None and torch.is_grad_enabled() and fusable(q, *neurons):
-        return spike_attention(q, k, v, heads, norm)
+    if _saves(q, k, v):
+        return multiply(Linear(heads), q, k, v)
     # heads are [d, N] here: q (k^T v) is the transpose of (v k^T) q
-    q, k, heads_v = (x.unflatten(2, (heads, -1)).flatten(-2) for x in (q, k, v))
-    return ((heads_v @ k.transpose(-2, -1)) @ q).reshape(v.shape)
+    xs = (s.x.to(torch.promote_types(s.x.dtype, torch.float32)) for s in (q, k, v))
+    qs, ks, vs = (x.unflatten(2, (heads, -1)).flatten(-2) for x in xs)
+    with torch.autocast(qs.device.type, enabled=False):  # sums of half precision would not be whole numbers
+        return Signal(((vs @ ks.transpose(-2, -1)) @ qs).reshape(v.x.shape))
+
+
+def sum_over_tokens(a: Signal, b: Signal) -> Signal:
+    """The sums of a * b over all tokens, in float32 at least: [T, B, C, H, W] -> [T, B, C, 1, 1]."""
+    if _saves(a, b):
+        return multiply(Sums(), a, b)
+    return Signal(Sums().forward(a.x, b.x))
+
+
+def let_pass(x: Signal, mask: Signal) -> Signal:
+    """Spikes [T, B, C, H, W] where those of the mask [T, B, heads, H or 1, W or 1] let the channels of a head pass."""
+    return multiply(Masked(), x, mask) if _saves(x, mask) else Signal(Masked().forward(x.x, mask.x))
+
+
+def typed(spikes: Signal, like: Signal) -> Signal:
+    """Spikes of the dtype of others: those on sums in float32 go on in half precision, which holds them exactly."""
+    return spikes if spikes.x.dtype == like.x.dtype else Signal(spikes.x.to(like.x.dtype), spikes.divisor)
+
+
+def _saves(*signals: Signal) -> bool:
+    """Factors that are spikes would be saved for the backward pass."""
+    return torch.is_grad_enabled() and all(s.divisor is not None for s in signals) and fusable(signals[0].x)
 
 
 def half_threshold(neuron: dict) -> dict:
@@ -105,19 +129,17 @@ class SpikeAttention(nn.Module):
         """True where q k^T is computed, which :mod:`mmspike.analysis` can show."""
         return not self.mask
 
-    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def mix(self, q: Signal, k: Signal, v: Signal) -> Signal:
         """What the projection reads, [T, B, C_v, H, W], of the spikes q, k [T, B, C, H, W] and v [T, B, C_v, H, W]."""
-        if self.mask:
-            a, b, masked = (q, k, v) if self.mask == 'v' else (k, v, q)
-            return masked * self.attn_neuron((a * b).sum((3, 4), keepdim=True))
-        y = attend(q, k, v, self.num_heads, self.q_neuron, self.k_neuron, self.v_neuron)
-        return self.attn_neuron(y * self.scale)
+        if not self.mask:
+            return typed(fire(self.attn_neuron, attend(q, k, v, self.num_heads), self.scale, keep=True), q)
+        a, b, masked = (q, k, v) if self.mask == 'v' else (k, v, q)
+        return let_pass(masked, typed(fire(self.attn_neuron, sum_over_tokens(a, b)), masked))
 
     def forward(self, x: Tensor) -> Tensor:
-        s = x if self.neuron is None else self.neuron(x)
-        q = run([self.q_conv, self.q_neuron], s, self.neuron)
-        k = run([self.k_conv, self.k_neuron], s, self.neuron)
-        v = run([self.v_conv, self.v_neuron], s, self.neuron)
+        s = Signal(x) if self.neuron is None else fire(self.neuron, Signal(x))
+        q = walk([self.q_conv, self.q_neuron], s)
+        k = walk([self.k_conv, self.k_neuron], s)
+        v = walk([self.v_conv, self.v_neuron], s)
         last = [self.proj_conv] if self.proj_neuron is None else [self.proj_conv, self.proj_neuron]
-        # products of spikes of two neurons, with a mask, are no spikes of either
-        return run(last, self.mix(q, k, v), None if self.mask else self.attn_neuron)
+        return run(last, self.mix(q, k, v))

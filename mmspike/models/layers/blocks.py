@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from mmspike.kernels.recompute import Signal
 from mmspike.models.neurons import build_neuron
 
-from .chain import Chain, check_known, run
+from .chain import Chain, check_known, walk
+from .choice import add
 from .conv import ConvNorm
 from .temporal import DropPath
 
@@ -79,10 +81,10 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         before, *branches, after = self.rows
-        x = run(self.row(before), x) if before else x
+        signal = walk(self.row(before), Signal(x))
         for names in branches:
-            x = x + run(self.row(names), x)
-        return run(self.row(after), x) if after else x
+            signal = add(signal, walk(self.row(names), signal))
+        return walk(self.row(after), signal).x
 
 
 def branches(modules: Mapping[str, nn.Module], drop_path: float, layer_scale: float | None = None, dim: int = 0) -> list[dict]:

@@ -7,17 +7,13 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
-from .fused import (
-    count_norm,
-    fusable,
-    fusable_conv,
-    fusable_neuron,
-    fusable_norm,
-    hooked,
-    norm_neuron,
-    spike_conv,
-    takes_counts,
-)
+from mmspike.kernels.norm_neuron import Neuron, norm_neuron
+from mmspike.kernels.pools import spike_pool
+from mmspike.kernels.recompute import Signal
+from mmspike.kernels.spike_conv import spike_conv, takes_counts
+
+from .binary import binary_weight, is_binary
+from .choice import count_divisor, described, fire, fusable, fusable_layer, fusable_norm, fusable_pool
 from .repconv import RepConv
 from .temporal import fold, unfold
 
@@ -85,48 +81,47 @@ def check_known(module: nn.Module, name: str) -> None:
         )
 
 
-def run(modules: Iterable[nn.Module], x: Tensor, spikes_of: nn.Module | None = None) -> Tensor:
-    """The modules in order on ``x`` [T, B, ...], as :class:`Chain` runs its own.
+def run(modules: Iterable[nn.Module], x: Tensor | Signal) -> Tensor:
+    """The modules in order on ``x`` [T, B, ...], as :class:`Chain` runs its own."""
+    return walk(modules, x if isinstance(x, Signal) else Signal(x)).x
 
-    Args:
-        modules: See :class:`Chain`.
-        x: Their input.
-        spikes_of: The neuron that ``x`` is the output of, if it is.
-    """
-    row = list(modules)
-    if not (x.dim() == 5 and fusable(x, *(m for module in row for m in module.modules()))):
+
+def walk(modules: Iterable[nn.Module], signal: Signal) -> Signal:
+    """As :func:`run`, with what is known of input and output."""
+    row, x = list(modules), signal.x
+    if x.dim() not in (3, 5) or not fusable(x, *(m for module in row for m in module.modules())):
         for m in row:
             x = _call(m, x)
-        return x
+        return Signal(x)
     parts = [part for m in row for part in opened(m)]
-    # of the counts that x holds; None: x is no spikes
-    norm = None if spikes_of is None or hooked(spikes_of) else count_norm(spikes_of)
-    i, counts, origin = 0, None, None
+    i = 0
     while i < len(parts):
         m = parts[i]
         i += 1
         if isinstance(m, RepConv) and fusable_norm(m.norm1):  # opened: its convolutions and last norm stand around it
-            x, _, origin = norm_neuron([m.norm1], nn.Identity(), x, offset=m.border, origin=origin)
+            signal = norm_neuron([m.norm1], Neuron(), signal, offset=m.border)
             bias = m.border() * m.dwconv.weight.sum((1, 2, 3))
-            x, origin = spike_conv(m.dwconv, x, None, origin=origin, bias=bias, padding=(1, 1))
-        elif fusable_norm(m):
-            norms = [m]
+            signal = spike_conv(m.dwconv, signal, bias=bias, padding=(1, 1))
+        elif fusable_norm(m) and signal.x.numel() > signal.x.shape[2]:
+            norms, neuron = [m], None
             if i < len(parts) and fusable_norm(parts[i]) and parts[i].training == m.training:
                 norms.append(parts[i])
                 i += 1
-            neuron = nn.Identity()
-            if i < len(parts) and fusable_neuron(parts[i]):
-                neuron = parts[i]
-                i += 1
-            norm = count_norm(neuron)
-            count = norm is not None and i < len(parts) and takes_counts(parts[i], x)
-            x, counts, origin = norm_neuron(norms, neuron, x, origin=origin, count=count)
-        elif fusable_conv(m):
-            x, origin = spike_conv(m, x, norm, counts, origin)
-            norm = counts = None
+            if i < len(parts):
+                neuron = described(parts[i])
+                i += neuron is not None
+            count = neuron is not None and neuron.levels < 256 and i < len(parts) and takes_counts(parts[i], signal.x)
+            signal = norm_neuron(norms, neuron or Neuron(), signal, count=count)
+        elif fusable_layer(m):
+            weight = binary_weight(m.weight, int(isinstance(m, nn.ConvTranspose2d))) if is_binary(m) else None
+            signal = spike_conv(m, signal, weight)
+        elif fusable_pool(m):
+            signal = spike_pool(m, signal)
+        elif count_divisor(m) is not None:
+            signal = fire(m, signal)
         else:
-            x, norm, counts, origin = _call(m, x), count_norm(m), None, None
-    return x
+            signal = Signal(_call(m, signal.x))
+    return signal
 
 
 def opened(module: nn.Module) -> list[nn.Module]:

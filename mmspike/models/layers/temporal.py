@@ -3,16 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from mmspike.kernels.layout import fold, unfold
 
-def fold(x: Tensor) -> Tensor:
-    """[T, B, ...] -> [T*B, ...], a view."""
-    # flattening 1 x 1 would leave a stride by which PyTorch does not know channels-last memory any more
-    return x.squeeze(0) if x.shape[0] == 1 else x.flatten(0, 1)
-
-
-def unfold(x: Tensor, T: int) -> Tensor:
-    """[T*B, ...] -> [T, B, ...], a view. B may be 0."""
-    return x.unflatten(0, (T, x.shape[0] // T))
+__all__ = ['DropPath', 'channels_inside', 'fold', 'mean_time', 'repeat_time', 'unfold']
 
 
 def repeat_time(x: Tensor, T: int) -> Tensor:

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmspike.kernels import cpu, gpu
+from mmspike.kernels import gpu
+from mmspike.kernels import operators as cpu
 from mmspike.registry import MODELS
 
 from .base import BaseNeuron, membrane_dtype

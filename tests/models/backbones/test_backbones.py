@@ -130,9 +130,9 @@ def test_out_indices(name):
 
 
 def test_checkpointing_changes_nothing(name):
-    plain = small(name)
-    recomputed = small(name, with_cp=True)
-    x = images()
+    # in float64: without recomputation layers of neighbouring blocks are fused, and round differently
+    plain, recomputed = small(name).double(), small(name, with_cp=True).double()
+    x = images().double()
     for model in (plain, recomputed):
         sum(f.square().sum() for f in model(x)).backward()
     for (k, p), q in zip(plain.named_parameters(), recomputed.parameters(), strict=True):
@@ -143,8 +143,8 @@ def test_checkpointing_changes_nothing(name):
 
 
 def test_checkpointing_with_two_forwards_before_the_backward(name):
-    plain, recomputed = small(name), small(name, with_cp=True)
-    a, b = images(), images() * 3 + 1
+    plain, recomputed = small(name).double(), small(name, with_cp=True).double()
+    a, b = images().double(), images().double() * 3 + 1
     for model in (plain, recomputed):
         sum(f.square().sum() for x in (a, b) for f in model(x)).backward()
     for (k, p), q in zip(plain.named_parameters(), recomputed.parameters(), strict=True):
@@ -174,8 +174,12 @@ def test_time_steps_that_change_nothing_are_warned_of(recwarn):
 
 @pytest.mark.parametrize('size', [(32, 32), (33, 47)])
 def test_a_single_small_image_trains(name, size):
-    """One value a channel in the last norms."""
+    """Few values a channel in the last norms; with one alone a batch norm cannot be trained, and says so."""
     model = small(name, T=1).train()
+    if size == (32, 32) and model.out_strides[-1] == 32:
+        with pytest.raises(ValueError, match='more than 1 value per channel'):
+            model(images(size, 1))
+        return
     loss = sum(f.pow(2).mean() for f in model(images(size, 1)))
     loss.backward()
     assert loss.isfinite() and all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)

@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from mmspike import kernels
-from mmspike.kernels import cpu
+from mmspike.kernels import library
+from mmspike.kernels.norm_neuron import norm_neuron
+from mmspike.kernels.spike_conv import depthwise_weight_gradient, pack, unpack
 from mmspike.models import layers
-from mmspike.models.layers import Chain, ConvNorm, RepConvNorm, SpikingConv, attend
-from mmspike.models.layers.fused import depthwise_weight_gradient, fusable, pack, unpack
+from mmspike.models.layers import Chain, ConvNorm, RepConvNorm, Signal, SpikingConv, attend, fold, unfold
+from mmspike.models.layers.choice import described, fire, fusable
 from mmspike.models.neurons import IF, LIF, PLIF, SFA
 
 BN = dict(type='BN')
@@ -30,7 +32,7 @@ CHAINS = dict(
 
 @pytest.fixture(autouse=True)
 def _compiler():
-    if not cpu.available():
+    if not library.available():
         pytest.skip('needs a C compiler')
 
 
@@ -107,12 +109,13 @@ def test_gradcheck_without_neurons(modules, training):
 
 @pytest.mark.parametrize('neuron', [LIF(), SFA(4)])
 def test_attention(neuron):
-    q, k, v = (neuron(torch.randn(2, 3, c, 5, 4).double() * 2).requires_grad_() for c in (8, 8, 16))
+    q, k, v = ((torch.randn(2, 3, c, 5, 4).double() * 2).requires_grad_() for c in (8, 8, 16))
     weight = torch.randn(2, 3, 16, 5, 4).double()
     results = []
     for plain in (False, True):
         with kernels.use(not plain):
-            out = attend(q, k, v, 4, neuron)
+            spikes = [fire(neuron, Signal(x)) for x in (q, k, v)]
+            out = attend(*spikes, 4).x
         results.append((out, *torch.autograd.grad((out * weight).sum(), (q, k, v))))
     torch.testing.assert_close(*results)
 
@@ -187,8 +190,9 @@ def test_a_hook_may_change_what_a_neuron_sends(dtype):
     neuron = SFA(levels=4, norm=4)
     neuron.register_forward_hook(lambda m, args, out: out * 0.3)
     conv = nn.Conv2d(8, 8, 1).to(dtype)
-    s = neuron(torch.randn(1, 2, 8, 6, 6, dtype=dtype) * 4).requires_grad_()
-    out = layers.run([conv], s, neuron)
+    signal = fire(neuron, Signal((torch.randn(1, 2, 8, 6, 6, dtype=dtype) * 4).requires_grad_()))
+    assert signal.divisor is None
+    out, s = layers.run([conv], signal), signal.x
     torch.testing.assert_close(out[0], conv(s[0]))
     grads = [torch.autograd.grad(y.square().sum(), conv.weight)[0] for y in (out, conv(s[0]))]
     torch.testing.assert_close(*grads)
@@ -210,23 +214,50 @@ def test_nan_reaches_the_output():
     norm, neuron, conv = nn.BatchNorm2d(32), SFA(levels=4, norm=4), nn.Conv2d(32, 32, 1)
     x = torch.randn(1, 2, 32, 8, 8)
     x[0, 0, 3, 2, 1] = float('nan')
-    outs = [layers.run([norm, neuron, conv], x), layers.run([neuron, conv], x), layers.run([conv], neuron(x), neuron)]
-    q = neuron(x).requires_grad_()
-    outs.append(attend(q, q, q, 2, neuron))
+    outs = [layers.run([norm, neuron, conv], x), layers.run([neuron, conv], x), layers.run([conv], Signal(neuron(x), 4.0))]
+    leaf = x.clone().requires_grad_()
+    q = fire(neuron, Signal(leaf))
+    outs.append(attend(q, q, q, 2).x)
     for out in outs:
         assert out.isnan().any()
         out.sum().backward()
-        assert conv.weight.grad.isnan().any() or q.grad.isnan().any()
+        assert conv.weight.grad.isnan().any() or leaf.grad.isnan().any()
+
+
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('neuron', [LIF(), IF(), SFA(4)], ids=lambda n: type(n).__name__)
+def test_nan_is_told_where_spikes_are_counted(neuron, training):
+    """A NaN membrane, whatever the norm's statistics, gives floats in place of counts, and the NaN is among them."""
+    norm = nn.BatchNorm2d(4).train(training)
+    x = torch.randn(2, 3, 4, 5, 6) * 2
+    counted = norm_neuron([norm], described(neuron), Signal(x), count=True)
+    assert counted.counts.dtype == torch.uint8
+    x[0, 1, 2, 3, 4] = float('nan')
+    signal = norm_neuron([norm], described(neuron), Signal(x), count=True)
+    assert signal.counts is None and signal.x.isnan().any()
+    with kernels.use(False):
+        expected = neuron(unfold(norm(fold(x)), 2))
+    assert torch.equal(signal.x.isnan(), expected.isnan())
+
+
+@pytest.mark.parametrize('neuron', [LIF(), SFA(4)], ids=lambda n: type(n).__name__)
+def test_one_value_a_channel_is_refused_as_pytorch_does(neuron):
+    """Also where a strided convolution leaves it."""
+    chain = Chain(conv1=ConvNorm(3, 4, 3, 2), neuron=neuron, conv2=ConvNorm(4, 4, 3, 2))
+    x = torch.randn(1, 1, 3, 3, 3)
+    with pytest.raises(ValueError, match='more than 1 value per channel'):
+        chain(x)
+    assert chain.eval()(x).shape == (1, 1, 4, 1, 1)
 
 
 def test_the_default_dtype_does_not_matter():
     neuron, conv = SFA(levels=4, norm=4), nn.Conv2d(32, 32, 3, padding=1)
     s = neuron(torch.randn(1, 2, 32, 8, 8) * 3)
-    expected = layers.run([conv], s, neuron)
+    expected = layers.run([conv], Signal(s, 4.0))
     weight = torch.autograd.grad(expected.square().sum(), conv.weight)[0]
     torch.set_default_dtype(torch.float64)
     try:
-        out = layers.run([conv], s, neuron)
+        out = layers.run([conv], Signal(s, 4.0))
         grad = torch.autograd.grad(out.square().sum(), conv.weight)[0]
     finally:
         torch.set_default_dtype(torch.float32)

@@ -1,0 +1,30 @@
+"""Orders in memory: [T, B, C, H, W] with channels innermost is what the kernels work on."""
+
+import torch
+from torch import Tensor
+
+
+def fold(x: Tensor) -> Tensor:
+    """[T, B, ...] -> [T*B, ...], a view."""
+    # flattening 1 x 1 would leave a stride by which PyTorch does not know channels-last memory any more
+    return x.squeeze(0) if x.shape[0] == 1 else x.flatten(0, 1)
+
+
+def unfold(x: Tensor, T: int) -> Tensor:
+    """[T*B, ...] -> [T, B, ...], a view. B may be 0."""
+    return x.unflatten(0, (T, x.shape[0] // T))
+
+
+def rows(x: Tensor) -> Tensor:
+    """[T, B, C, H, W] -> [T, B, H, W, C], contiguous; a view of channels-last memory. [T, B, C] as it is."""
+    return (x.permute(0, 1, 3, 4, 2) if x.dim() == 5 else x).contiguous()
+
+
+def images(x: Tensor) -> Tensor:
+    """[T, B, H, W, C] -> [T, B, C, H, W], a view; [T, B, C] as it is."""
+    return x.permute(0, 1, 4, 2, 3) if x.dim() == 5 else x
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """[N, C, H, W] with channels innermost in memory; [N, C] contiguous."""
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()

@@ -1,0 +1,53 @@
+"""What a tensor can be computed from anew in the backward pass, so that it need not be saved for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Recompute(NamedTuple):
+    """``compute(*tensors)`` gives a tensor again, bit by bit; the tensors have no gradient."""
+
+    compute: Callable[..., Tensor]
+    tensors: tuple[Tensor | None, ...]
+
+
+class Signal(NamedTuple):
+    """A tensor on its way through a row of modules, and what is known of it.
+
+    Attributes:
+        x: The tensor.
+        divisor: It holds whole counts from 0 to 255 over this number; None: it does not, or nobody knows.
+        counts: They, as bytes, where they are at hand.
+        anew: How to compute it in the backward pass; None: it has to be saved.
+    """
+
+    x: Tensor
+    divisor: float | None = None
+    counts: Tensor | None = None
+    anew: Recompute | None = None
+
+    def back(self) -> Recompute:
+        """How the tensor comes back: computed anew where that is known, else kept."""
+        return Recompute(_same, (self.x.detach(),)) if self.anew is None else self.anew
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def derived(function: Callable[..., Tensor], *parents: Recompute) -> Recompute:
+    """The recomputation of ``function`` of what the parents give."""
+
+    def compute(*tensors: Tensor | None) -> Tensor:
+        values, rest = [], tensors
+        for parent in parents:
+            n = len(parent.tensors)
+            values.append(parent.compute(*rest[:n]))
+            rest = rest[n:]
+        return function(*values)
+
+    return Recompute(compute, tuple(t for parent in parents for t in parent.tensors))
