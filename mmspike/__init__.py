@@ -5,7 +5,7 @@ Importing this package lets an mmcv without compiled operators find those of :mo
 names a type with the prefix ``mmspike.``.
 """
 
-import os
+from typing import Any
 
 from .ops import install_operators
 from .version import __version__
@@ -13,8 +13,13 @@ from .version import __version__
 # before any host is imported: an mmcv without compiled operators gets those of mmspike.ops, a compiled one keeps its own
 install_operators()
 
-# Tensors of 2 MB and more on huge pages of their own: the heap fragments less, and the peak of a training step on the CPU is a
-# tenth lower. PyTorch reads it once, when it first allocates; where a process has done so before, nothing changes.
-os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
+__all__ = ['__version__', 'get_arch', 'list_archs']
 
-__all__ = ['__version__']
+
+def __getattr__(name: str) -> Any:
+    """``list_archs`` and ``get_arch``, which import the backbones when they are asked for."""
+    if name in ('get_arch', 'list_archs'):
+        from .models import archs
+
+        return getattr(archs, name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

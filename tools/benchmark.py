@@ -12,6 +12,8 @@ the least of the repetitions. Ratios are to
 - relu: the same network with ReLU in place of its neurons;
 - any other name: a classifier of timm (must be installed) or mmpretrain, by its architecture's name there.
 
+``--against-build DIR`` compares with the same network of another checkout, such as the state before a change.
+
 Writes OUT.json and OUT.md.
 """
 
@@ -26,10 +28,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's mmspike, installed or not
-
-from mmspike.cli import run
 
 REPO = Path(__file__).resolve().parents[1]
 META = dict(model='metaspikeformer-15m', size='224', batch=4, T=4)
@@ -75,6 +73,7 @@ def parse_args() -> argparse.Namespace:
         metavar='NAME',
         help='what to compare with, see above; no name: nothing (default: straightforward relu)',
     )
+    parser.add_argument('--against-build', metavar='DIR', type=Path, help='another checkout of this project to compare with')
     parser.add_argument('--with-cp', action='store_true', help='recompute blocks of our networks in the backward pass')
     parser.add_argument('--compile', action='store_true', help='torch.compile of our networks')
     parser.add_argument(
@@ -89,20 +88,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', type=Path, default=Path('work_dirs/benchmark'), help='results, without suffix (default: work_dirs/benchmark)'
     )
-    parser.add_argument('--worker', help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if not args.worker and not args.quick:
-        known = presets()
+    if not args.quick:
+        known = backbones()
         if unknown := [name for name in args.models if name not in known]:
             parser.error(f'--models {" ".join(unknown)}: no such preset; there are {", ".join(known)}')
+    if args.against_build and not (args.against_build / 'mmspike/__init__.py').is_file():
+        parser.error(f'--against-build {args.against_build}: no checkout of this project, it has no mmspike/__init__.py')
     return args
 
 
-def presets() -> list[str]:
-    """Names that --models takes."""
-    from mmspike.models.backbones import ESpikeFormer, MetaSpikeFormer
+def backbones() -> dict[str, type]:
+    """Preset -> backbone, of all that --models takes."""
+    from mmspike.models import backbones
 
-    return [*MetaSpikeFormer.arch_settings, *ESpikeFormer.arch_settings]
+    classes = [getattr(backbones, name) for name in backbones.__all__]
+    return {arch: cls for cls in classes for arch in getattr(cls, 'arch_settings', {})}
 
 
 # --- in the process of one network ---------------------------------------------------------------------------------------
@@ -125,21 +126,20 @@ def build(case: dict):
             raise SystemExit(f"no network '{name}': neither timm, if it is installed, nor mmpretrain has one")
         return get_model(list_models(f'{name}*')[0])
 
-    from mmspike.models.backbones import ESpikeFormer, MetaSpikeFormer
-
-    spiking = arch.startswith('metaspikeformer')
-    cls = MetaSpikeFormer if spiking else ESpikeFormer
-    dims = cls.arch_settings[arch]['dims']
-    depths = cls.arch_settings[arch]['depths']
-    T = T or (4 if spiking else 1)
+    cls = backbones()[arch]
+    integer = arch.startswith('espikeformer')
+    T = T or (1 if integer else 4)
     if name == 'straightforward':
         sys.path.insert(0, str(REPO / 'tools/benchmarks'))
         import straightforward
 
-        if spiking:
+        dims, depths = (cls.arch_settings[arch].get(k) for k in ('dims', 'depths'))
+        if cls.__name__ == 'MetaSpikeFormer':
             return straightforward.meta_spikeformer(dims, depths, T)
-        return straightforward.e_spikeformer(dims, depths, T, case['levels'])
-    neuron = dict(type='ReLU') if name == 'relu' else dict(type='LIF') if spiking else dict(type='SFA', levels=case['levels'])
+        if cls.__name__ == 'ESpikeFormer':
+            return straightforward.e_spikeformer(dims, depths, T, case['levels'])
+        raise SystemExit(f'there is no straightforward {cls.__name__}: give other names to --against, or none')
+    neuron = dict(type='ReLU') if name == 'relu' else dict(type='SFA', levels=case['levels']) if integer else None
     return cls(arch, T=T, neuron=neuron, with_cp=case['with_cp'] and name == 'ours')
 
 
@@ -191,11 +191,10 @@ def worker(case: dict) -> None:
 class Worker:
     """One network in a process of its own."""
 
-    def __init__(self, case: dict, threads: int) -> None:
-        env = os.environ | dict(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
-        if case['against'] not in ('ours', 'relu'):
-            env['THP_MEM_ALLOC_ENABLE'] = '0'  # PyTorch's default; mmspike sets it, which is part of what is compared
-        env['PYTHONPATH'] = os.pathsep.join([str(REPO), *filter(None, [env.get('PYTHONPATH')])])
+    def __init__(self, case: dict, threads: int, checkout: Path = REPO) -> None:
+        # tensors of 2 MB on huge pages, for all alike
+        env = os.environ | dict(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), THP_MEM_ALLOC_ENABLE='1')
+        env['PYTHONPATH'] = os.pathsep.join([str(checkout.resolve()), *filter(None, [env.get('PYTHONPATH')])])
         command = [sys.executable, __file__, '--worker', json.dumps(case)]
         self.case = case
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
@@ -222,9 +221,11 @@ class Worker:
         return result | dict(time=seconds, images_per_second=self.case['batch'] / seconds, times=self.times)
 
 
-def measure(case: dict, names: list[str], repeats: int, threads: int) -> dict[str, dict]:
-    """Results of ours and of the named ones in one case, measured in turns."""
+def measure(case: dict, names: list[str], repeats: int, threads: int, checkout: Path | None = None) -> dict[str, dict]:
+    """Results of ours, of the named ones and of another checkout's in one case, measured in turns."""
     workers = {name: Worker(case | dict(against=name), threads) for name in ['ours', *names]}
+    if checkout is not None:
+        workers[f'build {checkout}'] = Worker(case | dict(against='ours'), threads, checkout)
     for _ in range(repeats + 1):
         for worker in workers.values():
             worker.step()
@@ -305,12 +306,9 @@ def plan(args: argparse.Namespace) -> list[tuple[dict, list[str], int]]:
 
 
 def main(args: argparse.Namespace) -> int:
-    if args.worker:
-        worker(json.loads(args.worker))
-        return 0
     results = []
     for case, names, repeats in plan(args):
-        results.append(dict(case=case, results=measure(case, names, repeats, args.threads)))
+        results.append(dict(case=case, results=measure(case, names, repeats, args.threads, args.against_build)))
         print(table(results[-1:]), flush=True)
     text, held = f'{machine()}; {args.threads} threads\n\n{table(results)}\n', True
     if args.quick:
@@ -326,4 +324,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == '__main__':
-    run(parse_args, main, any_environment=True)  # nothing is imported that a worker's memory would show
+    if sys.argv[1:2] == ['--worker']:  # of the checkout that PYTHONPATH names; its memory shows whatever is imported
+        worker(json.loads(sys.argv[2]))
+    else:
+        sys.path.insert(0, str(REPO))  # this checkout's mmspike, installed or not
+        from mmspike.cli import run
+
+        run(parse_args, main, any_environment=True)

@@ -1,42 +1,10 @@
 """Spiking models. Those that need a host library are in :mod:`mmspike.models.hosted`, which the registry imports."""
 
-from .backbones import (
-    ESpikeFormer,
-    ESpikeFormerLarge,
-    ExtraStages,
-    MetaSpikeFormer,
-    SAFormer,
-    SpikeDrivenTransformer,
-    Spikeformer,
-    Spikformer,
-    SpikingBackbone,
-    SpikingResformer,
-    SpikingVGG,
-)
-from .necks import SpikingFPN, SpikingSimplePyramid, TemporalMean
+from . import backbones, necks
+from .backbones import *  # noqa: F403
+from .necks import *  # noqa: F403
 from .neurons import IF, ILIF, LIF, NILIF, PLIAF, PLIF, SFA, build_neuron
 
-__all__ = [
-    'IF',
-    'ILIF',
-    'LIF',
-    'NILIF',
-    'PLIAF',
-    'PLIF',
-    'SFA',
-    'ESpikeFormer',
-    'ESpikeFormerLarge',
-    'ExtraStages',
-    'MetaSpikeFormer',
-    'SAFormer',
-    'SpikeDrivenTransformer',
-    'Spikeformer',
-    'Spikformer',
-    'SpikingBackbone',
-    'SpikingFPN',
-    'SpikingResformer',
-    'SpikingSimplePyramid',
-    'SpikingVGG',
-    'TemporalMean',
-    'build_neuron',
-]
+__all__ = ['IF', 'ILIF', 'LIF', 'NILIF', 'PLIAF', 'PLIF', 'SFA', 'build_neuron']
+__all__ += backbones.__all__
+__all__ += necks.__all__

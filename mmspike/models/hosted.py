@@ -4,38 +4,27 @@ Apart from :mod:`mmspike.models`, so that importing a backbone imports no host. 
 raises and names the package.
 """
 
+import ast
 from importlib import import_module
+from pathlib import Path
 
 from mmspike.registry import MODELS
 from mmspike.utils.optional import is_installed, register_placeholder
 
-# task package -> its host library, and the models that need it
-TASKS = dict(
-    detection=(
-        'mmdet',
-        (
-            'SpikingCascadeRoIHead',
-            'SpikingConvFCBBoxHead',
-            'SpikingFCNMaskHead',
-            'SpikingRPNHead',
-            'SpikingRetinaHead',
-            'SpikingRoIExtractor',
-            'SpikingShared2FCBBoxHead',
-            'SpikingShared4Conv1FCBBoxHead',
-            'SpikingStandardRoIHead',
-        ),
-    ),
-    segmentation=('mmseg', ('SpikingDeepLabHead', 'SpikingFCNHead', 'SpikingFPNHead')),
-    classification=(
-        'mmpretrain',
-        ('AttentionPoolClsHead', 'DistilledImageClassifier', 'EventDataPreprocessor', 'SpikingLinearClsHead'),
-    ),
-    pretraining=('mmpretrain', ('SpikeMAE', 'SpikeMAEDecoder')),
-)
+#: task package -> its host library
+TASKS = dict(detection='mmdet', segmentation='mmseg', classification='mmpretrain', pretraining='mmpretrain')
 
-for _task, (_host, _names) in TASKS.items():
+
+def names_of(task: str) -> list[str]:
+    """The ``__all__`` of a task's package, which is not imported."""
+    tree = ast.parse(Path(__file__).with_name(task).joinpath('__init__.py').read_text())
+    (names,) = (n.value for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == '__all__')
+    return ast.literal_eval(names)
+
+
+for _task, _host in TASKS.items():
     if is_installed(_host):
         import_module(f'mmspike.models.{_task}')
     else:
-        for _name in _names:
+        for _name in names_of(_task):
             register_placeholder(MODELS, _name, _host)

@@ -6,8 +6,8 @@ import torch
 
 from mmspike.kernels import gpu, operators
 from mmspike.models.neurons import lif, sfa
-from mmspike.models.neurons.lif import integrate_and_fire
-from mmspike.models.neurons.sfa import integer_lif
+from mmspike.models.neurons.firing import integrate_and_fire
+from mmspike.models.neurons.integer import integer_lif
 
 operators.usable = lambda x: False  # the plain PyTorch functions are what the kernels are held against
 torch.manual_seed(0)

@@ -1,5 +1,7 @@
 """The fused neurons are the plain ones: no spike differs, gradients agree."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -96,3 +98,23 @@ def test_without_compiler_plain_pytorch_is_announced_once(monkeypatch, tmp_path)
     for out, grads in results:
         assert torch.equal(out, expected[0])
         torch.testing.assert_close(grads, expected[1])
+
+
+def test_a_compiler_of_several_words_is_split_and_glibcs_functions_are_optional(monkeypatch, tmp_path):
+    """CC may name a wrapper and the compiler, 'ccache gcc'; other C libraries have no libmvec."""
+    script = tmp_path / 'wrapper'
+    real = shutil.which('cc') or shutil.which('gcc')
+    script.write_text('#!/bin/sh\ncase "$*" in *-lmvec*) exit 1;; esac\nexec "$@" -O0\n')
+    script.chmod(0o755)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    monkeypatch.setenv('CC', f'{script} {real}')
+    x, weight = torch.randn(3, 50), torch.randn(3, 50)
+    expected = run(LIF(), x, weight)
+    library.library.cache_clear()
+    try:
+        assert library.available() and list((tmp_path / 'mmspike').rglob('*.so'))
+        out, grads = run(LIF(), x, weight)
+    finally:
+        library.library.cache_clear()
+    assert torch.equal(out, expected[0])
+    torch.testing.assert_close(grads, expected[1])

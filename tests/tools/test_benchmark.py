@@ -1,5 +1,6 @@
 import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,13 +52,14 @@ def test_bars_are_judged(repo):
     assert not held and text.count('MISSED') == 1
 
 
-def test_measures_side_by_side(run_tool, tmp_path):
+def test_measures_side_by_side(run_tool, tmp_path, repo):
     out = tmp_path / 'result'
     arguments = ['--models', 'espikeformer-t', '--sizes', '64', '--batch', '1', '--repeats', '1', '--kinds', 'train']
-    result = run_tool('benchmark.py', *arguments, '--against', 'straightforward', '--threads', '1', '--out', out)
+    arguments += ['--against', 'straightforward', '--against-build', repo, '--threads', '1']
+    result = run_tool('benchmark.py', *arguments, '--out', out)
     assert result.returncode == 0
     (entry,) = json.loads(out.with_suffix('.json').read_text())['results']
-    assert set(entry['results']) == {'ours', 'straightforward'}
+    assert set(entry['results']) == {'ours', 'straightforward', f'build {repo}'}
     for r in entry['results'].values():
         assert len(r['times']) == 2 and r['time'] > 0 and r['memory'] >= r['idle'] > 50
     assert '| straightforward |' in out.with_suffix('.md').read_text()
@@ -66,9 +68,10 @@ def test_measures_side_by_side(run_tool, tmp_path):
 def test_unknown_networks_are_named(run_tool):
     result = run_tool('benchmark.py', '--models', 'espikeformer-t', 'bogus')
     assert result.returncode == 2
-    assert (
-        '--models bogus: no such preset; there are metaspikeformer-15m, ' in result.stderr and 'espikeformer-t' in result.stderr
-    )
+    assert '--models bogus: no such preset; there are ' in result.stderr
+    assert 'metaspikeformer-15m' in result.stderr and 'espikeformer-t' in result.stderr
+    result = run_tool('benchmark.py', '--against-build', str(Path(__file__).parent))
+    assert result.returncode == 2 and 'no checkout of this project, it has no mmspike/__init__.py' in result.stderr
 
 
 def test_ways_of_the_memory_benchmark(run_tool):

@@ -43,8 +43,10 @@ def resolve_arch(arch: str | dict, settings: dict[str, dict], name: str) -> dict
         if lengths and (not isinstance(arch[key], Sequence) or len(arch[key]) not in lengths):
             wanted = ' or '.join(map(str, lengths))
             raise ValueError(f"{name}: arch['{key}'] needs {wanted} entries, as {value}, got {arch[key]}")
-    if any(not isinstance(d, int) or d < 1 for d in arch['dims']):
-        raise ValueError(f"{name}: arch['dims'] must be positive integers, got {arch['dims']}")
+    for key in {'dims', 'depths', 'depth'} & set(arch):
+        numbers = [arch[key]] if key == 'depth' else arch[key]
+        if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in numbers):
+            raise ValueError(f"{name}: arch['{key}'] must be positive integers, got {arch[key]!r}")
     return arch
 
 

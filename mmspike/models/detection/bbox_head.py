@@ -3,7 +3,7 @@
 from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
 from torch import Tensor, nn
 
-from mmspike.models.layers import SpikingConv, SpikingLinear, fold, unfold
+from mmspike.models.layers import SpikingConv, SpikingLinear, fold, run, unfold
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
@@ -96,7 +96,7 @@ class SpikingConvFCBBoxHead(ConvFCBBoxHead):
                 y = self._flatten(y)
             for fc in fcs:
                 y = fc(y)
-            outs.append(getattr(self, predictor)(neuron(y)).mean(0))
+            outs.append(run([neuron, getattr(self, predictor)], y).mean(0))
         return outs[0], outs[1]
 
 

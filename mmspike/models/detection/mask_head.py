@@ -3,7 +3,7 @@
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from torch import Tensor, nn
 
-from mmspike.models.layers import SpikingConv, SpikingConvTranspose, fold, mean_time, unfold
+from mmspike.models.layers import SpikingConv, SpikingConvTranspose, fold, mean_time, run, unfold
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
@@ -64,4 +64,4 @@ class SpikingFCNMaskHead(FCNMaskHead):
             x = self.upsample(x)
         elif self.upsample is not None:
             x = unfold(self.upsample(fold(x)), T)
-        return mean_time(unfold(self.conv_logits(fold(self.neuron_logits(x))), T))
+        return mean_time(run([self.neuron_logits, self.conv_logits], x))

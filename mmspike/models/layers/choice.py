@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from mmcv.cnn.bricks import wrappers
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
@@ -104,9 +105,11 @@ def fusable_norm(norm: nn.Module) -> bool:
 
 def fusable_layer(layer: nn.Module) -> bool:
     """A convolution, transposed convolution or linear layer of the ordinary kind, of full weights or one bit."""
-    if type(layer) is nn.Linear or is_binary(layer) and isinstance(layer, nn.Linear):
+    if type(layer) in (nn.Linear, wrappers.Linear) or is_binary(layer) and isinstance(layer, nn.Linear):
         return True
-    ordinary = type(layer) in (nn.Conv2d, nn.ConvTranspose2d) or type(layer) in BINARY.values()
+    # mmcv's own differ from PyTorch's for empty inputs alone
+    plain = nn.Conv2d, nn.ConvTranspose2d, wrappers.Conv2d, wrappers.ConvTranspose2d
+    ordinary = type(layer) in plain or type(layer) in BINARY.values()
     return ordinary and layer.padding_mode == 'zeros' and not isinstance(layer.padding, str)
 
 

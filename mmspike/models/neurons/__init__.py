@@ -2,8 +2,8 @@
 
 from .analogue import PLIAF
 from .base import BaseNeuron, build_neuron
-from .lif import IF, LIF, PLIF, integrate_and_fire, lif
-from .sfa import ILIF, NILIF, SFA, integer_lif, sfa
+from .firing import IF, LIF, PLIF, integrate_and_fire, lif
+from .integer import ILIF, NILIF, SFA, integer_lif, sfa
 from .surrogate import SURROGATES
 
 __all__ = [

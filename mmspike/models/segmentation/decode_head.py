@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
-from mmspike.models.layers import fold, mean_time, unfold
+from mmspike.models.layers import fold, mean_time, run, unfold
 from mmspike.models.neurons import build_neuron
 
 
@@ -53,10 +53,10 @@ class SpikingDecodeHead(BaseDecodeHead):
 
     def classify(self, feat: Tensor) -> Tensor:
         """What the classifier adds to the output membrane at each step, [T, B, classes, H, W], for [T, B, C, H, W]."""
+        if self.dropout is None or not self.dropout.training:
+            return run([self.neuron_seg, self.conv_seg], feat)
         spikes = self.neuron_seg(feat)
-        if self.dropout is not None and self.dropout.training:
-            spikes = spikes * self.dropout(spikes.new_ones(*spikes.shape[1:3], 1, 1))
-        return unfold(self.conv_seg(fold(spikes)), feat.shape[0])
+        return run([self.conv_seg], spikes * self.dropout(spikes.new_ones(*spikes.shape[1:3], 1, 1)))
 
     def cls_seg(self, feat: Tensor) -> Tensor:
         """Logits [B, classes, H, W] of membranes [T, B, C, H, W]."""

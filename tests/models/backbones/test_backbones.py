@@ -308,6 +308,16 @@ def test_widths_are_positive(name):
         small(name, arch=SMALL[name]['arch'] | dict(dims=dims))
 
 
+@pytest.mark.parametrize('name', [n for n in SMALL if 'depths' in SMALL[n]['arch'] or 'depth' in SMALL[n]['arch']])
+@pytest.mark.parametrize('bad', [-1, 0, '2', True, 1.5])
+def test_depths_are_positive(name, bad):
+    arch = SMALL[name]['arch']
+    key = 'depths' if 'depths' in arch else 'depth'
+    depths = bad if key == 'depth' else (*arch['depths'][:-1], bad)
+    with pytest.raises(ValueError, match=rf"arch\['{key}'\] must be positive integers"):
+        small(name, arch=arch | {key: depths})
+
+
 @pytest.mark.parametrize('name', [n for n in SMALL if 'strides' in signature(MODELS.get(n).__init__).parameters])
 def test_number_of_strides(name):
     with pytest.raises(ValueError, match='strides needs [45] entries'):

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmspike.models.layers import DropPath, RepConv, fold, repeat_time, unfold
+from mmspike.models.layers import DropPath, RepConv, Signal, attend, fold, half_threshold, repeat_time, sum_over_tokens, unfold
 
 
 def test_fold_and_unfold_are_views():
@@ -69,3 +69,23 @@ def test_drop_path_drops_whole_samples():
 def test_repconv_needs_batch_norm():
     with pytest.raises(ValueError, match="batch norm.*'GN'"):
         RepConv(8, dict(type='GN', num_groups=2))
+
+
+def test_the_neuron_of_an_attention_is_refused_where_half_its_threshold_is_below_rest():
+    assert half_threshold(dict(type='LIF')) == dict(type='LIF', v_threshold=0.5)
+    assert half_threshold(dict(type='SFA', levels=4)) == dict(type='SFA', levels=4)
+    for v_reset in (0.6, 0.5):
+        with pytest.raises(ValueError, match=f'half the threshold, 0.5, which must be above v_reset={v_reset}'):
+            half_threshold(dict(type='LIF', v_threshold=1.0, v_reset=v_reset))
+
+
+def test_sums_of_an_attention_are_exact_under_autocast():
+    """bfloat16 has no whole numbers above 256 but every second."""
+    q, k, v = ((torch.rand(1, 2, 16, 32, 33) < 0.7).float() for _ in 'qkv')
+    exact = attend(*(Signal(x.double()) for x in (q, k, v)), 2).x
+    sums = sum_over_tokens(Signal(q.double()), Signal(k.double())).x
+    assert exact.max() > 1024 and sums.max() > 256
+    with torch.autocast('cpu', torch.bfloat16):
+        half = [Signal(x.bfloat16()) for x in (q, k, v)]
+        assert torch.equal(attend(*half, 2).x.double(), exact)
+        assert torch.equal(sum_over_tokens(*half[:2]).x.double(), sums)
