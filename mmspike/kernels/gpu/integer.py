@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from .launch import dense, in_layout_of, jit, operator, start, tl
-from .lif import REGISTER_STEPS
+from .launch import REGISTER_STEPS, dense, in_layout_of, jit, operator, start, tl
 
 
 @jit

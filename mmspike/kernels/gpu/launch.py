@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from packaging.version import Version
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
@@ -20,6 +21,9 @@ except ImportError:  # PyTorch for other devices brings none, and needs none
     triton, tl = None, SimpleNamespace(constexpr=None)
 
 BLOCK = 1024
+#: up to so many steps a backward kernel holds all membranes in registers: 64 a thread at T = 4 in half precision. They stand in
+#: a tuple, which Triton's language has since 3.3
+REGISTER_STEPS = 8 if triton is not None and Version(triton.__version__) >= Version('3.3') else 0
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -30,7 +34,7 @@ def jit(function: Callable) -> Any:
 
 def usable(x: Tensor) -> bool:
     """There is a kernel for the device and dtype of ``x``, and it runs there."""
-    if not enabled() or not x.is_cuda or triton is None or x.dtype not in DTYPES:
+    if not enabled() or x.device.type != 'cuda' or triton is None or x.dtype not in DTYPES:
         return False
     # nothing can be tried while a graph is traced; a network that is compiled has usually run before
     return torch.compiler.is_compiling() or isinstance(x, FakeTensor) or _runs_on(x.device.index)

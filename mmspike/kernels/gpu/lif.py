@@ -4,10 +4,8 @@ import torch
 from torch import Tensor
 
 from ..operators import SURROGATE_CODES
-from .launch import BLOCK, dense, in_layout_of, jit, operator, start, tl
+from .launch import BLOCK, REGISTER_STEPS, dense, in_layout_of, jit, operator, start, tl
 
-#: up to so many steps the backward kernel holds all membranes in registers: 64 a thread at T = 4 in half precision
-REGISTER_STEPS = 8
 NO_LEAK, TAU, DECAY = 0, 1, 2
 
 

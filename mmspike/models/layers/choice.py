@@ -82,6 +82,10 @@ def hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
 
 
+#: torch's tables of those who listen to all modules
+GLOBAL_HOOKS = tuple(f'_global_{kind}_hooks' for kind in ('forward', 'forward_pre', 'backward', 'backward_pre'))
+
+
 def fusable(x: Tensor, *modules: nn.Module) -> bool:
     """``modules`` may be bypassed: nobody listens to them, and nothing special is going on."""
     return (
@@ -93,7 +97,7 @@ def fusable(x: Tensor, *modules: nn.Module) -> bool:
         and type(x) is Tensor
         and x.numel() > 0
         and not any(map(hooked, modules))
-        and not nn.modules.module._has_any_global_hook()
+        and not any(getattr(nn.modules.module, name) for name in GLOBAL_HOOKS)
     )
 
 

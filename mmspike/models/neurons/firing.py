@@ -53,7 +53,7 @@ class _FireFunction(torch.autograd.Function):
         rest = v is None
         grad_spikes = torch.zeros_like(x) if grad_spikes is None else grad_spikes
         if cpu.usable(x) or gpu.usable(x):
-            kernels = gpu if x.is_cuda else cpu
+            kernels = gpu if x.device.type == 'cuda' else cpu
             grads = kernels.lif_backward(x, v, decay, grad_spikes, grad_v, tau, v_threshold, v_reset, surrogate, alpha)
             return grads[0], None if rest else grads[1], None if decay is None else grads[2], None, None, None, None, None
         dtype = membrane_dtype(x)

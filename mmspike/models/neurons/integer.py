@@ -22,7 +22,7 @@ class _SFAFunction(torch.autograd.Function):
             out = (x.clamp(0, levels) + 0.5).floor()
             return out if norm == 1 else out / norm
         if cpu.usable(x) or gpu.usable(x):
-            out, window = (gpu if x.is_cuda else cpu).sfa_forward(x, levels, norm)
+            out, window = (gpu if x.device.type == 'cuda' else cpu).sfa_forward(x, levels, norm)
             ctx.save_for_backward(window)
             return out
         ctx.save_for_backward((x >= 0) & (x <= levels))
@@ -35,7 +35,7 @@ class _SFAFunction(torch.autograd.Function):
     def backward(ctx, grad):
         (window,) = ctx.saved_tensors
         if cpu.usable(grad) or gpu.usable(grad):
-            return (gpu if grad.is_cuda else cpu).sfa_backward(grad, window, ctx.norm), None, None, None
+            return (gpu if grad.device.type == 'cuda' else cpu).sfa_backward(grad, window, ctx.norm), None, None, None
         grad = grad * window
         return grad if ctx.norm == 1 else grad / ctx.norm, None, None, None
 
