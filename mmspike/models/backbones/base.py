@@ -45,8 +45,10 @@ def resolve_arch(arch: str | dict, settings: dict[str, dict], name: str) -> dict
             raise ValueError(f"{name}: arch['{key}'] needs {wanted} entries, as {value}, got {arch[key]}")
     for key in {'dims', 'depths', 'depth'} & set(arch):
         numbers = [arch[key]] if key == 'depth' else arch[key]
-        if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in numbers):
-            raise ValueError(f"{name}: arch['{key}'] must be positive integers, got {arch[key]!r}")
+        least = 0 if key == 'depths' else 1  # a part without blocks is its first layer alone
+        if any(isinstance(n, bool) or not isinstance(n, int) or n < least for n in numbers):
+            wanted = 'positive integers' if least else 'integers of 0 or more'
+            raise ValueError(f"{name}: arch['{key}'] must be {wanted}, got {arch[key]!r}")
     return arch
 
 

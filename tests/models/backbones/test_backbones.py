@@ -309,13 +309,21 @@ def test_widths_are_positive(name):
 
 
 @pytest.mark.parametrize('name', [n for n in SMALL if 'depths' in SMALL[n]['arch'] or 'depth' in SMALL[n]['arch']])
-@pytest.mark.parametrize('bad', [-1, 0, '2', True, 1.5])
-def test_depths_are_positive(name, bad):
+@pytest.mark.parametrize('bad', [-1, '2', True, 1.5])
+def test_depths_are_numbers(name, bad):
     arch = SMALL[name]['arch']
     key = 'depths' if 'depths' in arch else 'depth'
     depths = bad if key == 'depth' else (*arch['depths'][:-1], bad)
-    with pytest.raises(ValueError, match=rf"arch\['{key}'\] must be positive integers"):
+    with pytest.raises(ValueError, match=rf"arch\['{key}'\] must be (positive integers|integers of 0 or more), got"):
         small(name, arch=arch | {key: depths})
+
+
+@pytest.mark.parametrize('name', [n for n in SMALL if 'depths' in SMALL[n]['arch'] and n != 'SpikingVGG'])  # it says so itself
+def test_a_stage_may_have_no_blocks(name):
+    arch = SMALL[name]['arch']
+    model = small(name, arch=arch | dict(depths=(*arch['depths'][:-1], 0))).eval()
+    for feature, channels in zip(model(torch.randn(1, 3, 64, 64)), model.out_channels, strict=True):
+        assert feature.shape[1] == channels and feature.isfinite().all()
 
 
 @pytest.mark.parametrize('name', [n for n in SMALL if 'strides' in signature(MODELS.get(n).__init__).parameters])
