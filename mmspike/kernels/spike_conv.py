@@ -57,24 +57,18 @@ def depthwise_weight_gradient(x: Tensor, grad: Tensor, k: int) -> Tensor:
 class _Layer:
     """The arguments of a linear layer or a convolution, which are no tensors, and both passes of it."""
 
-    def __init__(self, layer: nn.Module, x: Tensor, padding: tuple[int, int] | None = None) -> None:
+    def __init__(self, layer: nn.Module, padding: tuple[int, int] | None = None) -> None:
         self.linear = isinstance(layer, nn.Linear)
         self.transposed = isinstance(layer, nn.ConvTranspose2d)
-        self.matrix = False
         if self.linear:
             return
         self.stride, self.dilation, self.groups = layer.stride, layer.dilation, layer.groups
         self.padding = layer.padding if padding is None else padding
         self.output_padding = layer.output_padding
-        # a pixel is a row of the matrix then. In float64 results stay those of PyTorch's convolution, bit by bit
-        pointwise = layer.kernel_size == self.stride == (1, 1) and self.padding == (0, 0) and self.groups == 1
-        self.matrix = pointwise and not self.transposed and x.dtype == torch.float32
 
     def forward(self, s: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.linear:
             return F.linear(s, weight, bias)
-        if self.matrix:
-            return F.linear(s.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
         if self.transposed:
             return F.conv_transpose2d(
                 s, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
@@ -83,14 +77,10 @@ class _Layer:
 
     def backward(self, grad: Tensor, s: Tensor, weight: Tensor, needs: Sequence[bool]) -> tuple[Tensor | None, ...]:
         need_input, need_weight, need_bias = needs
-        if self.linear or self.matrix:
-            rows, of = (a if self.linear else a.permute(0, 2, 3, 1) for a in (grad, s))
-            flat = rows.flatten(0, -2)
-            grad_input = rows @ weight.flatten(1) if need_input else None
-            grad_weight = (flat.t() @ of.flatten(0, -2)).view_as(weight) if need_weight else None
-            if grad_input is not None and self.matrix:
-                grad_input = grad_input.permute(0, 3, 1, 2)
-            return grad_input, grad_weight, flat.sum(0) if need_bias else None
+        if self.linear:
+            flat = grad.flatten(0, -2)
+            grad_input = grad @ weight if need_input else None
+            return grad_input, flat.t() @ s.flatten(0, -2) if need_weight else None, flat.sum(0) if need_bias else None
         args = self.stride, self.padding, self.dilation
         own = need_weight and not self.transposed and depthwise_fits(weight, *args, self.groups)
         mask = [need_input, need_weight and not own, need_bias]
@@ -154,13 +144,13 @@ def spike_conv(
     weight = layer.weight if weight is None else weight
     bias = layer.bias if bias is None else bias
     x, divisor, counts, anew = signal
-    arguments = _Layer(layer, x, padding)
+    arguments = _Layer(layer, padding)
     if not arguments.linear and layer.kernel_size == (1, 1) and layer.stride != (1, 1) and arguments.padding == (0, 0):
         if not arguments.transposed:
             # it reads every second pixel alone. PyTorch (2.11 to 2.14) crashes in its backward pass on some CPUs
             down = layer.stride
             x, counts, anew = x[..., :: down[0], :: down[1]], None, None
-            arguments.stride, arguments.matrix = (1, 1), arguments.groups == 1 and x.dtype == torch.float32
+            arguments.stride = (1, 1)
     s, after, fixed = fold(x), None, (weight.detach(), None if bias is None else bias.detach())
     if divisor is not None and takes_counts(layer, x):
         counts = pack(s, divisor) if counts is None else fold(counts)

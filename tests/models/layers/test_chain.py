@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mmspike import kernels
-from mmspike.kernels import library
+from mmspike.kernels import amx, library
 from mmspike.kernels.norm_neuron import norm_neuron
 from mmspike.kernels.spike_conv import depthwise_weight_gradient, pack, unpack
 from mmspike.models import layers
@@ -317,3 +317,37 @@ def test_a_step_by_step_neuron_of_spikingjelly_is_refused():
     Chain(neuron=neuron.LIFNode(step_mode='m'))
     with pytest.raises(ValueError, match="step_mode='m'"):
         Chain(neuron=neuron.LIFNode(step_mode='s'))
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_counts_go_from_neuron_to_convolution(training, monkeypatch):
+    """The way of CPUs with matrix units, whose functions PyTorch computes here."""
+    used = []
+
+    def conv(counts, divisor, weight, bias):
+        used.append(counts.dtype)
+        return nn.functional.conv2d(counts.to(weight.dtype) / divisor, weight, bias, padding=weight.shape[-1] // 2)
+
+    def weight_gradient(counts, divisor, grad, k):
+        s, shape = counts.to(grad.dtype) / divisor, (grad.shape[1], counts.shape[1], k, k)
+        return nn.grad.conv2d_weight(s, shape, grad, padding=k // 2)
+
+    def input_gradient(grad, weight):
+        shape = (grad.shape[0], weight.shape[1], *grad.shape[2:])
+        return nn.grad.conv2d_input(shape, weight, grad, padding=weight.shape[-1] // 2)
+
+    monkeypatch.setattr(amx, 'fits', lambda x, weight, stride, *args: weight.shape[0] >= 16 and tuple(stride) == (1, 1))
+    monkeypatch.setattr(amx, 'conv', conv)
+    monkeypatch.setattr(amx, 'conv_weight_gradient', weight_gradient)
+    monkeypatch.setattr(amx, 'conv_input_gradient', input_gradient)
+    neurons = [LIF(), SFA(4), LIF()]
+    modules = [m for n in neurons for m in (n, ConvNorm(16, 16, 3))]
+    modules = randomized([*modules, LIF(), nn.MaxPool2d(2), ConvNorm(16, 16)]).double().train(training)
+    x = torch.randn(3, 2, 16, 6, 5, dtype=torch.float64) * 2
+    out, grads, state = run(modules, x, False)
+    assert len(used) >= 4 and set(used) == {torch.uint8}
+    expected, expected_grads, expected_state = run(modules, x, True)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(state, expected_state)
+    for k, grad in expected_grads.items():
+        torch.testing.assert_close(grads[k], grad, rtol=1e-6, atol=1e-9, msg=lambda m, k=k: f'{k}: {m}')
