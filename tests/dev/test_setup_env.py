@@ -227,7 +227,14 @@ class Process:
         self.clone, self.events, self.gate = clone, clone / 'events', clone / 'gate'
         names = dict(tests=str(Path(__file__).parent), root=str(clone), events=str(self.events), gate=str(self.gate))
         command = [sys.executable, '-c', textwrap.dedent(DRIVER).format(**names)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # a suite that runs in the background ignores Ctrl-C, and so would what it starts
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
 
     def install(self):
         """Process id of the running install, as the lock file gives it; waits for it."""
