@@ -91,8 +91,8 @@ def test_work_directories_that_cannot_be(repo, tmp_path, monkeypatch):
 
     monkeypatch.setenv('LOCAL_RANK', '0')  # which it would leave behind
     assert load(tmp_path / 'new').work_dir == str(tmp_path / 'new')
-    with pytest.raises(UserError, match='file/below: .*/file is a file, not a directory'):
+    with pytest.raises(UserError, match='--work-dir .*file/below cannot be written: .*/file is a file, expected a folder'):
         load(tmp_path / 'file' / 'below')
     monkeypatch.setattr('os.access', lambda path, mode: path != str(tmp_path))
-    with pytest.raises(UserError, match=f'nothing can be written to {tmp_path}'):
+    with pytest.raises(UserError, match=f'no right to write into {tmp_path}'):
         load(tmp_path / 'new' / 'one')

@@ -192,7 +192,7 @@ def test_deterministic_runs_are_bit_equal(shapes, tmp_path, host):
 @pytest.mark.parametrize('neuron', ['SFA', 'LIF'])
 @pytest.mark.parametrize('host', HOSTS)
 def test_sync_bn_keeps_spiking_layers(shapes, host, neuron):
-    """Converted norms leave the fused paths; in one process the network is, bit for bit, the plain one off these paths."""
+    """Converted norms are not fused; in one process the network is the plain one off the fused paths, but for rounding."""
     cfg = config(host, neuron, shapes)
     if host == 'mmdet':
         cfg.model.train_cfg.rpn.sampler.num = cfg.model.train_cfg.rcnn.sampler.num = 100000
@@ -210,12 +210,14 @@ def test_sync_bn_keeps_spiking_layers(shapes, host, neuron):
         data = model.data_preprocessor(deepcopy(batch), True)
         losses.append(model.parse_losses(model(**data, mode='loss'))[0])
         losses[-1].backward()
-    assert torch.equal(*losses)
+    torch.testing.assert_close(*losses)
     assert list(synced.state_dict()) == list(plain.state_dict())
+    # a bias in front of a norm has the gradient 0, of which rounding alone is seen
+    least = 1e-6 * max(p.grad.norm() for p in plain.parameters())
     for key, p in plain.named_parameters():
-        assert (synced.get_parameter(key).grad - p.grad).norm() <= 1e-4 * p.grad.norm(), key
+        assert (synced.get_parameter(key).grad - p.grad).norm() <= 1e-4 * p.grad.norm() + least, key
     for key, value in plain.named_buffers():
-        assert torch.equal(synced.get_buffer(key), value), key
+        torch.testing.assert_close(synced.get_buffer(key), value, rtol=1e-5, atol=1e-7, msg=key)
 
 
 def test_sync_bn_on_the_cpu_is_refused(shapes, tmp_path):
