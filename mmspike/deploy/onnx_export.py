@@ -11,6 +11,7 @@ from mmspike.models.backbones import ExtraStages, SpikingBackbone
 from mmspike.utils.optional import is_installed
 
 from .check import difference
+from .engines import open_session
 from .layers import Accumulate
 from .plain import plain
 
@@ -103,8 +104,5 @@ def export_onnx(model: nn.Module, shape: Sequence[int], path: str | Path) -> flo
 
 
 def _difference(path: str | Path, inputs: Tensor, expected: Sequence[Tensor]) -> float:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
-    results = session.run(None, dict(inputs=inputs.numpy()))
+    results = open_session(path)(inputs.numpy()).values()
     return max(difference(torch.from_numpy(r), e).largest for r, e in zip(results, expected, strict=True))
