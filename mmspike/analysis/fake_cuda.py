@@ -95,6 +95,20 @@ class TrainingStep:
         return self.forward.total() + self.backward.total()
 
 
+def move(model: nn.Module) -> None:
+    """Parameters and buffers of a network on the CPU to the GPU of :func:`fake_cuda`, in place; whatever else it holds stays."""
+    moved: dict[Tensor, Tensor] = {}
+    for module in model.modules():
+        for own in (module._parameters, module._buffers):
+            for name, tensor in own.items():
+                if tensor is None:
+                    continue
+                if tensor not in moved:
+                    new = torch.empty(tensor.shape, dtype=tensor.dtype)
+                    moved[tensor] = nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
+                own[name] = moved[tensor]
+
+
 def training_step(build: Callable[[], nn.Module], inputs: Callable[[], Any], amp: torch.dtype | None = None) -> TrainingStep:
     """Count a forward and backward pass; the gradient of every output is one.
 
@@ -110,8 +124,9 @@ def training_step(build: Callable[[], nn.Module], inputs: Callable[[], Any], amp
     """
     from mmspike.models.inspection import is_neuron  # not at the top: the models' room is large
 
+    model = build().train()  # outside, since some initialisations read values
     with fake_cuda(amp):
-        model = build().train()
+        move(model)
         x = inputs()
         named = {name: p for name, p in model.named_parameters()}
         own = {t.untyped_storage()._cdata for t in [*named.values(), *model.buffers()]}

@@ -48,7 +48,8 @@ class SpikeAggregatedSelfAttention(nn.Module):
         s = fire(self.neuron, Signal(x))
         q = run([self.q_conv, self.q_neuron], s)
         k = walk([self.k_conv, self.k_neuron], s)
-        passes = fire(self.attn_neuron, Signal(q.unflatten(2, (self.num_heads, -1)).sum(3)))
+        sums = q.unflatten(2, (self.num_heads, -1)).sum(3).to(q.dtype)  # autocast sums in float32; of so few it is exact
+        passes = fire(self.attn_neuron, Signal(sums))
         y = let_pass(k, passes).x + run([self.dwconv], k)
         return run([self.out_neuron, self.proj_conv], y)
 

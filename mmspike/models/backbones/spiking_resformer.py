@@ -55,8 +55,9 @@ class DualSpikeSelfAttention(nn.Module):
         y = y.reshape(T, B, self.num_heads, 2 * d, y.shape[3] * y.shape[4])
         y1, y2 = y.split(d, dim=3)
         s = signal.x.reshape(T, B, self.num_heads, d, H * W)
-        a = self.attn_neuron(y1.transpose(-2, -1) @ s * (self.input_rate(s) * d).rsqrt())
-        z = y2 @ a * (self.attn_rate(a) * a.shape[3]).rsqrt()
+        # autocast computes roots in float32, which would lift the matrices out of half precision
+        a = self.attn_neuron(y1.transpose(-2, -1) @ s * (self.input_rate(s) * d).rsqrt().to(s.dtype))
+        z = y2 @ a * (self.attn_rate(a) * a.shape[3]).rsqrt().to(s.dtype)
         return run([self.out_neuron, self.proj_conv], z.reshape(T, B, C, H, W))
 
 

@@ -28,7 +28,8 @@ class SpikingRoIExtractor(SingleRoIExtractor):
         steps = torch.arange(T, device=rois.device, dtype=rois.dtype).repeat_interleave(len(rois))
         all_rois = rois.repeat(T, 1)
         all_rois[:, 0] += steps * B
-        return unfold(super().forward(tuple(fold(x).to(dtype) for x in feats), all_rois, roi_scale_factor), T)
+        regions = super().forward(tuple(fold(x).to(dtype) for x in feats), all_rois, roi_scale_factor)
+        return unfold(regions.to(feats[0].dtype), T)
 
 
 def _swap(feats: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -10,7 +10,7 @@ from .choice import fire, pad
 from .conv import ConvNorm, RepConvNorm, SpikingConv, SpikingConvTranspose, SpikingLinear
 from .rate import RunningRate
 from .repconv import RepConv, build_norm
-from .temporal import DropPath, channels_inside, fold, mean_time, repeat_time, unfold
+from .temporal import DropPath, channels_inside, fold, mean_time, repeat_time, resized, unfold
 
 __all__ = [
     'MLP',
@@ -43,6 +43,7 @@ __all__ = [
     'mean_time',
     'pad',
     'repeat_time',
+    'resized',
     'run',
     'sum_over_tokens',
     'unfold',

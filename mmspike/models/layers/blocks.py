@@ -28,7 +28,7 @@ class LayerScale(nn.Module):
         self.scale = nn.Parameter(torch.full((dim,), float(init)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale.view(-1, 1, 1)
+        return x * self.scale.view(-1, 1, 1).to(x.dtype)  # not lifted out of half precision by a float32 factor
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         state_dict.setdefault(f'{prefix}scale', torch.ones_like(self.scale))

@@ -1,11 +1,14 @@
 """Time as part of the batch: every layer but a neuron or an attention sees [T*B, ...]."""
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmspike.kernels.layout import fold, unfold
 
-__all__ = ['DropPath', 'channels_inside', 'fold', 'mean_time', 'repeat_time', 'unfold']
+__all__ = ['DropPath', 'channels_inside', 'fold', 'mean_time', 'repeat_time', 'resized', 'unfold']
 
 
 def repeat_time(x: Tensor, T: int) -> Tensor:
@@ -31,6 +34,15 @@ def channels_inside(x: Tensor) -> Tensor:
     if x.device.type != 'cpu' or x.dtype == torch.float64:
         return x
     return x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+
+
+def resized(x: Tensor, size: Sequence[int], **kwargs) -> Tensor:
+    """[T, B, C, H, W] -> [T, B, C, *size] of the same dtype, by ``torch.nn.functional.interpolate`` with its ``kwargs``.
+
+    Autocast on CUDA would give float32, which is four bytes of the largest features there are for the precision of two.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return unfold(F.interpolate(fold(x), tuple(size), **kwargs), x.shape[0])
 
 
 class DropPath(nn.Module):

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmspike.models.layers import SpikingConv, fold, unfold
+from mmspike.models.layers import SpikingConv, resized
 from mmspike.registry import MODELS
 
 
@@ -80,8 +79,7 @@ class SpikingFPN(BaseModule):
                 )
         levels = [conv(x) for conv, x in zip(self.lateral_convs, feats[self.start_level :], strict=True)]
         for i in range(len(levels) - 1, 0, -1):
-            above = F.interpolate(fold(levels[i]), size=levels[i - 1].shape[-2:], mode='nearest')
-            levels[i - 1] = levels[i - 1] + unfold(above, levels[i].shape[0])
+            levels[i - 1] = levels[i - 1] + resized(levels[i], levels[i - 1].shape[-2:], mode='nearest')
         outs = [conv(x) for conv, x in zip(self.fpn_convs, levels, strict=True)]
         for i in range(self.num_outs - len(outs)):
             outs.append(self.extra_convs[i](outs[-1]) if self.extra_convs else outs[-1][..., ::2, ::2])

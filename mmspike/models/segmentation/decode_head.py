@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
@@ -48,7 +49,8 @@ class SpikingDecodeHead(BaseDecodeHead):
                     f'expected features [T, B, C, H, W], got shape {tuple(x.shape)}: set temporal_output="keep" in the backbone'
                 )
         T = inputs[0].shape[0]
-        x = super()._transform_inputs([fold(x) for x in inputs])
+        with torch.autocast(inputs[0].device.type, enabled=False):  # which would resize in float32
+            x = super()._transform_inputs([fold(x) for x in inputs])
         return [unfold(level, T) for level in x] if isinstance(x, list) else unfold(x, T)
 
     def classify(self, feat: Tensor) -> Tensor:

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mmseg.models.utils import resize
 from torch import Tensor, nn
 
-from mmspike.models.layers import SpikingConv, fold, unfold
+from mmspike.models.layers import SpikingConv, resized
 from mmspike.registry import MODELS
 
 from .decode_head import SpikingDecodeHead
@@ -62,5 +61,4 @@ class SpikingFPNHead(SpikingDecodeHead):
         return self.cls_seg(total)
 
     def _enlarge(self, x: Tensor, size: Sequence[int]) -> Tensor:
-        x, T = fold(x), x.shape[0]
-        return unfold(resize(x, tuple(size), mode='bilinear', align_corners=self.align_corners, warning=False), T)
+        return resized(x, size, mode='bilinear', align_corners=self.align_corners)
