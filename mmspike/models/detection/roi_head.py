@@ -15,7 +15,8 @@ from mmspike.registry import MODELS
 class SpikingRoIExtractor(SingleRoIExtractor):
     """mmdet's ``SingleRoIExtractor`` at every time step: the membrane under a box, not its spikes, is interpolated.
 
-    The arguments are the host's. Half precision features are read in float32, since their type could not hold a box.
+    The arguments are the host's. Features of half precision are read in float32, since their type could not hold a box; the
+    regions have their type again.
 
     Shape:
         Levels [T, B, C, H_i, W_i] and rois [N, 5] (image index, x1, y1, x2, y2) -> [T, N, C, h, w].
