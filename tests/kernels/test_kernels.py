@@ -57,6 +57,21 @@ def test_equals_plain(neuron, layout, dtype):
     torch.testing.assert_close(grads, expected_grads)
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('neuron', NEURONS, ids=repr)
+def test_a_nan_membrane_gives_nan(neuron, dtype):
+    """It never fires, but must reach the loss; a membrane that leaks or integrates stays NaN in later steps."""
+    x = torch.randn(4, 2, 7, 90, dtype=dtype) * 2
+    x[1, 0, 3, 5] = float('nan')
+    out, grads = run(neuron, x, torch.ones_like(x))
+    expected = torch.zeros_like(x, dtype=torch.bool)
+    expected[slice(1, 2) if isinstance(neuron, SFA) else slice(1, None), 0, 3, 5] = True
+    assert torch.equal(out.isnan(), expected)
+    with kernels.use(False):
+        plain, plain_grads = run(neuron, x, torch.ones_like(x))
+    torch.testing.assert_close((out, grads), (plain, plain_grads), equal_nan=True, rtol=1e-5, atol=1e-5)
+
+
 def test_starting_membrane_is_broadcast():
     x, weight = torch.randn(3, 64, 50, requires_grad=True), torch.randn(3, 64, 50)
     v = torch.rand(1, 50, requires_grad=True)
