@@ -24,6 +24,8 @@ def fits(
     x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int
 ) -> bool:
     """The functions here compute this convolution of x [B, C, H, W], and do so faster than PyTorch."""
+    if not available():
+        return False
     N, C, height, width = weight.shape
     return (
         x.dtype == torch.float32
@@ -34,7 +36,6 @@ def fits(
         and groups == 1
         and min(N, C) >= 16
         and x.numel() > 0
-        and available()
     )
 
 

@@ -6,7 +6,7 @@ are [T, B, C, H, W] with channels innermost in memory, or [T, B, C].
 
 import ctypes
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -44,6 +44,7 @@ def _struct(real: type) -> type:
 _STRUCTS = {torch.float32: _struct(ctypes.c_float), torch.float64: _struct(ctypes.c_double)}
 
 
+@lru_cache
 def _arguments(neuron: Neuron, dtype: torch.dtype):
     return ctypes.byref(_STRUCTS[dtype](**neuron._asdict() | dict(surrogate=SURROGATE_CODES[neuron.surrogate])))
 

@@ -1,6 +1,7 @@
 """A block's row of neurons, weights, norms and pools as one module, run on the quickest way there is."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -13,7 +14,7 @@ from mmspike.kernels.recompute import Signal
 from mmspike.kernels.spike_conv import spike_conv, takes_counts
 
 from .binary import binary_weight, is_binary
-from .choice import count_divisor, described, fire, fusable, fusable_layer, fusable_norm, fusable_pool
+from .choice import count_divisor, described, fire, fusable, hooked, role, settings
 from .repconv import RepConv
 from .temporal import fold, unfold
 
@@ -49,6 +50,7 @@ class Chain(nn.Sequential):
     """
 
     takes_time = True
+    _row: 'Row | None' = None
 
     def __init__(self, modules: Mapping[str, nn.Module] | None = None, **named: nn.Module) -> None:
         super().__init__()
@@ -62,6 +64,58 @@ class Chain(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         return run(self, x)
+
+    @property
+    def row(self) -> 'Row':
+        """The chain as the kernels see it, worked out anew only where a module below was replaced or changed its role."""
+        if self._row is None or not self._row.holds():
+            self._row = Row(self)
+        return self._row
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != '_row'}
+
+
+class Row:
+    """What of a module the kernels can take over, worked out once.
+
+    Attributes:
+        parts: The modules in order with their :func:`mmspike.models.layers.choice.role`; chains are opened, and a
+            :class:`RepConv` stands for its first norm and depthwise convolution.
+        below: Every module below whose ``forward`` the kernels may pass by.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.parts: list[tuple[nn.Module, str]] = []
+        self.below: list[nn.Module] = []
+        self._open(module)
+        self._classes = tuple(map(type, self.below))
+        self._settings = [(get, m, get(m)) for m in self.below if (get := settings(m)) is not None]
+        self._children = [(m._modules, tuple(m._modules.values())) for m in (module, *self.below) if m._modules]
+
+    def _open(self, module: nn.Module) -> None:
+        if isinstance(module, Chain) and opens(module):
+            for child in module:
+                self.below.append(child)
+                self._open(child)
+        elif isinstance(module, RepConv) and role(module.norm1) == 'norm':
+            self.below += module.children()
+            self.parts += [(part, role(part)) for part in (module.conv1, module, module.conv2, module.norm2)]
+        elif not isinstance(module, nn.Identity):
+            self.parts.append((module, role(module)))
+
+    def holds(self) -> bool:
+        """The modules below are those that were there, and are what they were."""
+        return (
+            all([children == tuple(modules.values()) for modules, children in self._children])
+            and self._classes == tuple(map(type, self.below))
+            and all([get(m) == before for get, m, before in self._settings])
+        )
+
+
+def opens(chain: Chain) -> bool:
+    """The chain computes nothing but its modules in order."""
+    return type(chain).forward is Chain.forward or getattr(chain, 'takes_mask', False)
 
 
 def takes_time(module: nn.Module) -> bool | None:
@@ -88,49 +142,50 @@ def run(modules: Iterable[nn.Module], x: Tensor | Signal) -> Tensor:
 
 def walk(modules: Iterable[nn.Module], signal: Signal) -> Signal:
     """As :func:`run`, with what is known of input and output."""
-    row, x = list(modules), signal.x
-    if x.dim() not in (3, 5) or not fusable(x, *(m for module in row for m in module.modules())):
+    x = signal.x
+    chain = isinstance(modules, Chain) and opens(modules)
+    row = list(modules)
+    rows = []
+    if x.dim() in (3, 5) and fusable(x, *([] if chain else row)):
+        rows = [modules.row] if chain else [m.row if isinstance(m, Chain) and opens(m) else Row(m) for m in row]
+    if not rows or any(hooked(*r.below) for r in rows):
         for m in row:
             x = _call(m, x)
         return Signal(x)
-    parts = [part for m in row for part in opened(m)]
-    i = 0
-    while i < len(parts):
-        m = parts[i]
+    parts = rows[0].parts if len(rows) == 1 else [part for row in rows for part in row.parts]
+    end, i = len(parts), 0
+    while i < end:
+        m, kind = parts[i]
         i += 1
-        if isinstance(m, RepConv) and fusable_norm(m.norm1):  # opened: its convolutions and last norm stand around it
+        if kind == 'norm' and _several(m, signal):
+            norms, neuron = [m], None
+            if i < end and parts[i][1] == 'norm' and parts[i][0].training == m.training:
+                norms.append(parts[i][0])
+                i += 1
+            if i < end and parts[i][1] == 'neuron':
+                neuron = described(parts[i][0])
+                i += neuron is not None
+            count = neuron is not None and neuron.levels < 256 and i < end and takes_counts(parts[i][0], signal.x)
+            signal = norm_neuron(norms, neuron or Neuron(), signal, count=count)
+        elif kind == 'layer':
+            weight = binary_weight(m.weight, int(isinstance(m, nn.ConvTranspose2d))) if is_binary(m) else None
+            signal = spike_conv(m, signal, weight)
+        elif kind == 'neuron' and count_divisor(m) is not None:
+            signal = fire(m, signal)
+        elif kind == 'pool':
+            signal = spike_pool(m, signal)
+        elif kind == 'repconv' and _several(m.norm1, signal):
             signal = norm_neuron([m.norm1], Neuron(), signal, offset=m.border)
             bias = m.border() * m.dwconv.weight.sum((1, 2, 3))
             signal = spike_conv(m.dwconv, signal, bias=bias, padding=(1, 1))
-        elif fusable_norm(m) and signal.x.numel() > signal.x.shape[2]:
-            norms, neuron = [m], None
-            if i < len(parts) and fusable_norm(parts[i]) and parts[i].training == m.training:
-                norms.append(parts[i])
-                i += 1
-            if i < len(parts):
-                neuron = described(parts[i])
-                i += neuron is not None
-            count = neuron is not None and neuron.levels < 256 and i < len(parts) and takes_counts(parts[i], signal.x)
-            signal = norm_neuron(norms, neuron or Neuron(), signal, count=count)
-        elif fusable_layer(m):
-            weight = binary_weight(m.weight, int(isinstance(m, nn.ConvTranspose2d))) if is_binary(m) else None
-            signal = spike_conv(m, signal, weight)
-        elif fusable_pool(m):
-            signal = spike_pool(m, signal)
-        elif count_divisor(m) is not None:
-            signal = fire(m, signal)
         else:
-            signal = Signal(_call(m, signal.x))
+            signal = Signal(_call(m.norm1 if kind == 'repconv' else m, signal.x))  # a norm of one value a channel raises
     return signal
 
 
-def opened(module: nn.Module) -> list[nn.Module]:
-    """A module as a row of others; a :class:`RepConv` among them stands for its first norm and depthwise convolution."""
-    if isinstance(module, Chain) and (type(module).forward is Chain.forward or getattr(module, 'takes_mask', False)):
-        return [part for child in module for part in opened(child)]
-    if isinstance(module, RepConv) and fusable_norm(module.norm1):
-        return [module.conv1, module, module.conv2, module.norm2]
-    return [] if isinstance(module, nn.Identity) else [module]
+def _several(norm: nn.Module, signal: Signal) -> bool:
+    """There is more than one value a channel, which the statistics of a batch need."""
+    return not norm.training or signal.x.numel() > signal.x.shape[2]
 
 
 def _call(module: nn.Module, x: Tensor) -> Tensor:

@@ -1,9 +1,16 @@
 """Which modules of a row the kernels can take over, and spikes with what is known of them."""
 
+from collections.abc import Callable
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import wrappers
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from mmspike.kernels import operators
@@ -14,19 +21,25 @@ from mmspike.kernels.recompute import Signal, derived
 from mmspike.kernels.spike_conv import kept_spikes
 from mmspike.models.neurons import IF, ILIF, LIF, NILIF, PLIF, SFA
 
-from .binary import BINARY, is_binary
+from .binary import BINARY
+from .repconv import RepConv
+
+_known = lru_cache(Neuron)  # of the few settings that a network has
+_firing = attrgetter('surrogate', 'tau', 'v_threshold', 'v_reset', 'alpha')
+_firing_without_leak = attrgetter('surrogate', 'v_threshold', 'v_reset', 'alpha')
 
 
 def described(neuron: nn.Module) -> Neuron | None:
     """A neuron as the kernel of norms knows it; None: it does not."""
-    if getattr(neuron, 'stateful', False):
+    cls = type(neuron)
+    if cls not in (LIF, IF, SFA) or neuron.stateful:
         return None
-    if type(neuron) in (LIF, IF):
-        leak, tau = (1, neuron.tau) if type(neuron) is LIF else (0, 1.0)
-        return Neuron(FIRING, leak, tau=tau, **neuron.firing)
-    if type(neuron) is SFA and neuron.rounding == 'even':
-        return Neuron(COUNTING, levels=neuron.levels, divisor=neuron.norm)
-    return None
+    if cls is LIF:
+        return _known(FIRING, 1, *_firing(neuron))
+    if cls is IF:
+        surrogate, *rest = _firing_without_leak(neuron)
+        return _known(FIRING, 0, surrogate, 1.0, *rest)
+    return _known(COUNTING, levels=neuron.levels, divisor=neuron.norm) if neuron.rounding == 'even' else None
 
 
 def count_divisor(neuron: nn.Module) -> float | None:
@@ -77,13 +90,14 @@ def pad(signal: Signal, right: int, below: int) -> Signal:
     return Signal(enlarged(signal.x), signal.divisor, None, signal.anew and derived(enlarged, signal.anew))
 
 
-def hooked(module: nn.Module) -> bool:
-    """Somebody listens to a module, who may change what it puts out."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
-
-
+_listeners = attrgetter('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
 #: torch's tables of those who listen to all modules
-GLOBAL_HOOKS = tuple(f'_global_{kind}_hooks' for kind in ('forward', 'forward_pre', 'backward', 'backward_pre'))
+_global_listeners = attrgetter(*(f'_global_{kind}_hooks' for kind in ('forward', 'forward_pre', 'backward', 'backward_pre')))
+
+
+def hooked(*modules: nn.Module) -> bool:
+    """Somebody listens to one of the modules, who may change what it puts out."""
+    return any(map(any, map(_listeners, modules)))
 
 
 def fusable(x: Tensor, *modules: nn.Module) -> bool:
@@ -96,27 +110,43 @@ def fusable(x: Tensor, *modules: nn.Module) -> bool:
         and _get_current_dispatch_mode() is None  # which counts operations, or makes tensors without memory
         and type(x) is Tensor
         and x.numel() > 0
-        and not any(map(hooked, modules))
-        and not any(getattr(nn.modules.module, name) for name in GLOBAL_HOOKS)
+        and not any(_global_listeners(nn.modules.module))
+        and not hooked(*modules)
     )
 
 
-def fusable_norm(norm: nn.Module) -> bool:
-    """A batch norm of the ordinary kind."""
-    ordinary = type(norm) in (nn.BatchNorm2d, nn.BatchNorm1d)
-    return ordinary and norm.affine and norm.track_running_stats and norm.momentum is not None
-
-
-def fusable_layer(layer: nn.Module) -> bool:
-    """A convolution, transposed convolution or linear layer of the ordinary kind, of full weights or one bit."""
-    if type(layer) in (nn.Linear, wrappers.Linear) or is_binary(layer) and isinstance(layer, nn.Linear):
-        return True
+#: the classes that kernels take over
+ROLES: dict[type, str] = {
+    nn.BatchNorm2d: 'norm',
+    nn.BatchNorm1d: 'norm',
+    nn.AvgPool2d: 'pool',
+    nn.MaxPool2d: 'pool',
+    RepConv: 'repconv',
     # mmcv's own differ from PyTorch's for empty inputs alone
-    plain = nn.Conv2d, nn.ConvTranspose2d, wrappers.Conv2d, wrappers.ConvTranspose2d
-    ordinary = type(layer) in plain or type(layer) in BINARY.values()
-    return ordinary and layer.padding_mode == 'zeros' and not isinstance(layer.padding, str)
+    **dict.fromkeys((nn.Conv2d, nn.ConvTranspose2d, wrappers.Conv2d, wrappers.ConvTranspose2d), 'layer'),
+    **dict.fromkeys((nn.Linear, wrappers.Linear, *BINARY.values()), 'layer'),
+    **dict.fromkeys((IF, ILIF, LIF, NILIF, PLIF, SFA), 'neuron'),
+}
 
 
-def fusable_pool(pool: nn.Module) -> bool:
-    """A pool of the ordinary kind."""
-    return type(pool) is nn.AvgPool2d or type(pool) is nn.MaxPool2d and not pool.return_indices
+def role(module: nn.Module) -> str:
+    """What the kernels take a module for: 'norm', 'layer', 'pool', 'neuron' or 'repconv', of the ordinary kind; '': nothing."""
+    found = ROLES.get(type(module), '')
+    if found == 'norm':
+        ordinary = module.affine and module.track_running_stats and module.momentum is not None
+    elif found == 'layer' and not isinstance(module, nn.Linear):
+        ordinary = module.padding_mode == 'zeros' and not isinstance(module.padding, str)
+    elif found == 'repconv':
+        ordinary = role(module.norm1) == 'norm'
+    else:
+        ordinary = not getattr(module, 'return_indices', False)
+    return found if ordinary else ''
+
+
+def settings(module: nn.Module) -> Callable[[Any], tuple] | None:
+    """What reads those attributes of a module on which its :func:`role` depends beside its class."""
+    if isinstance(module, _BatchNorm):
+        return attrgetter('affine', 'track_running_stats', 'momentum')
+    if isinstance(module, _ConvNd):
+        return attrgetter('padding_mode', 'padding')
+    return attrgetter('return_indices', 'ceil_mode') if isinstance(module, nn.MaxPool2d) else None
