@@ -143,11 +143,12 @@ def run(modules: Iterable[nn.Module], x: Tensor | Signal) -> Tensor:
 def walk(modules: Iterable[nn.Module], signal: Signal) -> Signal:
     """As :func:`run`, with what is known of input and output."""
     x = signal.x
-    chain = isinstance(modules, Chain) and opens(modules)
+    chain = modules if isinstance(modules, Chain) and opens(modules) else None
     row = list(modules)
     rows = []
-    if x.dim() in (3, 5) and fusable(x, *([] if chain else row)):
-        rows = [modules.row] if chain else [m.row if isinstance(m, Chain) and opens(m) else Row(m) for m in row]
+    if x.dim() in (3, 5) and fusable(x, *(row if chain is None else ())):
+        chains = row if chain is None else [chain]
+        rows = [m.row if isinstance(m, Chain) and opens(m) else Row(m) for m in chains]
     if not rows or any(hooked(*r.below) for r in rows):
         for m in row:
             x = _call(m, x)
