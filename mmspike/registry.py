@@ -14,6 +14,7 @@ from mmengine.registry import Registry  # noqa: E402
 from mmspike.utils import checkpoint  # noqa: E402, F401  (checkpoint files are read without running what is in them)
 
 MODELS = Registry('model', parent=roots.MODELS, scope='mmspike', locations=['mmspike.models', 'mmspike.models.hosted'])
+TASK_UTILS = Registry('task util', parent=roots.TASK_UTILS, scope='mmspike', locations=['mmspike.models.hosted'])
 DATASETS = Registry('dataset', parent=roots.DATASETS, scope='mmspike', locations=['mmspike.datasets'])
 TRANSFORMS = Registry('transform', parent=roots.TRANSFORMS, scope='mmspike', locations=['mmspike.datasets'])
 HOOKS = Registry('hook', parent=roots.HOOKS, scope='mmspike', locations=['mmspike.engine'])

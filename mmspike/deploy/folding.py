@@ -7,23 +7,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmspike.models.layers import LayerScale, RepConv
+from mmspike.models.layers import LayerScale, NormFirstRepConv, RepConv
 from mmspike.models.neurons import IF, LIF, PLIF, SFA, BaseNeuron, sfa
 
 from .layers import ThresholdSFA
 from .rows import LINEAR, Place
 
 
-def merge_repconv(module: RepConv) -> nn.Conv2d:
-    """RepConv as one 3x3 convolution with zero padding and bias in float64, which it equals at the borders, too."""
+def merge_repconv(module: RepConv | NormFirstRepConv) -> nn.Conv2d:
+    """What merges as one 3x3 convolution with zero padding and bias in float64, which it equals at the borders, too."""
     a1, b1 = norm_affine(module.norm1)
+    if isinstance(module, NormFirstRepConv):
+        w1, dw = module.conv1.weight.double().flatten(1), module.dwconv.weight.double().squeeze(1)
+        weight = torch.einsum('ohw,oi,i->oihw', dw, w1, a1)
+        return set_parameters(nn.Conv2d(*weight.shape[1::-1], 3, padding=1), weight, dw.sum((1, 2)) * (w1 @ b1), weight)
     a2, b2 = norm_affine(module.norm2)
     w1, w2 = module.conv1.weight.double().flatten(1), module.conv2.weight.double().flatten(1)
     dw = module.dwconv.weight.double().squeeze(1)
     weight = torch.einsum('o,om,mhw,m,mi->oihw', a2, w2, dw, a1, w1)
     bias = a2 * (w2 @ (b1 * dw.sum((1, 2)))) + b2
-    c = w1.shape[0]
-    return set_parameters(nn.Conv2d(c, c, 3, padding=1), weight, bias, weight)
+    return set_parameters(nn.Conv2d(*weight.shape[1::-1], 3, padding=1), weight, bias, weight)
 
 
 def set_parameters(layer: nn.Module, weight: Tensor, bias: Tensor | None, like: Tensor) -> nn.Module:

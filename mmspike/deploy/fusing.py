@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmspike.models.backbones.saformer import SpikeAggregatedSelfAttention
 from mmspike.models.backbones.spiking_resformer import DualSpikeSelfAttention
-from mmspike.models.layers import Chain, LayerScale, RepConv, SpikeAttention, write_binary_weights
+from mmspike.models.layers import MERGING, Chain, LayerScale, NormFirstRepConv, RepConv, SpikeAttention, write_binary_weights
 from mmspike.models.neurons import BaseNeuron
 
 from .attention import FusedAggregation, FusedAttention, FusedDualAttention
@@ -26,7 +26,7 @@ from .rows import LINEAR, Place, names_of, places, reader_of, rows_of, window_of
 def fuse(model: nn.Module, merge_depthwise: bool = True) -> nn.Module:
     """A copy of ``model`` for inference, with everything folded that can be.
 
-    - batch norms into the convolution or linear layer before them, RepConv into one 3x3 convolution;
+    - batch norms into the convolution or linear layer before them, RepConv and NormFirstRepConv into one 3x3 convolution;
     - the 1 / Norm of neurons into the weights that read them: spikes are then whole counts;
     - scales of attention into thresholds of the neuron behind it or into weights, layer scales into the branch they scale;
     - the division of average pools of spikes into the weights behind them: they only add;
@@ -90,7 +90,7 @@ def fused(module: nn.Module) -> nn.Module:
             module._modules[name] = fused(child)
     for row in rows_of(module):
         for place in row:
-            if not isinstance(place.module, RepConv):  # which is folded together with the norm behind it
+            if not isinstance(place.module, MERGING):  # which is folded together with the norm behind it
                 place.put(fused(place.module))
         fold(row)
     return module
@@ -102,9 +102,9 @@ def fold(row: Sequence[Place]) -> None:
     while i < len(row):
         place, m = row[i], row[i].module
         i += 1
-        if isinstance(m, (*LINEAR, RepConv)):
+        if isinstance(m, (*LINEAR, *MERGING)):
             like = next(m.parameters())
-            layer = affine(merge_repconv(m) if isinstance(m, RepConv) else m, in_scale=spike)
+            layer = affine(merge_repconv(m) if isinstance(m, MERGING) else m, in_scale=spike)
             while i < len(row) and (both := joined(layer, row[i].module)) is not None:
                 layer = both
                 row[i].put(nn.Identity())
@@ -145,9 +145,10 @@ def _fuse_conv_module(module: ConvModule) -> nn.Module:
     return module
 
 
-@fused.register
-def _fuse_repconv(module: RepConv) -> nn.Module:
-    """Alone. Its depthwise convolution is padded with what the first norm gives for 0, so that no row says what it computes."""
+@fused.register(RepConv)
+@fused.register(NormFirstRepConv)
+def _fuse_repconv(module: RepConv | NormFirstRepConv) -> nn.Module:
+    """Alone. Its depthwise convolution is padded with what its norm gives for 0, so that no row says what it computes."""
     layer = merge_repconv(module)
     return Chain(conv=set_parameters(layer, layer.weight, layer.bias, module.conv1.weight))
 

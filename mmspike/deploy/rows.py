@@ -7,7 +7,7 @@ from math import prod
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from mmspike.models.layers import Chain, DropPath, LayerScale, RepConv
+from mmspike.models.layers import MERGING, Chain, DropPath, LayerScale
 from mmspike.models.layers.chain import takes_time
 from mmspike.models.neurons import BaseNeuron
 
@@ -59,7 +59,7 @@ def names_of(module: nn.Module) -> tuple[tuple[str, ...], ...]:
 def reader_of(row: Sequence[Place]) -> int | None:
     """Position in a row of the linear map that reads what comes in, through pools or directly; None if something else does."""
     for i, place in enumerate(row):
-        if isinstance(place.module, (*LINEAR, RepConv)):
+        if isinstance(place.module, (*LINEAR, *MERGING)):
             return i
         if not is_window(place.module):
             return None

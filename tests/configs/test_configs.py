@@ -80,11 +80,12 @@ def test_the_page_on_data_has_the_layout_of_every_config():
     assert not [name for name in NAMES if not any(fnmatch(Path(name).name, pattern) for pattern in patterns)]
 
 
-@pytest.mark.parametrize('name', NAMES)
+# SpikeYOLO of sizes m and l differ from n and s in numbers alone: time
+@pytest.mark.parametrize('name', [n for n in NAMES if not re.match('.*spikeyolo-[ml]_', n)])
 def test_one_training_step(name):
     cfg = load(name)
     model = MODELS.build(cfg.model).train()
-    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper | dict(accumulative_counts=1))
     before = [p.detach().clone() for p in model.backbone.parameters()]
     logs = model.train_step(INPUTS[cfg.default_scope](cfg), wrapper)
     assert logs['loss'].isfinite() and logs['loss'] > 0

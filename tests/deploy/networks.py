@@ -18,12 +18,14 @@ from mmspike.models.backbones import (
     Spikformer,
     SpikingResformer,
     SpikingVGG,
+    SpikingYOLOBackbone,
 )
 from mmspike.models.neurons import BaseNeuron
 
 ARCH = dict(dims=(8, 16, 32, 32), depths=(1, 1, 1, 1, 1))
 PATCHES = dict(dims=(8, 8, 16, 32), depth=1)
 RESFORMER = dict(dims=(16, 16, 32), num_heads=(1, 2, 2), depths=(1, 1, 1), group_size=8)
+YOLO = dict(dims=(8, 8, 16, 24), depths=(1, 1, 1, 1))
 LIF = dict(type='LIF', tau=2.0)
 EASY = LIF | dict(v_threshold=0.3)
 
@@ -53,6 +55,9 @@ BACKBONES = {
     'vgg': lambda: SpikingVGG(dict(dims=(8, 12, 16), depths=(2, 2, 2)), T=2, neuron=EASY),
     'vgg_levels4': lambda: SpikingVGG(dict(dims=(8, 12, 16), depths=(2, 2, 2)), T=2, neuron=sfa(4)),
     'vgg_max_levels4': lambda: SpikingVGG(dict(dims=(8, 12, 16), depths=(2, 2, 2)), T=2, pool='max', neuron=sfa(4)),
+    'yolo': lambda: SpikingYOLOBackbone(YOLO),
+    'yolo_steps': lambda: SpikingYOLOBackbone(YOLO, T=2, neuron=dict(type='ILIF', levels=4)),
+    'yolo_lif': lambda: SpikingYOLOBackbone(YOLO, T=2, neuron=EASY),
     'spikformer': lambda: Spikformer(PATCHES | dict(num_heads=2), T=2, neuron=EASY),
     'spikeformer': lambda: Spikeformer(PATCHES | dict(num_heads=2), T=2, neuron=dict(type='PLIF', v_threshold=0.3)),
     'extra': lambda: ExtraStages(dict(type='ESpikeFormer', arch=ARCH), 2, neuron=sfa(4)),

@@ -32,7 +32,7 @@ def test_backbones(name, dtype, tolerance):
     # all of it takes part, attention too
     assert all(s.any() for s in spikes.values())
     attentions = [m for m in network.modules() if isinstance(m, (FusedAttention, FusedAggregation, FusedDualAttention))]
-    assert bool(attentions) == ('vgg' not in name and name != 'spikeformer')
+    assert bool(attentions) == (not name.startswith(('vgg', 'yolo')) and name != 'spikeformer')
     # scales are part of thresholds and weights, with neurons that can take them
     left = name in ('meta_nilif', 'saformer_levels4')
     assert all(getattr(a, 'scale', 1) == 1 for a in attentions) != left

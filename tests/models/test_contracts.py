@@ -13,8 +13,10 @@ T, LIF = 2, dict(type='LIF', v_threshold=0.45)
 INPUTS = dict(
     SpikingFPN=('levels', (4, 6)),
     SpikingSimplePyramid=('levels', (4,)),
+    SpikingYOLOPAFPN=('levels', (4, 6, 8)),
     SpikingRPNHead=('levels', (4, 4)),
     SpikingRetinaHead=('levels', (4, 4)),
+    SpikingYOLOHead=('levels', (4, 4, 6)),
     SpikingShared2FCBBoxHead=('regions', (4,)),
     SpikingShared4Conv1FCBBoxHead=('regions', (4,)),
     SpikingFCNMaskHead=('regions', (4,)),

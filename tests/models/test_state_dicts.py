@@ -29,14 +29,17 @@ NETWORKS = {
     'Spikeformer': dict(arch=PATCHES | dict(num_heads=2, grid=2), neuron=PLIF),
     'SpikingVGG': dict(arch=dict(dims=(4, 4, 6), depths=(2, 2, 2)), neuron=PLIF),
     'SpikingResformer': dict(arch=dict(dims=(4, 8, 8), depths=(1, 1, 1), num_heads=(1, 2, 2), group_size=4), neuron=PLIF),
+    'SpikingYOLOBackbone': dict(arch=dict(dims=(4, 4, 6, 8), depths=(1, 1, 1, 1)), neuron=PLIF),
     'ExtraStages': dict(
         backbone=dict(type='SpikingVGG', arch=dict(dims=(4, 4, 6), depths=(2, 1, 1))), num_stages=1, neuron=PLIF
     ),
     'SpikingFPN': dict(in_channels=[4, 6], out_channels=4, num_outs=3, neuron=PLIF),
     'SpikingFPN, norm': dict(in_channels=[4, 6], out_channels=4, num_outs=3, norm_cfg=BN),
     'SpikingSimplePyramid': dict(in_channels=4, out_channels=4, norm_cfg=BN, neuron=PLIF),
+    'SpikingYOLOPAFPN': dict(in_channels=[4, 6, 8], channels=4, neuron=PLIF),
     'SpikingRPNHead': dict(in_channels=4, feat_channels=4, norm_cfg=BN, neuron=PLIF),
     'SpikingRetinaHead': dict(num_classes=2, in_channels=4, feat_channels=4, stacked_convs=1, norm_cfg=BN, neuron=PLIF),
+    'SpikingYOLOHead': dict(num_classes=2, in_channels=[4, 4, 6], box_channels=4, cls_channels=4, bins=4, neuron=PLIF),
     'SpikingShared2FCBBoxHead': dict(fc_out_channels=4, fc_norm_cfg=BN1D, **ROI),
     'SpikingShared4Conv1FCBBoxHead': dict(fc_out_channels=4, conv_out_channels=4, norm_cfg=BN, **ROI),
     'SpikingFCNMaskHead': dict(num_convs=1, conv_out_channels=4, norm_cfg=BN, **ROI),

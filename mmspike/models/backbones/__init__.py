@@ -11,6 +11,7 @@ from .spikeformer import Spikeformer
 from .spikformer import Spikformer
 from .spiking_resformer import SpikingResformer
 from .spiking_vgg import SpikingVGG
+from .spiking_yolo import SpikingYOLOBackbone
 
 __all__ = [
     'ESpikeFormer',
@@ -24,4 +25,5 @@ __all__ = [
     'SpikingBackbone',
     'SpikingResformer',
     'SpikingVGG',
+    'SpikingYOLOBackbone',
 ]

@@ -4,6 +4,7 @@ from .bbox_head import SpikingConvFCBBoxHead, SpikingShared2FCBBoxHead, SpikingS
 from .dense_heads import SpikingRetinaHead, SpikingRPNHead
 from .mask_head import SpikingFCNMaskHead
 from .roi_head import SpikingCascadeRoIHead, SpikingRoIExtractor, SpikingStandardRoIHead
+from .yolo_head import SpikingYOLOHead
 
 __all__ = [
     'SpikingCascadeRoIHead',
@@ -15,4 +16,5 @@ __all__ = [
     'SpikingShared2FCBBoxHead',
     'SpikingShared4Conv1FCBBoxHead',
     'SpikingStandardRoIHead',
+    'SpikingYOLOHead',
 ]

@@ -9,10 +9,11 @@ from .chain import Chain, run, walk
 from .choice import fire, pad
 from .conv import ConvNorm, RepConvNorm, SpikingConv, SpikingConvTranspose, SpikingLinear
 from .rate import RunningRate
-from .repconv import RepConv, build_norm
+from .repconv import MERGING, NormFirstRepConv, RepConv, build_norm
 from .temporal import DropPath, channels_inside, fold, mean_time, repeat_time, resized, unfold
 
 __all__ = [
+    'MERGING',
     'MLP',
     'Chain',
     'ConvBlock',
@@ -20,6 +21,7 @@ __all__ = [
     'Downsample',
     'DropPath',
     'LayerScale',
+    'NormFirstRepConv',
     'RepConv',
     'RepConvNorm',
     'Residual',

@@ -15,7 +15,7 @@ from mmspike.kernels.spike_conv import spike_conv, takes_counts
 
 from .binary import binary_weight, is_binary
 from .choice import count_divisor, described, fire, fusable, hooked, role, settings
-from .repconv import RepConv
+from .repconv import NormFirstRepConv, RepConv
 from .temporal import fold, unfold
 
 #: layers of torch on [N, ...]: time is part of their batch
@@ -102,6 +102,7 @@ class Row:
             self.below += module.children()
             self.parts += [(part, role(part)) for part in (module.conv1, module, module.conv2, module.norm2)]
         elif not isinstance(module, nn.Identity):
+            self.below += module.children() if isinstance(module, NormFirstRepConv) else ()
             self.parts.append((module, role(module)))
 
     def holds(self) -> bool:
@@ -164,7 +165,7 @@ def walk(modules: Iterable[nn.Module], signal: Signal) -> Signal:
                 norms.append(parts[i][0])
                 i += 1
             if i < end and parts[i][1] == 'neuron':
-                neuron = described(parts[i][0])
+                neuron = described(parts[i][0], signal.x.shape[0])
                 i += neuron is not None
             count = neuron is not None and neuron.levels < 256 and i < end and takes_counts(parts[i][0], signal.x)
             signal = norm_neuron(norms, neuron or Neuron(), signal, count=count)
@@ -175,10 +176,11 @@ def walk(modules: Iterable[nn.Module], signal: Signal) -> Signal:
             signal = fire(m, signal)
         elif kind == 'pool':
             signal = spike_pool(m, signal)
-        elif kind == 'repconv' and _several(m.norm1, signal):
+        elif kind in ('repconv', 'norm-first repconv') and _several(m.norm1, signal):
             signal = norm_neuron([m.norm1], Neuron(), signal, offset=m.border)
-            bias = m.border() * m.dwconv.weight.sum((1, 2, 3))
-            signal = spike_conv(m.dwconv, signal, bias=bias, padding=(1, 1))
+            if kind == 'norm-first repconv':
+                signal = spike_conv(m.conv1, signal)
+            signal = spike_conv(m.dwconv, signal, bias=m.bias(), padding=(1, 1))
         else:
             signal = Signal(_call(m.norm1 if kind == 'repconv' else m, signal.x))  # a norm of one value a channel raises
     return signal

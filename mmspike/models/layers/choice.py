@@ -22,18 +22,20 @@ from mmspike.kernels.spike_conv import kept_spikes
 from mmspike.models.neurons import IF, ILIF, LIF, NILIF, PLIF, SFA
 
 from .binary import BINARY
-from .repconv import RepConv
+from .repconv import NormFirstRepConv, RepConv
 
 _known = lru_cache(Neuron)  # of the few settings that a network has
 _firing = attrgetter('surrogate', 'tau', 'v_threshold', 'v_reset', 'alpha')
 _firing_without_leak = attrgetter('surrogate', 'v_threshold', 'v_reset', 'alpha')
 
 
-def described(neuron: nn.Module) -> Neuron | None:
-    """A neuron as the kernel of norms knows it; None: it does not."""
+def described(neuron: nn.Module, steps: int) -> Neuron | None:
+    """A neuron on ``steps`` time steps as the kernel of norms knows it; None: it does not."""
     cls = type(neuron)
-    if cls not in (LIF, IF, SFA) or neuron.stateful:
+    if cls not in (LIF, IF, SFA, ILIF, NILIF) or neuron.stateful:
         return None
+    if cls in (ILIF, NILIF):  # one step from rest counts what SFA does
+        return _known(COUNTING, levels=neuron.levels, divisor=neuron.norm) if steps == 1 else None
     if cls is LIF:
         return _known(FIRING, 1, *_firing(neuron))
     if cls is IF:
@@ -59,7 +61,7 @@ def fire(neuron: nn.Module, signal: Signal, scale: float | Tensor = 1.0, keep: b
     Args:
         keep: Keep the spikes as bytes for the backward pass even if they can be computed anew, since that takes long.
     """
-    x, kind = signal.x, described(neuron)
+    x, kind = signal.x, described(neuron, signal.x.shape[0])
     saving = torch.is_grad_enabled() and x.dim() == 5 and fusable(x, neuron)
     if saving and kind is not None and signal.anew is not None and isinstance(scale, float):
         spikes, divisor = scaled_neuron(kind, signal, scale), count_divisor(neuron)
@@ -122,6 +124,7 @@ ROLES: dict[type, str] = {
     nn.AvgPool2d: 'pool',
     nn.MaxPool2d: 'pool',
     RepConv: 'repconv',
+    NormFirstRepConv: 'norm-first repconv',
     # mmcv's own differ from PyTorch's for empty inputs alone
     **dict.fromkeys((nn.Conv2d, nn.ConvTranspose2d, wrappers.Conv2d, wrappers.ConvTranspose2d), 'layer'),
     **dict.fromkeys((nn.Linear, wrappers.Linear, *BINARY.values()), 'layer'),
@@ -130,13 +133,13 @@ ROLES: dict[type, str] = {
 
 
 def role(module: nn.Module) -> str:
-    """What the kernels take a module for: 'norm', 'layer', 'pool', 'neuron' or 'repconv', of the ordinary kind; '': nothing."""
+    """What the kernels take a module for: a value of :data:`ROLES` if it is of the ordinary kind; '': nothing."""
     found = ROLES.get(type(module), '')
     if found == 'norm':
         ordinary = module.affine and module.track_running_stats and module.momentum is not None
     elif found == 'layer' and not isinstance(module, nn.Linear):
         ordinary = module.padding_mode == 'zeros' and not isinstance(module.padding, str)
-    elif found == 'repconv':
+    elif found in ('repconv', 'norm-first repconv'):
         ordinary = role(module.norm1) == 'norm'
     else:
         ordinary = not getattr(module, 'return_indices', False)

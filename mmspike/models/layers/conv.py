@@ -40,10 +40,16 @@ class ConvNorm(Chain):
 
 
 class RepConvNorm(Chain):
-    """RepConv and one more norm, as every branch of a spike-driven self-attention has it."""
+    """RepConv and one more norm, as every branch of a spike-driven self-attention has it.
 
-    def __init__(self, dim: int, norm_cfg: dict) -> None:
-        super().__init__(rep=RepConv(dim, norm_cfg), norm=build_norm(norm_cfg, dim))
+    Args:
+        dim: Channels.
+        norm_cfg: A batch norm.
+        out_dim: Channels of the output; None: ``dim``.
+    """
+
+    def __init__(self, dim: int, norm_cfg: dict, out_dim: int | None = None) -> None:
+        super().__init__(rep=RepConv(dim, norm_cfg, out_dim), norm=build_norm(norm_cfg, out_dim or dim))
 
 
 def _layer(plain: type[nn.Module], binary: bool) -> type[nn.Module]:

@@ -25,6 +25,7 @@ SMALL = dict(
     Spikformer=dict(arch=dict(dims=(8, 8, 16, 32), depth=2, num_heads=2), T=2, neuron=LIF),
     SpikingVGG=dict(arch=dict(dims=(8, 12, 16), depths=(2, 2, 2)), T=2, neuron=LIF),
     SpikingResformer=dict(arch=dict(dims=(16, 32, 48), num_heads=(1, 2, 2), group_size=16), T=2, neuron=LIF),
+    SpikingYOLOBackbone=dict(arch=dict(dims=(8, 8, 16, 24)), T=2, neuron=LIF),
 )
 
 

@@ -14,6 +14,7 @@ from mmspike.models.detection import (
     SpikingRPNHead,
     SpikingShared2FCBBoxHead,
     SpikingShared4Conv1FCBBoxHead,
+    SpikingYOLOHead,
 )
 
 from ..spikes import NEURONS, assert_weights_read_spikes
@@ -23,6 +24,7 @@ BN = dict(type='BN')
 MAKE = {
     'rpn': lambda neuron: SpikingRPNHead(C, feat_channels=C, num_convs=2, norm_cfg=BN, neuron=neuron),
     'retina': lambda neuron: SpikingRetinaHead(3, C, stacked_convs=2, feat_channels=C, norm_cfg=BN, neuron=neuron),
+    'yolo': lambda neuron: SpikingYOLOHead(3, (C, C), (8, 16), bins=4, box_channels=C, cls_channels=C, neuron=neuron),
     '2fc': lambda neuron: SpikingShared2FCBBoxHead(
         16, in_channels=C, num_classes=3, fc_norm_cfg=dict(type='BN1d'), neuron=neuron
     ),
@@ -49,6 +51,7 @@ MAKE = {
 SHAPES = {
     'rpn': ([(2, 9, 8, 8), (2, 9, 4, 4)], [(2, 36, 8, 8), (2, 36, 4, 4)]),
     'retina': ([(2, 27, 8, 8), (2, 27, 4, 4)], [(2, 36, 8, 8), (2, 36, 4, 4)]),
+    'yolo': ([(2, 3, 8, 8), (2, 3, 4, 4)], [(2, 16, 8, 8), (2, 16, 4, 4)]),
     '2fc': ((3, 4), (3, 12)),
     '4conv1fc': ((3, 4), (3, 4)),
     'branches': ((3, 4), (3, 12)),
@@ -58,7 +61,7 @@ SHAPES = {
 
 
 def inputs(name, T=T):
-    if name in ('rpn', 'retina'):
+    if name in ('rpn', 'retina', 'yolo'):
         return (torch.randn(T, 2, C, 8, 8) * 2, torch.randn(T, 2, C, 4, 4) * 2)
     return torch.randn(T, 3, C, 7, 7) * 2
 

@@ -230,10 +230,10 @@ def test_nan_is_told_where_spikes_are_counted(neuron, training):
     """A NaN membrane, whatever the norm's statistics, gives floats in place of counts, and the NaN is among them."""
     norm = nn.BatchNorm2d(4).train(training)
     x = torch.randn(2, 3, 4, 5, 6) * 2
-    counted = norm_neuron([norm], described(neuron), Signal(x), count=True)
+    counted = norm_neuron([norm], described(neuron, x.shape[0]), Signal(x), count=True)
     assert counted.counts.dtype == torch.uint8
     x[0, 1, 2, 3, 4] = float('nan')
-    signal = norm_neuron([norm], described(neuron), Signal(x), count=True)
+    signal = norm_neuron([norm], described(neuron, x.shape[0]), Signal(x), count=True)
     assert signal.counts is None and signal.x.isnan().any()
     with kernels.use(False):
         expected = neuron(unfold(norm(fold(x)), 2))
