@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmspike.models.backbones.spiking_yolo import NORM, rep_block, wide_block
-from mmspike.models.layers import SpikingConv, fold, unfold
+from mmspike.models.layers import SpikingConv, resized
 from mmspike.registry import MODELS
 
 
@@ -92,12 +91,7 @@ class SpikingYOLOPAFPN(BaseModule):
         self._check(feats)
         fine, middle, coarse = feats
         top = self.reduce5(coarse)
-        centre = self.reduce4(torch.cat([self.top_down4(enlarged(top, middle)), middle], 2))
-        out3 = self.out3(self.reduce3(torch.cat([self.top_down3(enlarged(centre, fine)), fine], 2)))
+        centre = self.reduce4(torch.cat([self.top_down4(resized(top, middle.shape[-2:])), middle], 2))
+        out3 = self.out3(self.reduce3(torch.cat([self.top_down3(resized(centre, fine.shape[-2:])), fine], 2)))
         out4 = self.out4(torch.cat([self.down3(out3), centre], 2))
         return out3, out4, self.out5(torch.cat([self.down4(out4), top], 2))
-
-
-def enlarged(x: Tensor, like: Tensor) -> Tensor:
-    """[T, B, C, H, W] at the size of ``like``, each pixel that of the nearest place."""
-    return unfold(F.interpolate(fold(x), size=like.shape[-2:], mode='nearest'), x.shape[0])
