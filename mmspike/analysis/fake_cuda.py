@@ -96,7 +96,7 @@ class TrainingStep:
 
 
 def move(model: nn.Module) -> None:
-    """Parameters and buffers of a network on the CPU to the GPU of :func:`fake_cuda`, in place; whatever else it holds stays."""
+    """Parameters and buffers of a network on the CPU to the GPU of :func:`fake_cuda`, in place; all else it holds stays."""
     moved: dict[Tensor, Tensor] = {}
     for module in model.modules():
         for own in (module._parameters, module._buffers):

@@ -6,6 +6,7 @@ from torch.utils._pytree import tree_map
 
 from mmspike.analysis.fake_cuda import training_step
 from mmspike.registry import MODELS
+
 from .backbones.test_backbones import backbones
 from .test_contracts import INPUTS, build
 from .test_state_dicts import NETWORKS
