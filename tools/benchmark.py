@@ -63,7 +63,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--sizes', nargs='+', default=['224'], metavar='SIZE', help='pixels, 224 or 800x1344')
     parser.add_argument('-T', nargs='+', type=int, default=[None], help="time steps; default: the model's own")
     parser.add_argument('--levels', nargs='+', type=int, default=[4], metavar='D', help='levels of SFA neurons')
-    parser.add_argument('--dtypes', nargs='+', default=['float32'], choices=['float32', 'bfloat16'], help='bfloat16: autocast')
+    parser.add_argument(
+        '--dtypes',
+        nargs='+',
+        default=['float32'],
+        choices=['float32', 'tf32', 'bfloat16', 'float16'],
+        help='tf32: float32 whose convolutions round to TF32 on CUDA; bfloat16, float16: autocast (default: float32)',
+    )
     parser.add_argument('--devices', nargs='+', default=['cpu'], choices=['cpu', 'cuda'], help='default: cpu')
     parser.add_argument('--batch', type=int, default=4, help='images of a step (default 4)')
     parser.add_argument(
@@ -156,7 +162,9 @@ def worker(case: dict) -> None:
     model.train(training)
     height, width = (int(n) for n in (case['size'].split('x') * 2)[:2])
     images = torch.randn(case['batch'], 3, height, width, device=device)
-    half = torch.autocast(device.type, torch.bfloat16) if case['dtype'] == 'bfloat16' else contextlib.nullcontext()
+    torch.backends.cudnn.allow_tf32 = case['dtype'] == 'tf32'
+    halves = dict(bfloat16=torch.bfloat16, float16=torch.float16)
+    half = torch.autocast(device.type, halves[case['dtype']]) if case['dtype'] in halves else contextlib.nullcontext()
 
     def step() -> None:
         with torch.set_grad_enabled(training), half:

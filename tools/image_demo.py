@@ -19,7 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file or URL')
     parser.add_argument('--out-dir', default='outputs', help='folder of the results (default: outputs)')
     parser.add_argument('--batch-size', type=int, default=1, help='images of one size at once (default: 1)')
-    add_device_option(parser)
+    add_device_option(parser, tf32=True)
     parser.add_argument('--score-thr', type=float, default=0.3, help='draw instances from this score on (default: 0.3)')
     parser.add_argument(
         '--spikes',
@@ -44,10 +44,12 @@ def summary(result: dict, score_thr: float) -> str:
 
 def main(args: argparse.Namespace) -> None:
     from mmspike.apis import Inferencer, find_config
+    from mmspike.config import precision
     from mmspike.config.config_faults import config_faults_explained
     from mmspike.config.names import read_file
     from mmspike.utils.files import check_folder
 
+    precision.set_tf32(args.tf32)
     check_folder(args.out_dir, '--out-dir')
     try:
         cfg = read_file(find_config(args.config))

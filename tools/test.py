@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's mmspike, installed or not
 
 from mmspike.cli import run
-from mmspike.config.options import CONFIG, add_run_options
+from mmspike.config.options import CONFIG, add_amp_option, add_run_options, add_tf32_option, parse
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,19 +21,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show-dir', help='directory for images with the predictions drawn')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds for which --show shows an image')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    add_amp_option(parser)
+    add_tf32_option(parser, True)
     parser.add_argument('--no-data-check', action='store_true', help='do not compare the data with the config beforehand')
     add_run_options(parser)
-    return parser.parse_args()
+    return parse(parser)
 
 
 def main(args: argparse.Namespace) -> None:
     import torch
 
-    from mmspike.config import data, launch, testing
+    from mmspike.config import data, launch, precision, testing
     from mmspike.config.config_faults import config_faults_explained
     from mmspike.config.data_check import stop_at_errors
     from mmspike.models.checkpoints import check_checkpoint_fits
 
+    precision.set_tf32(args.tf32)
     cfg = launch.load_run_config(args)
     cfg.load_from = args.checkpoint
     cfg.resume = False
@@ -50,6 +53,8 @@ def main(args: argparse.Namespace) -> None:
     with data_faults, config_faults_explained(cfg):
         runner = launch.build_runner(cfg)
         check_checkpoint_fits(runner.model, args.checkpoint)
+        if args.amp:
+            precision.halve_test_step(runner.model, args.amp)
         if args.out:
             testing.dump_predictions(runner, args.out)
         if args.show_dir:

@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's mmspike, installed or not
 
 from mmspike.cli import run
-from mmspike.config.options import CONFIG, add_run_options
+from mmspike.config.options import CONFIG, add_amp_option, add_run_options, add_tf32_option, parse
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,26 +30,28 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--overwrite', action='store_true', help='start from the beginning although the work directory has checkpoints'
     )
-    parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on the CPU')
+    add_amp_option(parser)
+    add_tf32_option(parser, True)
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate with the total batch size over auto_scale_lr'
     )
     parser.add_argument('--no-data-check', action='store_true', help='do not compare the data with the config beforehand')
     add_run_options(parser)
-    return parser.parse_args()
+    return parse(parser)
 
 
 def main(args: argparse.Namespace) -> None:
-    from mmspike.config import data, launch, resuming
+    from mmspike.config import data, launch, precision, resuming
     from mmspike.config.config_faults import config_faults_explained
     from mmspike.config.data_check import stop_at_errors
     from mmspike.engine.hooks import ObeyConfigHook
     from mmspike.engine.unused_parameters import unused_parameters_named
     from mmspike.models.checkpoints import check_checkpoint_fits
 
+    precision.set_tf32(args.tf32)
     cfg = launch.load_run_config(args)
     if args.amp:
-        launch.enable_amp(cfg)
+        precision.enable_amp(cfg, args.amp)
     if args.auto_scale_lr:
         launch.enable_lr_scaling(cfg)
     resuming.set_resume(cfg, args.resume, args.resume_settings)

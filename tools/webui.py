@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
         metavar=('CONFIG', 'CHECKPOINT'),
         help='config (file or name) and checkpoint of a model; repeat it for more to choose from',
     )
-    add_device_option(parser)
+    add_device_option(parser, tf32=True)
     parser.add_argument('--port', type=int, default=7860, help='default: 7860')
     parser.add_argument(
         '--host',
@@ -34,7 +34,9 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from mmspike.apis import find_config
     from mmspike.apis.webui import build_page, model_names
+    from mmspike.config import precision
 
+    precision.set_tf32(args.tf32)
     try:
         for config, checkpoint in args.model:
             find_config(config)

@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 
 from mmspike.config.data_check import check_data
 from mmspike.config.data_paths import EVALUATORS, LOADERS, check_data_exists, config_datasets, data_paths
+from mmspike.config.memory_faults import memory_advice
 from mmspike.utils.errors import UserError
 
 # modules whose code reads and scores data: an error that was raised in them is one of data
@@ -42,10 +43,10 @@ def _modules(error: BaseException) -> list[str]:
 def is_reading_error(error: BaseException, paths: Sequence[str]) -> bool:
     """Whether an error comes from reading or scoring data.
 
-    Numbers that are not finite, short memory and errors of the system on other paths than those of the data are none,
+    Numbers that are not finite and errors of the system on other paths than those of the data are none,
     wherever they were raised, and neither are types and keys of a config that do not exist.
     """
-    if isinstance(error, FloatingPointError | MemoryError):
+    if isinstance(error, FloatingPointError):
         return False
     if isinstance(error, OSError):
         name = osp.abspath(str(error.filename)) if error.filename else ''
@@ -81,8 +82,8 @@ def empty_files(directories: Sequence[str]) -> list[str]:
 
 
 def explanation(cfg: Config, error: Exception, loaders: Sequence[str], evaluators: Sequence[str]) -> str | None:
-    """What in the data explains an error, in words; None if nothing does, or if it is no error of data."""
-    if advice := _worker_advice(error):
+    """What in the data, or in a lack of memory, explains an error, in words; None if nothing does."""
+    if advice := _worker_advice(error) or memory_advice(cfg, error, loaders):
         return advice
     paths = [path for dataset in config_datasets(cfg, tuple(loaders)) for path in data_paths(dataset)]
     labels = LABEL_OUT_OF_RANGE.search(str(error)) is not None and any('.losses.' in name for name in _modules(error))
@@ -112,8 +113,8 @@ def data_faults_explained(
     """Check that a config's data are there; if the body then fails on them, say which file, annotation or label it is.
 
     Only errors that were raised while data are read or scored are explained, and those of a loss about a label that is no
-    class. The data are then looked at once more, as :func:`mmspike.config.data_check.check_data` does it, and every file. All
-    other errors pass as they are.
+    class. The data are then looked at once more, as :func:`mmspike.config.data_check.check_data` does it, and every file. Of
+    memory that runs out, here or on a GPU, it is said what needs less of it. All other errors pass as they are.
 
     Raises:
         UserError: The explanation, with the error as its cause.

@@ -129,20 +129,6 @@ def _loaders(loader: Any) -> list[dict]:
     return [item for item in (loader if isinstance(loader, list | tuple) else [loader]) if isinstance(item, dict)]
 
 
-def enable_amp(cfg: Config) -> None:
-    """Mixed precision: float16 with dynamic loss scaling on an accelerator, bfloat16 on the CPU."""
-    wrapper = cfg.optim_wrapper
-    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper', 'CPUAmpOptimWrapper'):
-        raise UserError(f'--amp needs optim_wrapper.type OptimWrapper, the config has {wrapper.type}')
-    if _has_accelerator():
-        wrapper.type = 'AmpOptimWrapper'
-        wrapper.setdefault('loss_scale', 'dynamic')
-    else:
-        wrapper.type = 'CPUAmpOptimWrapper'
-        for key in ('loss_scale', 'dtype'):
-            wrapper.pop(key, None)
-
-
 def enable_lr_scaling(cfg: Config) -> None:
     if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
         raise UserError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config, which has none')

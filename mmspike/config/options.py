@@ -40,8 +40,45 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def add_device_option(parser: argparse.ArgumentParser) -> None:
+def add_device_option(parser: argparse.ArgumentParser, tf32: bool = False) -> None:
+    """``--device``, and ``--tf32`` with its default: tools that count or compare spikes leave it off."""
     parser.add_argument('--device', help='default: the accelerator if there is one, else cpu')
+    add_tf32_option(parser, tf32)
+
+
+def add_tf32_option(parser: argparse.ArgumentParser, on: bool) -> None:
+    """The switch of :func:`mmspike.config.precision.set_tf32`, with ``on`` as its default."""
+    parser.add_argument(
+        '--tf32',
+        action=argparse.BooleanOptionalAction,
+        default=on,
+        help='let float32 convolutions on NVIDIA cards since Ampere round to TF32: faster, and some spikes flip '
+        f'(default: {"--tf32, as PyTorch does" if on else "--no-tf32"})',
+    )
+
+
+def add_amp_option(parser: argparse.ArgumentParser) -> None:
+    """``--amp``, for :mod:`mmspike.config.precision`: None, 'default' (without a value), 'bf16' or 'fp16'.
+
+    The command line is to be read by :func:`parse`.
+    """
+    parser.add_argument(
+        '--amp',
+        nargs='?',
+        const='default',
+        choices=('bf16', 'fp16', 'default'),
+        metavar='bf16|fp16',
+        help='mixed precision: bfloat16 or float16 (default, if --amp stands alone: float16 on a GPU, bfloat16 on the CPU)',
+    )
+
+
+def parse(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options of the command line. What follows ``--amp`` and names no type of numbers, such as CONFIG, is no value of it."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for i, argument in enumerate(given):
+        if argument == '--amp' and not (i + 1 < len(given) and re.fullmatch(r'default|half|b?f[a-z]*\d+', given[i + 1])):
+            given[i] = '--amp=default'
+    return parser.parse_args(given)
 
 
 def add_backbone_options(parser: argparse.ArgumentParser, required: bool = False) -> None:

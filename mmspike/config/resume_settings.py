@@ -34,7 +34,7 @@ def resolve_settings(cfg: Config, path: str, meta: Mapping, choice: str | None) 
         print(f'{path} does not tell its config: schedules, learning rates and the seed go on as they were saved')
         return
     length = meta['iter'] // meta['epoch'] if meta.get('epoch') else None
-    if fixed := _difference(_fixed(old, new), _fixed(new, old)):
+    if fixed := _difference(_fixed(old, new, new), _fixed(new, old, new)):
         raise UserError(
             f'--resume {path}: the optimizer is of another kind, its state cannot go on (- checkpoint, + config):\n{fixed}\n'
             f"To start a training from its weights: --cfg-options load_from='{path}', without --resume"
@@ -89,13 +89,14 @@ def _wrappers(cfg: Mapping) -> dict[str, Mapping]:
     }
 
 
-def _fixed(cfg: Mapping, other: Mapping) -> dict:
-    """What cannot change: the kind of optimizer, and a loss scale if ``other`` has one, too."""
+def _fixed(cfg: Mapping, other: Mapping, new: Mapping) -> dict:
+    """What cannot change: the kind of optimizer, and a loss scale if ``other`` has one, too, and ``new`` scales."""
     settings: dict = {}
-    theirs = _wrappers(other)
+    theirs, after = _wrappers(other), _wrappers(new)
     for place, wrapper in _wrappers(cfg).items():
         settings[f'{place}.optimizer.type'] = wrapper['optimizer'].get('type')
-        if 'loss_scale' in wrapper and 'loss_scale' in theirs.get(place, {}):
+        scales = after.get(place, {}).get('loss_scale') != dict(enabled=False)
+        if scales and 'loss_scale' in wrapper and 'loss_scale' in theirs.get(place, {}):
             settings[f'{place}.loss_scale'] = wrapper['loss_scale']
     return settings
 

@@ -112,7 +112,6 @@ def test_errors_of_other_kinds_pass_beside_broken_data(tmp_path):
         NotADirectoryError(errno.ENOTDIR, 'Not a directory', str(tmp_path / 'work/file/x')),
         OSError(errno.ENOSPC, 'No space left on device'),
         KeyError('area'),
-        MemoryError(),
         KeyboardInterrupt(),
         SystemExit(3),
         UserError('said already'),

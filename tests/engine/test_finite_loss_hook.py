@@ -6,12 +6,14 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch import nn
 
+from mmspike.engine.hooks import finite_loss_hook
 from mmspike.engine.hooks.finite_loss_hook import broken_box, first_broken_layer
 
 BAD = 5  # the sample, one an iteration
@@ -59,15 +61,23 @@ class FiniteModel(BaseModel):
         return dict(loss_out=out, loss_list=[out.detach() * 0, out * 0], acc=torch.tensor(float('nan')))
 
 
-def train(tmp_path, value=0.1, lr=1e-3, checkpoint=None, **model):
+class Seen(Hook):
+    """The model, and its weights before each iteration."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.model, self.number = runner.model, runner.iter + 1
+        self.weights = [p.detach().clone() for p in runner.model.parameters()]
+
+
+def train(tmp_path, value=0.1, lr=1e-3, checkpoint=None, accumulate=1, hooks=(), **model):
     torch.manual_seed(0)
     runner = Runner(
         model=dict(type='FiniteModel', **model),
         work_dir=str(tmp_path),
         train_dataloader=dict(batch_size=1, num_workers=0, sampler=None, dataset=dict(type='FiniteDataset', value=value)),
         train_cfg=dict(by_epoch=True, max_epochs=1),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr)),
-        custom_hooks=[dict(type='mmspike.FiniteLossHook'), dict(type='mmspike.IterationSeedHook')],
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr), accumulative_counts=accumulate),
+        custom_hooks=[dict(type='mmspike.FiniteLossHook'), dict(type='mmspike.IterationSeedHook'), *hooks],
         default_hooks=dict(checkpoint=checkpoint, runtime_info=None, logger=None),
         randomness=dict(seed=1),
         log_level='ERROR',
@@ -91,6 +101,25 @@ def test_a_finite_training_ends(tmp_path):
     assert runner.iter == 40 and (tmp_path / 'epoch_1.pth').exists()
     model = runner.model
     assert not model._forward_hooks and not model._forward_pre_hooks
+    assert not runner.optim_wrapper.optimizer._optimizer_step_pre_hooks
+
+
+@pytest.mark.parametrize('accumulate', [1, 4])
+def test_the_loss_is_looked_at_between_the_backward_pass_and_the_step(tmp_path, accumulate):
+    """The GPU has the backward pass to do meanwhile; the weights are still those of before, with or without a step."""
+    seen = Seen()
+    message = failure(tmp_path, value=1e4, accumulate=accumulate, hooks=[seen])
+    assert f'The loss of iteration {BAD + 1} ' in message and seen.number == BAD + 1
+    assert not seen.model.layers[0].weight.grad.isfinite().any()
+    assert all(torch.equal(p, old) for p, old in zip(seen.model.parameters(), seen.weights, strict=True))
+
+
+def test_an_optimizer_that_does_not_say_when_it_steps(tmp_path, monkeypatch):
+    """Then the loss is looked at before the backward pass."""
+    monkeypatch.setattr(finite_loss_hook, 'Optimizer', int)
+    seen = Seen()
+    assert f'The loss of iteration {BAD + 1} ' in failure(tmp_path, value=1e4, hooks=[seen])
+    assert all(p.grad is None for p in seen.model.parameters())
 
 
 def test_the_layer_is_named(tmp_path):

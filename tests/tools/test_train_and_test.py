@@ -228,6 +228,8 @@ def test_resume_amp_and_lr_scaling(tmp_path, config, shapes):
     assert 'training starts from the beginning' in output and 'lr: 2.0000e-03' in output
     output = succeed(tmp_path, 'train.py', path, *options, '--cfg-options', 'train_cfg.max_iters=3')
     assert 'resumed epoch: 0, iter: 2' in output and output.count(' loss: ') == 1
+    output = succeed(tmp_path, 'test.py', path, work / 'iter_3.pth', '--data-root', shapes, '--work-dir', work, '--amp', 'bf16')
+    assert 'mIoU' in output
 
 
 def test_runs_from_anywhere_without_installation_and_explains_missing_data(tmp_path):
@@ -289,6 +291,7 @@ def test_bad_options(tmp_path, config, shapes):
     assert 'the config has no tta_pipeline, and mmseg' in fail(tmp_path, 'test.py', no_tta, 'x.pth', '--tta', *data)
     assert 'dist_train.sh' in fail(tmp_path, 'train.py', seg, '--launcher', 'slurm', *data)
     objects = ['--cfg-options', 'optim_wrapper.type=ApexOptimWrapper']
+    assert '--amp bf16 works there' in fail(tmp_path, 'train.py', '--amp', 'fp16', seg, *data)
     assert 'ApexOptimWrapper' in fail(tmp_path, 'train.py', seg, '--amp', *objects, *data)
 
 

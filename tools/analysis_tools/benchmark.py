@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
 from mmspike.cli import run
-from mmspike.config.options import add_config_options, add_device_option
+from mmspike.config.options import add_amp_option, add_config_options, add_device_option, parse
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,9 +28,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-images', type=int, default=50, help='images to time, evenly spaced (default 50)')
     parser.add_argument('--num-warmup', type=int, default=5, help='images before them, not timed (default 5)')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the result, for compare.py')
-    add_device_option(parser)
+    add_amp_option(parser)
+    add_device_option(parser, tf32=True)
     add_config_options(parser)
-    args = parser.parse_args()
+    args = parse(parser)
     if args.num_images < 1 or args.num_warmup < 0:
         parser.error(f'expected --num-images >= 1 and --num-warmup >= 0, got {args.num_images} and {args.num_warmup}')
     return args
@@ -81,12 +82,15 @@ def device_name(device) -> str:
 def main(args: argparse.Namespace) -> None:
     from itertools import chain, islice, repeat
 
-    from mmspike.config import data, launch
+    from mmspike.config import data, launch, precision
     from mmspike.config.loading import build_model, sample_images
 
+    precision.set_tf32(args.tf32)
     cfg = launch.load_config(args)
     with data.data_faults_explained(cfg, ('test_dataloader',), ()):
         model = build_model(cfg, args.checkpoint, args.device)
+        if args.amp:
+            precision.halve_test_step(model, args.amp)
         images = list(sample_images(cfg, args.num_images))
         warmup = islice(chain.from_iterable(repeat(images)), args.num_warmup)
         result = measure(model, chain(warmup, images), args.num_warmup)
@@ -96,6 +100,8 @@ def main(args: argparse.Namespace) -> None:
         checkpoint=args.checkpoint,
         params=sum(p.numel() for p in model.parameters()),
         device=device_name(device),
+        amp=args.amp,
+        tf32=args.tf32,
         **result,
     )
     print(

@@ -66,12 +66,13 @@ def main(args: argparse.Namespace) -> None:
     from mmengine.registry import DATASETS
     from mmengine.runner import set_random_seed
 
-    from mmspike.config import data, launch
+    from mmspike.config import data, launch, precision
     from mmspike.config.loading import build_model
     from mmspike.deploy.cutoff import StepByStep, calibrate, evaluate
 
     if args.json:
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+    precision.set_tf32(args.tf32)
     cfg = launch.load_config(args)
     if cfg.get('default_scope') != 'mmpretrain':
         raise UserError(

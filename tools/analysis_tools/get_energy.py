@@ -57,12 +57,13 @@ def main(args: argparse.Namespace) -> None:
     from mmspike.analysis.capture import last_of_each_stage, neuron_maps
     from mmspike.analysis.html import to_html
     from mmspike.analysis.report import to_text, write_csv, write_json
-    from mmspike.config import data, launch
+    from mmspike.config import data, launch, precision
     from mmspike.config.loading import build_model, picture, sample_image, sample_images
     from mmspike.deploy import fuse
 
     for file in filter(None, (args.json, args.csv, args.html)):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
+    precision.set_tf32(args.tf32)
     cfg = launch.load_config(args)
     with data.data_faults_explained(cfg, ('test_dataloader',), ()):
         model = build_model(cfg, args.checkpoint, args.device)

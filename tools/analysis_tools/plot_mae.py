@@ -52,13 +52,14 @@ def main(args: argparse.Namespace) -> None:
     from mmengine.runner import set_random_seed
 
     from mmspike.analysis import plots
-    from mmspike.config import data, launch
+    from mmspike.config import data, launch, precision
     from mmspike.config.loading import build_model
     from mmspike.models.pretraining import SpikeMAE
 
     for file in args.images or ():
         if not Path(file).is_file():
             raise UserError(f'--images {file} does not exist')
+    precision.set_tf32(args.tf32)
     cfg = launch.load_config(args)
     if args.mask_ratio is not None:
         cfg.model.mask_ratio = args.mask_ratio

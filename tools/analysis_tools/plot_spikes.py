@@ -42,9 +42,10 @@ def parse_args() -> argparse.Namespace:
 def plot_network(args: argparse.Namespace) -> None:
     from mmspike.analysis import plots
     from mmspike.analysis.capture import attention_maps, last_of_each_stage, neuron_maps
-    from mmspike.config import data, launch
+    from mmspike.config import data, launch, precision
     from mmspike.config.loading import build_model, picture, sample_image
 
+    precision.set_tf32(args.tf32)
     cfg = launch.load_config(args)
     with data.data_faults_explained(cfg, ('test_dataloader',), ()):
         batch = sample_image(cfg, args.index)

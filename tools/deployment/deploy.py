@@ -102,10 +102,11 @@ def part_of(model, name: str):
 
 
 def main(args: argparse.Namespace) -> None:
-    from mmspike.config import launch
+    from mmspike.config import launch, precision
     from mmspike.config.loading import build_model
     from mmspike.deploy import audit, compare, expand, fuse, leftovers, save, spikes_that_differ
 
+    precision.set_tf32(args.tf32)
     cfg = launch.load_config(args)
     model = build_model(cfg, args.checkpoint, args.device)
     batch = image(cfg, model, args.shape, required=not args.audit)

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from mmspike.models.inspection import reset_spikes
 from mmspike.registry import HOOKS
@@ -100,13 +102,45 @@ def first_broken_layer(model: nn.Module, args: tuple, kwargs: dict) -> str | Non
     return None
 
 
+class _Iteration:
+    """A forward pass with its losses, of which it is asked later whether they are finite.
+
+    On a GPU the answer is copied to the CPU behind the forward pass. Who asks for it while the backward pass is under way
+    waits for the forward pass alone, and the GPU never waits.
+    """
+
+    def __init__(
+        self, number: int, model: nn.Module, args: tuple, kwargs: dict, losses: dict[str, list[Tensor]], random_states: tuple
+    ) -> None:
+        self.number, self.model, self.args, self.kwargs, self.random_states = number, model, args, kwargs, random_states
+        self.losses = {name: [tensor.detach() for tensor in tensors] for name, tensors in losses.items()}
+        self.total = torch.as_tensor(sum(t.float().sum() for tensors in self.losses.values() for t in tensors))
+        self._finite = self.total.isfinite()
+        self._copied = None
+        if self._finite.is_cuda:
+            self._finite = self._finite.to('cpu', non_blocking=True)  # into pinned memory
+            self._copied = torch.cuda.Event()
+            self._copied.record()
+
+    def is_finite(self) -> bool:
+        if self._copied is not None:
+            self._copied.synchronize()
+        return bool(self._finite)
+
+    def __str__(self) -> str:
+        """The losses that are not finite, or their sum, if that alone is not."""
+        sums = [f'{name} = {float(sum(ts))}' for name, ts in self.losses.items() if not _is_finite(ts)]
+        return ', '.join(sums) or f'their sum is {float(self.total)}'
+
+
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
     """Stops a training whose loss is NaN or infinite, before that reaches the weights, and says where it comes from.
 
-    Every loss is looked at before its backward pass: one addition and one comparison an iteration. Then the iteration is
-    named, with what is not finite first: the images, the weights (since an earlier step), or a layer, which is found by
-    running the iteration again with the same random numbers. Weights that are not finite are not saved as a checkpoint.
+    Every loss is looked at behind its backward pass and before the optimizer steps, so that a GPU has work meanwhile: one
+    addition and one comparison an iteration. Then the iteration is named, with what is not finite first: the images, the
+    weights (since an earlier step), or a layer, which is found by running the iteration again with the same random numbers.
+    Weights that are not finite are not saved as a checkpoint.
 
     With weights that are sharded over processes (``FlexibleRunner``) no layer is searched for.
 
@@ -118,10 +152,20 @@ class FiniteLossHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self._runner = runner
         self._searching = False
+        self._iterations: list[_Iteration] = []
+        wrapper: Any = runner.optim_wrapper
+        optimizers = [w.optimizer for w in (wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper])]
+        # one of another library, such as DeepSpeed's, does not say when it steps
+        self._before_steps = all(isinstance(optimizer, Optimizer) for optimizer in optimizers)
         self._handles = [
             model.register_forward_pre_hook(self._keep_random_state),
-            model.register_forward_hook(self._check, with_kwargs=True),
+            model.register_forward_hook(self._keep_losses, with_kwargs=True),
         ]
+        if self._before_steps:
+            self._handles += [o.register_step_pre_hook(lambda *_: self._check()) for o in optimizers]
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
+        self._check()  # no step was made: gradients are accumulated, or the loss scaler has skipped it
 
     def after_train(self, runner: Runner) -> None:
         for handle in self._handles:
@@ -137,25 +181,28 @@ class FiniteLossHook(Hook):
 
     def _keep_random_state(self, model: nn.Module, args: tuple) -> None:
         if not self._searching:
-            self._device = next(model.parameters()).device
-            self._random_states = torch.get_rng_state(), self._device.type == 'cuda' and torch.cuda.get_rng_state(self._device)
+            device = next(model.parameters()).device
+            cuda = torch.cuda.get_rng_state(device) if device.type == 'cuda' else None
+            self._random_states = torch.get_rng_state(), cuda, device
 
-    def _check(self, model: nn.Module, args: tuple, kwargs: dict, output) -> None:
+    def _keep_losses(self, model: nn.Module, args: tuple, kwargs: dict, output) -> None:
         if self._searching or kwargs.get('mode') != 'loss' or not isinstance(output, dict):
             return
         losses = {name: list(_tensors(value)) for name, value in output.items() if 'loss' in name}
-        total = sum(tensor.detach().float().sum() for tensors in losses.values() for tensor in tensors)
-        if bool(torch.as_tensor(total).isfinite()):
-            return
-        names = [name for name, tensors in losses.items() if not _is_finite(tensors)]
-        sums = [f'{name} = {float(sum(t.detach().sum() for t in losses[name]))}' for name in names]
-        values = ', '.join(sums) or f'their sum is {float(total)}'
-        iteration = self._runner.iter + 1
-        raise FloatingPointError(
-            f'The loss of iteration {iteration} is not finite ({values}). {self._cause(model, args, kwargs)} {STOPPED}'
-        )
+        self._iterations.append(_Iteration(self._runner.iter + 1, model, args, kwargs, losses, self._random_states))
+        if not self._before_steps:
+            self._check()
 
-    def _cause(self, model: nn.Module, args: tuple, kwargs: dict) -> str:
+    def _check(self) -> None:
+        iterations, self._iterations = self._iterations, []
+        for iteration in iterations:
+            if not iteration.is_finite():
+                raise FloatingPointError(
+                    f'The loss of iteration {iteration.number} is not finite ({iteration}). {self._cause(iteration)} {STOPPED}'
+                )
+
+    def _cause(self, iteration: _Iteration) -> str:
+        model, args, kwargs = iteration.model, iteration.args, iteration.kwargs
         if not _is_finite([args, kwargs.get('inputs')]):
             return f'The images themselves are not: look at the data and its preprocessing. {DATA_ADVICE}'
         if broken := broken_parameters(model):
@@ -166,9 +213,10 @@ class FiniteLossHook(Hook):
         if not isinstance(self._runner, Runner):
             return f'The weights are sharded: the layer was not searched for. {ADVICE}'
         self._searching = True
-        torch.set_rng_state(self._random_states[0])
-        if self._device.type == 'cuda':
-            torch.cuda.set_rng_state(self._random_states[1], self._device)
+        cpu, cuda, device = iteration.random_states
+        torch.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state(cuda, device)
         layer = first_broken_layer(model, args, kwargs)
         if layer is not None:
             return f'The first layer whose output is not finite: {layer}. {ADVICE}'
