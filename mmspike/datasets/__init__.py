@@ -4,24 +4,21 @@ from importlib import import_module
 
 from mmspike.registry import DATASETS, HOOKS, TRANSFORMS
 from mmspike.utils.optional import is_installed, register_placeholder
+from mmspike.utils.registered import registered
 
 from .events import DropHotPixels, EventsToFrames, LoadEventFrames, LoadEvents, RandomEventAffine, RandomEventDrop
 from .loading import LoadImageFromFile
 
-# modules that need mmpretrain, with what they register
-FOR_MMPRETRAIN = (
-    ('class_folders', DATASETS, ('ClassFolders',)),
-    ('events.datasets', DATASETS, ('CIFAR10DVS', 'DVS128Gesture', 'EventFolders', 'HARDVS', 'NCaltech101', 'NMNIST')),
-    ('events.packing', TRANSFORMS, ('PackEvents',)),
-    ('events.visualization', HOOKS, ('EventVisualizationHook',)),
-)
+#: modules that need mmpretrain
+FOR_MMPRETRAIN = ('class_folders', 'events.datasets', 'events.packing', 'events.visualization')
+_REGISTRIES = dict(DATASETS=DATASETS, HOOKS=HOOKS, TRANSFORMS=TRANSFORMS)
 
-for _module, _registry, _names in FOR_MMPRETRAIN:
+for _module in FOR_MMPRETRAIN:
     if is_installed('mmpretrain'):
         import_module(f'mmspike.datasets.{_module}')
     else:
-        for _name in _names:
-            register_placeholder(_registry, _name, 'mmpretrain')
+        for _found in registered(f'mmspike.datasets.{_module}'):
+            register_placeholder(_REGISTRIES[_found.registry], _found.name, 'mmpretrain')
 
 __all__ = [
     'DropHotPixels',

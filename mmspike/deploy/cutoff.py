@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmspike.models.backbones import ExtraStages, SpikingBackbone
+from mmspike.models.backbones.base import SpikingBackbone
+from mmspike.models.backbones.extra_stages import ExtraStages
 from mmspike.models.inspection import evaluating, is_neuron
 from mmspike.models.neurons import BaseNeuron
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmspike.models.backbones import SpikingBackbone
+from mmspike.models.backbones.base import SpikingBackbone
 from mmspike.models.layers import Chain, Residual
 from mmspike.models.neurons import IF, LIF, PLIF
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmspike.models.backbones import ExtraStages, SpikingBackbone
+from mmspike.models.backbones.base import SpikingBackbone
+from mmspike.models.backbones.extra_stages import ExtraStages
 from mmspike.utils.optional import is_installed
 
 from .check import difference

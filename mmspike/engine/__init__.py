@@ -1,28 +1,15 @@
 """What our runs add to the Runner of mmengine: hooks, optimizer constructors, strategies."""
 
-from .hooks import (
-    FiniteLossHook,
-    FiringRateHook,
-    IterationSeedHook,
-    ObeyConfigHook,
-    SafeCheckpointHook,
-    SkippedImagesHook,
-    SpikeResetHook,
-    StrideCheckHook,
-)
+from typing import TYPE_CHECKING, Any
+
+from . import hooks
+from .hooks import *  # noqa: F403
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .optim import CPUAmpOptimWrapper, OptimWrapperConstructor
 
-__all__ = [
-    'CPUAmpOptimWrapper',
-    'FiniteLossHook',
-    'FiringRateHook',
-    'IterationSeedHook',
-    'LayerDecayOptimWrapperConstructor',
-    'ObeyConfigHook',
-    'OptimWrapperConstructor',
-    'SafeCheckpointHook',
-    'SkippedImagesHook',
-    'SpikeResetHook',
-    'StrideCheckHook',
-]
+__all__ = ['CPUAmpOptimWrapper', 'LayerDecayOptimWrapperConstructor', 'OptimWrapperConstructor']
+__all__ += hooks.__all__
+
+if TYPE_CHECKING:  # names of hooks come from their files
+
+    def __getattr__(name: str) -> Any: ...

@@ -1,5 +1,7 @@
 """Spiking models. Those that need a host library are in :mod:`mmspike.models.hosted`, which the registry imports."""
 
+from typing import TYPE_CHECKING, Any
+
 from . import backbones, necks
 from .backbones import *  # noqa: F403
 from .necks import *  # noqa: F403
@@ -8,3 +10,7 @@ from .neurons import IF, ILIF, LIF, NILIF, PLIAF, PLIF, SFA, build_neuron
 __all__ = ['IF', 'ILIF', 'LIF', 'NILIF', 'PLIAF', 'PLIF', 'SFA', 'build_neuron']
 __all__ += backbones.__all__
 __all__ += necks.__all__
+
+if TYPE_CHECKING:  # the names come from the files
+
+    def __getattr__(name: str) -> Any: ...

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from mmspike.registry import MODELS
 from mmspike.utils.errors import UserError
 
-from .backbones import SpikingBackbone
+from .backbones.base import SpikingBackbone
 
 
 class UnknownArchError(UserError, ValueError):

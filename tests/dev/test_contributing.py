@@ -20,16 +20,15 @@ def insert(path, before, lines):
 
 
 def test_backbone_in_one_file(tmp_path):
-    """In a copy of the package: the file, the import, the small instance, and the command that tests it."""
+    """In a copy of the package: the file, the small instance of the tests, and the command that tests it."""
     shutil.copytree(REPOSITORY / 'mmspike', tmp_path / 'mmspike', ignore=shutil.ignore_patterns('__pycache__', '.mim'))
-    table, tests = 'mmspike/models/backbones/__init__.py', 'tests/models/backbones/test_backbones.py'
+    tests = 'tests/models/backbones/test_backbones.py'
     (tmp_path / tests).parent.mkdir(parents=True)
     for name in ('pyproject.toml', 'tests/conftest.py', tests):
         shutil.copy(REPOSITORY / name, tmp_path / name)
-    (new,) = set(BLOCKS) - {table, tests}
+    (new,) = set(BLOCKS) - {tests}
     assert not (tmp_path / new).exists()
     (tmp_path / new).write_text(BLOCKS[new])
-    insert(tmp_path / table, '\n__all__ = [', BLOCKS[table])
     insert(tmp_path / tests, '    MetaSpikeFormer=', BLOCKS[tests])
     (command,) = re.findall(r'^python (-m pytest .+?) -k "(.+)"$', TEXT, re.MULTILINE)
     environment = dict(os.environ, PYTHONPATH=str(tmp_path))
@@ -38,12 +37,26 @@ def test_backbone_in_one_file(tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     passed = int(re.search(r'(\d+) passed', result.stdout).group(1))
     assert passed >= 36 and 'skipped' not in result.stdout, result.stdout
+    found = [sys.executable, '-W', 'ignore', '-c', FOUND]
+    result = subprocess.run(found, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert result.returncode == 0, result.stderr
+
+
+FOUND = """
+import mmspike
+from mmspike.models import MembraneResNet, backbones
+
+assert 'MembraneResNet' in backbones.__all__
+assert mmspike.get_arch('membraneresnet-18') == dict(type='mmspike.MembraneResNet', arch='membraneresnet-18')
+"""
 
 
 DEPLOY = """
 import torch
 from torch import nn
+from mmspike import kernels
 from mmspike.deploy import audit, difference, expand, fuse, leftovers
+from mmspike.models.layers import Chain
 from my_backbones import MembraneResNet
 
 torch.manual_seed(0)
@@ -53,7 +66,16 @@ for m in model.modules():
         nn.init.uniform_(m.weight, 0.5, 1.5)
         nn.init.normal_(m.bias, 0.7, 0.5)
         nn.init.normal_(m.running_mean, 0, 0.2)
-model, x = model.double().eval(), torch.randn(2, 3, 64, 64, dtype=torch.float64)
+model, x = model.double(), torch.randn(2, 3, 64, 64, dtype=torch.float64)
+rows = [m.row for m in model.modules() if isinstance(m, Chain)]
+assert len(rows) == 13 and all(role for row in rows for _, role in row.parts)  # the kernels know every part
+gradients = []
+for on in (True, False):
+    with kernels.use(on):
+        loss = sum(out.square().mean() for out in model(x))
+        gradients.append(torch.autograd.grad(loss, list(model.parameters())))
+torch.testing.assert_close(*gradients)
+model.eval()
 network = fuse(model)
 with torch.no_grad():
     assert difference(model(x), network(x)).largest < 1e-9 and leftovers(network) == []
@@ -66,7 +88,7 @@ assert {r.fed for r in report.operations[1:]} == {'integers'} and len(report.ope
 
 
 def test_the_backbone_deploys(tmp_path):
-    """Folded, expanded and audited without a line beyond its file, which lies outside of the package here."""
+    """On kernels, folded, expanded and audited without a line beyond its file, which lies outside of the package here."""
     (source,) = (text for title, text in BLOCKS.items() if title.endswith('membrane_resnet.py'))
     (tmp_path / 'my_backbones.py').write_text(source.replace('from .base import', 'from mmspike.models.backbones.base import'))
     environment = dict(os.environ, PYTHONPATH=f'{tmp_path}:{REPOSITORY}')
@@ -76,7 +98,7 @@ def test_the_backbone_deploys(tmp_path):
 
 def test_file_is_formatted_and_linted(tmp_path):
     for title, content in BLOCKS.items():
-        if title.startswith('mmspike/') and not title.endswith('__init__.py'):
+        if title.startswith('mmspike/'):
             file = tmp_path / Path(title).name
             file.write_text(content)
             for command in (['check', '--no-cache'], ['format', '--check', '--no-cache']):

@@ -1,7 +1,8 @@
-"""Two things that mkdocs cannot do with our pages: links to files outside docs/, and docstrings with Sphinx roles."""
+"""What mkdocs cannot do with our pages: links to files outside docs/, docstrings with Sphinx roles, names made at import."""
 
 import posixpath
 import re
+import runpy
 from pathlib import Path
 from textwrap import dedent
 
@@ -38,3 +39,19 @@ class PlainRoles(griffe.Extension):
         math = re.compile(r'^( *)\.\. math::\n((?:\1 +.*\n?)+)', re.MULTILINE)
         text = re.sub(r'^( *)Example:$', r'\1Examples:', text, flags=re.MULTILINE)
         obj.docstring.value = math.sub(lambda match: f'```latex\n{dedent(match[2]).rstrip()}\n```\n', text)
+
+
+class DerivedNames(griffe.Extension):
+    """The names that packages import by ``import_registered``, which griffe, who imports nothing, does not see."""
+
+    def on_package(self, *, pkg: griffe.Module, **kwargs) -> None:
+        registered = runpy.run_path(str(ROOT / 'mmspike/utils/registered.py'))['registered']
+        for init in ROOT.glob('mmspike/**/__init__.py'):
+            if 'import_registered(' not in init.read_text():
+                continue
+            module = pkg['.'.join(init.relative_to(ROOT).parts[1:-1])]
+            found = registered(module.path)
+            for name, path, _ in found:
+                module.set_member(name, griffe.Alias(name, f'{path}.{name}', parent=module))
+            written = [name for name in module.exports or [] if isinstance(name, str)]
+            module.exports = sorted({*written, *(r.name for r in found)})

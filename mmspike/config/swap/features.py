@@ -14,7 +14,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmspike.config.names import type_name
-from mmspike.models.backbones import ExtraStages, SpikingBackbone
+from mmspike.models.backbones.base import SpikingBackbone
+from mmspike.models.backbones.extra_stages import ExtraStages
 from mmspike.models.checkpoints import without_pretrained
 from mmspike.models.neurons.base import BaseNeuron
 from mmspike.utils.errors import describe

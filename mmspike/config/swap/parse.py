@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from mmengine.registry import MODELS as ROOT_MODELS
 
 from mmspike.config.literals import read_literal
-from mmspike.models.backbones import SpikingBackbone
+from mmspike.models.backbones.base import SpikingBackbone
 from mmspike.registry import MODELS
 from mmspike.utils.errors import UserError
 

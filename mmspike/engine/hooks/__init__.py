@@ -1,22 +1,15 @@
-"""Hooks of our runs."""
+"""Hooks of our runs, one a file."""
 
-from .finite_loss_hook import FiniteLossHook
-from .firing_rate_hook import FiringRateHook
-from .iteration_seed_hook import IterationSeedHook
+from typing import TYPE_CHECKING, Any
+
+from mmspike.utils.registered import import_registered
+
 from .obey_config_hook import ObeyConfigHook
-from .safe_checkpoint_hook import SafeCheckpointHook
-from .skipped_images_hook import SkippedImagesHook
-from .spike_reset_hook import SpikeResetHook
-from .stride_check_hook import StrideCheckHook, check_strides
+from .stride_check_hook import check_strides
 
-__all__ = [
-    'FiniteLossHook',
-    'FiringRateHook',
-    'IterationSeedHook',
-    'ObeyConfigHook',
-    'SafeCheckpointHook',
-    'SkippedImagesHook',
-    'SpikeResetHook',
-    'StrideCheckHook',
-    'check_strides',
-]
+__all__ = ['ObeyConfigHook', 'check_strides']
+__all__ += import_registered(__name__, globals())
+
+if TYPE_CHECKING:  # the names come from the files
+
+    def __getattr__(name: str) -> Any: ...

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmspike.models.inspection import evaluating
-from mmspike.models.necks import TemporalMean
+from mmspike.models.necks.temporal_mean import TemporalMean
 from mmspike.registry import HOOKS
 from mmspike.utils.errors import UserError
 

@@ -1,8 +1,11 @@
 """Classification with spikes. Needs mmpretrain."""
 
-from .attention_pool_head import AttentionPoolClsHead
-from .distilled_classifier import DistilledImageClassifier
-from .event_preprocessor import EventDataPreprocessor
-from .linear_head import SpikingLinearClsHead
+from typing import TYPE_CHECKING, Any
 
-__all__ = ['AttentionPoolClsHead', 'DistilledImageClassifier', 'EventDataPreprocessor', 'SpikingLinearClsHead']
+from mmspike.utils.registered import import_registered
+
+__all__ = import_registered(__name__, globals())
+
+if TYPE_CHECKING:  # the names come from the files
+
+    def __getattr__(name: str) -> Any: ...

@@ -1,20 +1,11 @@
-"""Spiking heads of detectors."""
+"""Spiking heads of detectors. Needs mmdetection."""
 
-from .bbox_head import SpikingConvFCBBoxHead, SpikingShared2FCBBoxHead, SpikingShared4Conv1FCBBoxHead
-from .dense_heads import SpikingRetinaHead, SpikingRPNHead
-from .mask_head import SpikingFCNMaskHead
-from .roi_head import SpikingCascadeRoIHead, SpikingRoIExtractor, SpikingStandardRoIHead
-from .yolo_head import SpikingYOLOHead
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    'SpikingCascadeRoIHead',
-    'SpikingConvFCBBoxHead',
-    'SpikingFCNMaskHead',
-    'SpikingRPNHead',
-    'SpikingRetinaHead',
-    'SpikingRoIExtractor',
-    'SpikingShared2FCBBoxHead',
-    'SpikingShared4Conv1FCBBoxHead',
-    'SpikingStandardRoIHead',
-    'SpikingYOLOHead',
-]
+from mmspike.utils.registered import import_registered
+
+__all__ = import_registered(__name__, globals())
+
+if TYPE_CHECKING:  # the names come from the files
+
+    def __getattr__(name: str) -> Any: ...

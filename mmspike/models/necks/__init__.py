@@ -1,8 +1,11 @@
-"""Spiking necks."""
+"""Spiking necks, one a file."""
 
-from .spiking_fpn import SpikingFPN
-from .spiking_simple_pyramid import SpikingSimplePyramid
-from .spiking_yolo_pafpn import SpikingYOLOPAFPN
-from .temporal_mean import TemporalMean
+from typing import TYPE_CHECKING, Any
 
-__all__ = ['SpikingFPN', 'SpikingSimplePyramid', 'SpikingYOLOPAFPN', 'TemporalMean']
+from mmspike.utils.registered import import_registered
+
+__all__ = import_registered(__name__, globals())
+
+if TYPE_CHECKING:  # the names come from the files
+
+    def __getattr__(name: str) -> Any: ...

@@ -1,6 +1,11 @@
 """Self-supervised pretraining. Needs mmpretrain."""
 
-from .decoder import SpikeMAEDecoder
-from .spike_mae import SpikeMAE
+from typing import TYPE_CHECKING, Any
 
-__all__ = ['SpikeMAE', 'SpikeMAEDecoder']
+from mmspike.utils.registered import import_registered
+
+__all__ = import_registered(__name__, globals())
+
+if TYPE_CHECKING:  # the names come from the files
+
+    def __getattr__(name: str) -> Any: ...

@@ -4,7 +4,7 @@ import torch
 from mmpretrain.models import BaseSelfSupervisor
 from torch import Tensor
 
-from mmspike.models.backbones import ESpikeFormerLarge
+from mmspike.models.backbones.e_spikeformer_large import ESpikeFormerLarge
 from mmspike.registry import MODELS
 
 

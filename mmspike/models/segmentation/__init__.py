@@ -1,8 +1,14 @@
 """Semantic segmentation with spikes. Needs mmsegmentation."""
 
-from .decode_head import SpikingDecodeHead
-from .deeplab_head import SpikingDeepLabHead
-from .fcn_head import SpikingFCNHead
-from .fpn_head import SpikingFPNHead
+from typing import TYPE_CHECKING, Any
 
-__all__ = ['SpikingDecodeHead', 'SpikingDeepLabHead', 'SpikingFCNHead', 'SpikingFPNHead']
+from mmspike.utils.registered import import_registered
+
+from .decode_head import SpikingDecodeHead
+
+__all__ = ['SpikingDecodeHead']
+__all__ += import_registered(__name__, globals())
+
+if TYPE_CHECKING:  # the names come from the files
+
+    def __getattr__(name: str) -> Any: ...
