@@ -18,4 +18,5 @@ for _task, _host in TASKS.items():
         import_module(f'mmspike.models.{_task}')
     else:
         for _found in registered(f'mmspike.models.{_task}'):
-            register_placeholder(MODELS, _found.name, _host)
+            if _found.registry == 'MODELS':  # and not one of the host's
+                register_placeholder(MODELS, _found.name, _host)
