@@ -49,18 +49,19 @@ class FusedAttention(nn.Module):
         self.exact = False
         _take(self, trained, 'neuron', 'q_conv', 'q_neuron', 'k_conv', 'k_neuron', 'v_conv', 'v_neuron', 'proj_conv')
         self.proj_neuron = trained.proj_neuron  # what it sends goes into a shortcut, and keeps its unit
-        units = {name: unit(getattr(trained, f'{name}_neuron')) for name in ('q', 'k', 'v', 'attn')}
+        factors = [name for name in ('q', 'k', 'v') if getattr(trained, f'{name}_neuron') is not None]
+        units = {name: unit(getattr(trained, f'{name}_neuron')) for name in (*factors, 'attn')}
         masked = units.pop(self.mask) if self.mask else 1.0
         if trained.neuron is not None:
-            for name in ('q_conv', 'k_conv', 'v_conv'):
-                scale_input(places(self, (name,)), unit(trained.neuron))
+            for name in factors:
+                scale_input(places(self, (f'{name}_conv',)), unit(trained.neuron))
         scale_input(places(self, ('proj_conv',)), units.pop('attn') * masked)
         product = math.prod(units.values())
         dtype = next(trained.parameters()).dtype
         for name, parameter in trained._parameters.items():  # a learned scale, without rounding on the way
             trained._parameters[name] = None if parameter is None else nn.Parameter(parameter.double())
         scale = 1.0 if self.mask else float(trained.scale)
-        counted = all(isinstance(getattr(trained, f'{name}_neuron'), BaseNeuron) for name in ('q', 'k', 'v'))
+        counted = all(isinstance(getattr(trained, f'{name}_neuron'), BaseNeuron) for name in factors)
         if counted:
             self.attn_neuron, self.scale = fold_scale(trained.attn_neuron, product, scale, dtype)
         else:
@@ -81,8 +82,13 @@ class FusedAttention(nn.Module):
 
         q = heads(self.q_neuron(self.q_conv(s)))
         k = heads(self.k_neuron(self.k_conv(s)))
-        v = heads(self.v_neuron(self.v_conv(s)))
         # every step of one factor meets every step of the other
+        if self.mask == 'k':
+            y = q.sum(0).sum(3).reshape(T, B, self.num_heads, H, W)
+            fired = self._fire(y.to(x.dtype)).to(k.dtype).reshape(-1, T, B, self.num_heads, 1, H * W)
+            y = (k.unsqueeze(1) * fired).flatten(0, 2).to(x.dtype).reshape(-1, B, C, H, W)
+            return self.proj_conv(y)
+        v = heads(self.v_neuron(self.v_conv(s)))
         if self.mask:
             a, b, masked = (q, k, v) if self.mask == 'v' else (k, v, q)
             y = (a.unsqueeze(1) * b).sum((0, 1)).sum(-1)

@@ -121,7 +121,8 @@ class _Expansion:
         if module.mask:
             largest *= self.levels(Place(module, f'{module.mask}_neuron'))
         # without a neuron in front, q, k and v read the sums of a shortcut: those stay whole
-        readers = () if module.neuron is None else tuple(('neuron', name) for name in ('q_conv', 'k_conv', 'v_conv'))
+        weights = [name for name in ('q_conv', 'k_conv', 'v_conv') if getattr(module, name) is not None]
+        readers = () if module.neuron is None else tuple(('neuron', name) for name in weights)
         self.expand_products(module, *readers)
         self.accumulate(self._linear(module, 'proj_conv'), largest)
         module.exact = True

@@ -39,10 +39,11 @@ class _Walk:
     def walk(self, module: nn.Module, sources: list) -> list:
         """Add ``module`` behind the modules ``sources``, whose sum it reads; returns the modules whose sum it puts out."""
         if isinstance(module, Residual):
-            before, *branches, after = module.rows
+            before, *branches, after, shortcut = module.rows
             sources = self.row(places(module, before), sources)
-            for names in branches:
-                sources = sources + self.row(places(module, names), sources)
+            for i, names in enumerate(branches):
+                kept = self.row(places(module, shortcut), sources) if i == 0 else sources
+                sources = kept + self.row(places(module, names), sources)
             return self.row(places(module, after), sources)
         if isinstance(module, Chain):
             return self.row(places(module), sources)

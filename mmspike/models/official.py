@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from .official_max_former import convert_max_former, infer_max_former, is_max_former
+
 # The authors' name of a block -> its place in a backbone of ours.
 _PLACES = {
     r'downsample1_1': 'stem.0',
@@ -109,6 +111,8 @@ def convert_official(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor
     Returns:
         The converted state dict, and the keys it drops because they are neither the authors' nor ours.
     """
+    if is_max_former(state_dict):
+        return convert_max_former(state_dict)
     converted, dropped = {}, []
     for key, value in state_dict.items():
         new = official_key(key)
@@ -127,6 +131,8 @@ def convert_official(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor
 
 def infer_backbone(state_dict: Mapping[str, Tensor]) -> dict | None:
     """Config of the backbone that a converted state dict was made from, as its shapes tell; None if it is none of ours."""
+    if max_former := infer_max_former(state_dict):
+        return max_former
     parts = ['stem', *(f'stages.{i}' for i in range(4))]
     if 'backbone.stages.3.0.conv.conv.weight' not in state_dict:
         parts.pop()  # the large models have three stages

@@ -11,7 +11,9 @@ from mmspike.models.backbones import (
     ESpikeFormer,
     ESpikeFormerLarge,
     ExtraStages,
+    MaxFormer,
     MetaSpikeFormer,
+    MSQKFormer,
     SAFormer,
     SpikeDrivenTransformer,
     Spikeformer,
@@ -26,6 +28,7 @@ ARCH = dict(dims=(8, 16, 32, 32), depths=(1, 1, 1, 1, 1))
 PATCHES = dict(dims=(8, 8, 16, 32), depth=1)
 RESFORMER = dict(dims=(16, 16, 32), num_heads=(1, 2, 2), depths=(1, 1, 1), group_size=8)
 YOLO = dict(dims=(8, 8, 16, 24), depths=(1, 1, 1, 1))
+HIERARCHY = dict(dims=(8, 16, 32), depths=(1, 1, 1), num_heads=2)
 LIF = dict(type='LIF', tau=2.0)
 EASY = LIF | dict(v_threshold=0.3)
 
@@ -46,6 +49,10 @@ BACKBONES = {
     'e_binary': lambda: ESpikeFormer(ARCH, T=2, neuron=sfa(1)),
     'large': lambda: ESpikeFormerLarge(dict(dims=(8, 16, 32), depths=(1, 1, 1, 1)), neuron=sfa(4), layer_scale=0.5),
     'large_levels8': lambda: ESpikeFormerLarge(dict(dims=(8, 16, 32), depths=(1, 1, 1, 1), rep_conv=False), neuron=sfa(8, 2)),
+    'maxformer': lambda: MaxFormer(HIERARCHY, T=2, neuron=EASY),
+    'maxformer_levels4': lambda: MaxFormer(HIERARCHY, T=2, neuron=sfa(4, 2)),
+    'msqkformer': lambda: MSQKFormer(HIERARCHY, T=2, neuron=EASY),
+    'msqkformer_levels4': lambda: MSQKFormer(HIERARCHY, T=2, neuron=sfa(4)),
     'saformer': lambda: SAFormer(PATCHES, T=2, neuron=EASY),
     'saformer_levels4': lambda: SAFormer(PATCHES, T=2, neuron=sfa(4)),
     'v1': lambda: SpikeDrivenTransformer(PATCHES, T=2, neuron=EASY),

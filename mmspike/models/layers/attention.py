@@ -40,6 +40,12 @@ def sum_over_tokens(a: Signal, b: Signal) -> Signal:
     return Signal(Sums().forward(a.x, b.x))
 
 
+def sum_over_channels(a: Signal, heads: int) -> Signal:
+    """The sums over the channels of every head, in float32 at least: [T, B, C, H, W] -> [T, B, heads, H, W]."""
+    dtype = torch.promote_types(a.x.dtype, torch.float32)
+    return Signal(a.x.unflatten(2, (heads, -1)).sum(3, dtype=dtype))
+
+
 def let_pass(x: Signal, mask: Signal) -> Signal:
     """Spikes [T, B, C, H, W] where those of the mask [T, B, heads, H or 1, W or 1] let the channels of a head pass."""
     return multiply(Masked(), x, mask) if _saves(x, mask) else Signal(Masked().forward(x.x, mask.x))
@@ -97,7 +103,8 @@ class SpikeAttention(nn.Module):
     #: of the sums q (k^T v)
     scale: float | Tensor = 1.0
     #: '': q (k^T v) of every head. 'q' or 'v': of these spikes pass those of channels where the product of the other two,
-    #: summed over all tokens, fires
+    #: summed over all tokens, fires. 'k': of these pass those of tokens where the sum of q over the channels of a head fires;
+    #: there is no v
     mask = ''
 
     def __init__(
@@ -118,8 +125,8 @@ class SpikeAttention(nn.Module):
         self.q_neuron = build_neuron(neuron)
         self.k_conv = conv('k')
         self.k_neuron = build_neuron(neuron)
-        self.v_conv = conv('v')
-        self.v_neuron = build_neuron(neuron)
+        self.v_conv = None if self.mask == 'k' else conv('v')
+        self.v_neuron = None if self.mask == 'k' else build_neuron(neuron)
         self.attn_neuron = build_neuron(attn_neuron or neuron)
         self.proj_conv = conv('proj')
         self.proj_neuron = build_neuron(neuron) if fires_last else None
@@ -129,8 +136,10 @@ class SpikeAttention(nn.Module):
         """True where q k^T is computed, which :mod:`mmspike.analysis` can show."""
         return not self.mask
 
-    def mix(self, q: Signal, k: Signal, v: Signal) -> Signal:
+    def mix(self, q: Signal, k: Signal, v: Signal | None) -> Signal:
         """What the projection reads, [T, B, C_v, H, W], of the spikes q, k [T, B, C, H, W] and v [T, B, C_v, H, W]."""
+        if v is None:
+            return let_pass(k, typed(fire(self.attn_neuron, sum_over_channels(q, self.num_heads)), k))
         if not self.mask:
             return typed(fire(self.attn_neuron, attend(q, k, v, self.num_heads), self.scale, keep=True), q)
         a, b, masked = (q, k, v) if self.mask == 'v' else (k, v, q)
@@ -140,6 +149,6 @@ class SpikeAttention(nn.Module):
         s = Signal(x) if self.neuron is None else fire(self.neuron, Signal(x))
         q = walk([self.q_conv, self.q_neuron], s)
         k = walk([self.k_conv, self.k_neuron], s)
-        v = walk([self.v_conv, self.v_neuron], s)
+        v = None if self.v_conv is None else walk([self.v_conv, self.v_neuron], s)
         last = [self.proj_conv] if self.proj_neuron is None else [self.proj_conv, self.proj_neuron]
         return run(last, self.mix(q, k, v))

@@ -42,9 +42,10 @@ class Residual(nn.Module):
         branches: Of each its modules by name, in order; all become children of this module. One that stands in several
             branches, such as a :class:`DropPath`, has the same name in all of them.
         before, after: Rows in front of the first branch and behind the last one, without shortcut.
+        shortcut: A row that the first branch is added to, in place of x itself; empty: x.
 
     Attributes:
-        rows: The names of ``before``, of every branch and of ``after``.
+        rows: The names of ``before``, of every branch, of ``after`` and of ``shortcut``.
 
     Shape:
         [T, B, C, H, W] in and out.
@@ -65,9 +66,10 @@ class Residual(nn.Module):
         *branches: Mapping[str, nn.Module],
         before: Mapping[str, nn.Module] | None = None,
         after: Mapping[str, nn.Module] | None = None,
+        shortcut: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        rows = [before or {}, *branches, after or {}]
+        rows = [before or {}, *branches, after or {}, shortcut or {}]
         self.rows = tuple(tuple(row) for row in rows)
         modules = {name: module for row in rows for name, module in row.items()}
         # layer scales last: the order of parameters is that of the states of optimizers in checkpoints
@@ -80,10 +82,11 @@ class Residual(nn.Module):
         return [self._modules[name] for name in names]
 
     def forward(self, x: Tensor) -> Tensor:
-        before, *branches, after = self.rows
+        before, *branches, after, shortcut = self.rows
         signal = walk(self.row(before), Signal(x))
-        for names in branches:
-            signal = add(signal, walk(self.row(names), signal))
+        for i, names in enumerate(branches):
+            kept = walk(self.row(shortcut), signal) if shortcut and i == 0 else signal
+            signal = add(kept, walk(self.row(names), signal))
         return walk(self.row(after), signal).x
 
 

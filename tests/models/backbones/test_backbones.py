@@ -18,6 +18,8 @@ SMALL = dict(
     ESpikeFormerLarge=dict(
         arch=dict(dims=(16, 16, 32), depths=(1, 1, 2, 2), num_heads=2), neuron=dict(type='SFA', levels=4, norm=1)
     ),
+    MSQKFormer=dict(arch=dict(dims=(8, 16, 32), depths=(1, 1, 1), num_heads=2), T=2, neuron=LIF),
+    MaxFormer=dict(arch=dict(dims=(8, 16, 32), depths=(1, 1, 1), num_heads=2), T=2, neuron=LIF),
     MetaSpikeFormer=dict(arch=dict(dims=(16, 16, 32, 48), num_heads=2), T=2, neuron=LIF),
     SAFormer=dict(arch=dict(dims=(8, 8, 16, 32), depth=2, num_heads=2), T=2, neuron=LIF),
     SpikeDrivenTransformer=dict(arch=dict(dims=(8, 8, 16, 32), depth=2), T=2, neuron=LIF),

@@ -6,7 +6,16 @@ from spikingjelly.activation_based import functional
 from spikingjelly.activation_based import model as sj
 from torch import nn
 
-from mmspike.models.backbones import SAFormer, SpikeDrivenTransformer, Spikeformer, Spikformer, SpikingResformer, SpikingVGG
+from mmspike.models.backbones import (
+    MaxFormer,
+    MSQKFormer,
+    SAFormer,
+    SpikeDrivenTransformer,
+    Spikeformer,
+    Spikformer,
+    SpikingResformer,
+    SpikingVGG,
+)
 from mmspike.models.neurons import lif
 
 from ..spikes import assert_weights_read_spikes
@@ -36,6 +45,21 @@ def millions(cls, arch, classes, without_norms=False, **kwargs):
 )
 def test_size_is_the_published_one(cls, arch, published):
     assert round(millions(cls, arch, 1000), 1) == published
+
+
+@pytest.mark.parametrize(
+    ('cls', 'arch', 'published'),
+    [
+        (MaxFormer, '10-384', 16_237_240),
+        (MaxFormer, '10-512', 28_653_480),
+        (MaxFormer, '10-768', 63_992_200),
+        (MSQKFormer, '10-384', 16_473_688),
+        (MSQKFormer, '10-512', 29_079_336),
+        (MSQKFormer, '10-768', 64_962_760),
+    ],
+)
+def test_size_to_the_unit(cls, arch, published):
+    assert round(1e6 * millions(cls, arch, 1000)) == published
 
 
 @pytest.mark.parametrize(('arch', 'published'), [('ti', 11.1), ('s', 17.8), ('m', 35.5)])

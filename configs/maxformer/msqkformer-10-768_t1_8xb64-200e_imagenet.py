@@ -1,0 +1,3 @@
+_base_ = './maxformer-10-768_t1_8xb64-200e_imagenet.py'
+
+model = dict(backbone=dict(type='mmspike.MSQKFormer', arch='msqkformer-10-768'))
