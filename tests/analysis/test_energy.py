@@ -222,7 +222,7 @@ def test_page_sorts_in_a_browser(report, tmp_path) -> None:
     # it would call home
     options += '--disable-background-networking --disable-component-update --disable-sync --disable-quic --no-first-run'.split()
     command = [browser, *options, f'--user-data-dir={tmp_path}/profile', path.as_uri()]
-    out = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     result = json.loads(re.search('<title>(.*)</title>', out)[1])
     first, second = 'backbone.first', 'backbone.second'
     up, down = [first, second], [second, first]

@@ -1,6 +1,9 @@
 """Imports between the packages of mmspike point one way."""
 
 import ast
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
 
 ROOMS = ('utils', 'kernels', 'ops', 'models', 'datasets', 'engine', 'config', 'analysis', 'deploy', 'apis')
 
@@ -28,3 +31,18 @@ def test_imports_point_one_way(repo):
                 if name.startswith('mmspike.') and target[0] in ROOMS[i + 1 :]:
                     upwards.append(f'{path.relative_to(repo)} imports {name}')
     assert seen > 300 and not upwards, upwards
+
+
+def test_no_name_hides_a_module():
+    """``import mmspike.deploy.fusing as m`` gives the module, whatever else the package offers."""
+    seen = 0
+    for room in ROOMS:
+        for package in (
+            f'mmspike.{room}',
+            *(m.name for m in iter_modules(import_module(f'mmspike.{room}').__path__, f'mmspike.{room}.') if m.ispkg),
+        ):
+            package = import_module(package)
+            for module in iter_modules(package.__path__):
+                seen += 1
+                assert isinstance(getattr(package, module.name, package), ModuleType), f'{package.__name__}.{module.name}'
+    assert seen > 100

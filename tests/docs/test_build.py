@@ -53,7 +53,7 @@ def site(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('site')
     command = [sys.executable, '-m', 'mkdocs', 'build', '--strict', '--site-dir', str(folder)]  # --quiet undoes --strict
     environment = os.environ | dict(NO_MKDOCS_2_WARNING='1')  # a notice about the theme's future
-    result = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    result = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0 and 'WARNING' not in result.stderr, result.stderr
     return folder
 

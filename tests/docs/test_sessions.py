@@ -19,7 +19,7 @@ def run(code: str, folder: Path) -> str:
     (folder / 'session.py').write_text(code)
     environment = os.environ | dict(PYTHONPATH=str(REPO), MPLBACKEND='Agg')
     command = [sys.executable, '-W', 'ignore', 'session.py']
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout
 

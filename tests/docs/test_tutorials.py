@@ -49,9 +49,7 @@ def shortened(script: str) -> str:
 
 def run(command: list[str], folder: Path) -> str:
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
-    result = subprocess.run(
-        command, cwd=folder, env=os.environ | dict(PATH=path), capture_output=True, text=True, timeout=300, check=False
-    )
+    result = subprocess.run(command, cwd=folder, env=os.environ | dict(PATH=path), capture_output=True, text=True, check=False)
     assert result.returncode == 0, f'{command[-1]}\n{result.stdout}\n{result.stderr}'
     return result.stdout
 

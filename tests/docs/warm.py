@@ -25,7 +25,7 @@ def run_warm(arguments: list[str], folder: Path) -> str:
     output = folder / 'printed.txt'
     process = CONTEXT.Process(target=_main, args=(arguments, folder, output))
     process.start()
-    process.join(300)
+    process.join()
     printed = output.read_text()
     assert process.exitcode == 0, f'{arguments} left with {process.exitcode}\n{printed}'
     return printed

@@ -180,7 +180,7 @@ def start(cfg, resume=None, patch=None):
 def train(cfg, resume=None, patch=None):
     """Train in a process of its own; returns its exit code."""
     process = start(cfg, resume, patch)
-    process.join(60)
+    process.join()
     assert not process.is_alive()
     return process.exitcode
 
@@ -340,7 +340,7 @@ def test_killed_twenty_times_at_random_moments(tmp_path, uninterrupted):
             process = start(cfg, resume='auto')
             if kills < 20 and _die(process, work_dir, moments.randrange(4), moments.uniform(0, 0.05)):
                 kills += 1
-            process.join(60)
+            process.join()
             exitcode = process.exitcode
             assert exitcode in (0, -signal.SIGKILL)
             record = work_dir / 'last_checkpoint'

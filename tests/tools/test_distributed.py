@@ -92,9 +92,7 @@ def run(tmp_path):
     )
 
     def call(*command):
-        result = subprocess.run(
-            [str(part) for part in command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180
-        )
+        result = subprocess.run([str(part) for part in command], cwd=tmp_path, env=environment, capture_output=True, text=True)
         output = result.stdout + result.stderr
         assert result.returncode == 0, output
         return output

@@ -176,7 +176,7 @@ def run(tmp_path, script, *args):
     output = tmp_path / 'output.txt'
     process = FORK.Process(target=_run, args=(script, args, output))
     process.start()
-    process.join(120)
+    process.join()
     assert process.exitcode is not None
     return SimpleNamespace(returncode=process.exitcode, output=output.read_text())
 

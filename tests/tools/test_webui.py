@@ -98,14 +98,12 @@ def server(network):
         command += ['--model', *network(host).files()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
-            deadline = time.monotonic() + 120
             while True:
                 try:
-                    urllib.request.urlopen(f'http://127.0.0.1:{port}', timeout=10).close()
+                    urllib.request.urlopen(f'http://127.0.0.1:{port}').close()
                     break
                 except OSError:
                     assert process.poll() is None, process.stdout.read()
-                    assert time.monotonic() < deadline
                     time.sleep(0.5)
             yield process, port
         finally:
@@ -123,7 +121,7 @@ def page(server):
     with playwright.sync_playwright() as p:
         with p.chromium.launch(executable_path=chromium, args=quiet) as browser:
             page = browser.new_page(viewport=dict(width=1400, height=1300))
-            page.set_default_timeout(60_000)
+            page.set_default_timeout(600_000)  # what fails ends; what is slow does not fail
             asked = []
             page.on('request', lambda request: asked.append(request.url))
             page.goto(f'http://127.0.0.1:{server[1]}')

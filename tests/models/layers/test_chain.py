@@ -120,6 +120,25 @@ def test_attention(neuron):
     torch.testing.assert_close(*results)
 
 
+@pytest.mark.parametrize('order', [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
+def test_attention_of_neurons_of_several_kinds(order):
+    """Each of q, k, v by its own divisor; counts above 255 over one of them would wrap if another's were taken."""
+    kinds = [LIF(), SFA(200, norm=1), SFA(4)]
+    neurons = [kinds[i] for i in order]
+    xs = [(torch.randn(2, 3, 8, 5, 4).double() * 100).requires_grad_() for _ in neurons]
+    results = []
+    for on in (True, False):
+        with kernels.use(on):
+            spikes = [fire(neuron, Signal(x)) for neuron, x in zip(neurons, xs, strict=True)]
+            out = attend(*spikes, 4)
+        results.append((out.x, *torch.autograd.grad(out.x.square().sum(), xs)))
+    assert [s.divisor for s in spikes] == [[1.0, 1.0, 4.0][i] for i in order] and max(s.x.max() for s in spikes) > 100
+    q, k, v = (s.x.detach().unflatten(2, (4, 2)).flatten(-2).movedim(-1, -2) for s in spikes)
+    by_hand = (q @ (k.transpose(-1, -2) @ v)).movedim(-1, -2).reshape(out.x.shape)
+    assert torch.equal(results[0][0], by_hand)
+    torch.testing.assert_close(*results)
+
+
 @pytest.mark.parametrize('shape', [(2, 16, 40, 21), (3, 21, 9, 5), (1, 50, 3, 2)])
 @pytest.mark.parametrize('k', [3, 5, 7])
 def test_depthwise_weight_gradient(shape, k):

@@ -53,7 +53,7 @@ def test_two_processes_and_an_averaged_copy(tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join()
         assert process.exitcode == 0
     (record, weights, average), (other, other_weights, other_average) = (
         torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1)
