@@ -118,3 +118,14 @@ def random_batch(scope: str | None, channels: int, size: Sequence[int], steps: i
         raise ValueError(f'a random image is for models of mmdet, mmseg and mmpretrain; default_scope is {scope!r}')
     # lists are views of an image to mmpretrain's self-supervised models
     return dict(inputs=image[None] if scope == 'mmpretrain' else [image], data_samples=[Sample(metainfo=meta)])
+
+
+def sees_events(model: nn.Module) -> bool:
+    """True for a model of event frames [T, B, C, H, W]."""
+    return any(c.__name__ == 'EventDataPreprocessor' for c in type(model.data_preprocessor).__mro__)
+
+
+def random_batch_for(cfg: Config, model: Any, size: Sequence[int]) -> dict:
+    """:func:`random_batch` with the channels and time steps that ``model`` takes."""
+    channels = getattr(getattr(model, 'backbone', None), 'in_channels', 3)
+    return random_batch(cfg.get('default_scope'), channels, size, model.backbone.T if sees_events(model) else None)

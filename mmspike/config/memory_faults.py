@@ -14,7 +14,8 @@ from mmspike.registry import MODELS
 
 # what PyTorch and the libraries below it say where they raise no error of its own type
 OUT_OF_MEMORY = re.compile(
-    r'out of memory|not enough memory|can.t allocate memory|cannot allocate memory|unable to allocate|_ALLOC_FAILED|bad_alloc', re.I
+    'out of memory|not enough memory|can.t allocate memory|cannot allocate memory|unable to allocate|_ALLOC_FAILED|bad_alloc',
+    re.IGNORECASE,
 )
 
 
@@ -52,11 +53,11 @@ def memory_advice(cfg: Config, error: Exception, loaders: Sequence[str]) -> str 
 
 def _training_advice(cfg: Config) -> Iterator[str]:
     wrapper = cfg.get('optim_wrapper') or {}
-    batch = _batch(cfg, 'train_dataloader')
+    batch, counts = _batch(cfg, 'train_dataloader'), wrapper.get('accumulative_counts', 1)
     if batch > 1:
         yield (
             f'a smaller batch, now {batch} images a process: --cfg-options train_dataloader.batch_size={batch // 2}; with '
-            f'optim_wrapper.accumulative_counts={2 * wrapper.get("accumulative_counts", 1)} the optimizer sees as many as before'
+            f'optim_wrapper.accumulative_counts={2 * counts} the optimizer sees as many as before'
         )
     backbones = list(_spiking_backbones(cfg.get('model'), 'model'))
     for place, backbone in backbones:

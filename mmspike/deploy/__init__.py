@@ -1,9 +1,9 @@
 """From a trained network to addition-only inference: fuse, expand, audit, export."""
 
 from .auditing import Audit, audit
-from .check import compare, difference, spikes_that_differ
+from .check import compare, difference
 from .expansion import expand
 from .fusing import fuse, leftovers
 from .model import Deployed, save
 
-__all__ = ['Audit', 'Deployed', 'audit', 'compare', 'difference', 'expand', 'fuse', 'leftovers', 'save', 'spikes_that_differ']
+__all__ = ['Audit', 'Deployed', 'audit', 'compare', 'difference', 'expand', 'fuse', 'leftovers', 'save']

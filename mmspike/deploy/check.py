@@ -1,18 +1,15 @@
 """Outputs of a network before and after deployment, side by side."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from mmspike.models.inspection import evaluating, is_neuron, spike_unit
+from mmspike.analysis.flips import inputs_of_its_type, postprocessing_of_float64
+from mmspike.models.inspection import evaluating
 
 
 def output_tensors(item: object, name: str = '') -> Iterator[tuple[str, Tensor]]:
@@ -79,105 +76,6 @@ def compare(model: nn.Module, deployed: nn.Module, batch: dict) -> Difference:
     """
     outputs = []
     for m in (model, deployed):
-        with evaluating(m), _inputs_of_its_type(m), _postprocessing_of_float64():
+        with evaluating(m), inputs_of_its_type(m), postprocessing_of_float64():
             outputs.append(m.test_step(deepcopy(batch)))
     return difference(*outputs)
-
-
-class _SampledAlike(TorchFunctionMode):
-    """mmdet pastes masks as float32, whatever its boxes are: within, a grid and what it samples are float64 if one is."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is torch.nn.functional.grid_sample and args[0].dtype != args[1].dtype:
-            args = (args[0].double(), args[1].double(), *args[2:])
-        return func(*args, **(kwargs or {}))
-
-
-@dataclass
-class SpikeDifference:
-    """How many outputs of neurons differ between two networks.
-
-    Attributes:
-        differ, total: Elements that differ, and all, from the first neuron on.
-        first: Name of the first neuron, in order of execution, of which one differs; '' if none does.
-        first_differ, first_total: The same for that neuron.
-    """
-
-    differ: int = 0
-    total: int = 0
-    first: str = ''
-    first_differ: int = 0
-    first_total: int = 0
-
-    def __str__(self) -> str:
-        text = f'{self.differ} of {self.total} spikes differ'
-        return text + (f', first {self.first_differ} of {self.first_total} in {self.first}' if self.first else '')
-
-
-def spikes_that_differ(model: nn.Module, deployed: nn.Module, batch: dict) -> SpikeDifference:
-    """Compares what every neuron of two networks sends, in the order of execution.
-
-    Neurons of a ``roi_head`` are left out: once a proposal differs, the two see other boxes.
-    """
-    runs = []
-    for m in (model, deployed):
-        spikes: list[tuple[str, Tensor]] = []
-
-        def keep(name: str, neuron: nn.Module, out: Tensor, spikes: list = spikes) -> None:
-            counts = (out / spike_unit(neuron)).round().nan_to_num(nan=-1)  # which no neuron sends
-            spikes.append((name, counts.short()))
-
-        handles = [
-            n.register_forward_hook(lambda n, args, out, name=name, keep=keep: keep(name, n, out))
-            for name, n in m.named_modules()
-            if is_neuron(n) and not name.startswith('roi_head.')
-        ]
-        try:
-            with evaluating(m), _inputs_of_its_type(m), _postprocessing_of_float64():
-                m.test_step(deepcopy(batch))
-        finally:
-            for handle in handles:
-                handle.remove()
-        runs.append(spikes)
-    found = SpikeDifference()
-    for (_, a), (name, b) in zip(*runs, strict=True):
-        differ = int((a != b).sum())
-        if differ and not found.first:
-            found.first, found.first_differ, found.first_total = name, differ, a.numel()
-        found.differ += differ
-        found.total += a.numel()
-    return found
-
-
-@contextmanager
-def _inputs_of_its_type(model: nn.Module) -> Iterator[None]:
-    """Gives a backbone its input in the type of its weights: a preprocessor without statistics, of events, makes float32."""
-    backbone: Any = getattr(model, 'backbone', None)
-    if backbone is None:
-        yield
-        return
-    dtype = next(backbone.parameters()).dtype
-    handle = backbone.register_forward_pre_hook(lambda m, args: (args[0].to(dtype), *args[1:]))
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _postprocessing_of_float64() -> Iterator[None]:
-    """Lets the hosts' post-processing take float64. mmcv's non-maximum suppression chooses among the boxes in float32."""
-    extension: Any = sys.modules.get('mmcv._ext')
-    nms: Any = getattr(extension, 'nms', None)
-
-    def in_float32(boxes: Tensor, scores: Tensor, **kwargs) -> Tensor:
-        return nms(boxes.float(), scores.float(), **kwargs)
-
-    if nms is not None:
-        extension.nms = in_float32
-    try:
-        with _SampledAlike():
-            yield
-    finally:
-        if nms is not None:
-            extension.nms = nms

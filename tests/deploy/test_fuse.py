@@ -8,7 +8,8 @@ import torch
 from mmcv.cnn import ConvModule
 from torch import nn
 
-from mmspike.deploy import compare, difference, fuse, leftovers, spikes_that_differ
+from mmspike.analysis.flips import plain, spike_flips
+from mmspike.deploy import compare, difference, fuse, leftovers
 from mmspike.deploy.attention import FusedAggregation, FusedAttention, FusedDualAttention
 from mmspike.deploy.layers import ThresholdSFA
 from mmspike.models.layers import RepConv, SpikingConv, SpikingConvTranspose, SpikingLinear
@@ -167,8 +168,8 @@ def test_nan_is_a_difference_of_spikes():
             return self.neuron(torch.tensor([0.0, self.value, 4.0]).view(1, 1, 3))
 
     broken, silent = Net(float('nan')), Net(0.0).eval()
-    found = spikes_that_differ(broken, silent, dict(inputs=torch.zeros(1)))
-    assert (found.differ, found.total, found.first) == (1, 3, 'neuron')
+    found = spike_flips([dict(inputs=torch.zeros(1))], plain(broken), plain(silent))
+    assert str(found) == '1 of 3 spikes differ, first 1 of 3 in neuron'
     assert broken.training and not silent.training
     assert compare(broken, silent, dict(inputs=torch.zeros(1))).largest == float('inf')
 

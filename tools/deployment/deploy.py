@@ -71,7 +71,7 @@ def parse_args() -> argparse.Namespace:
 def image(cfg, model, shape, required):
     """A batch of one image: of the test set, or random where ``shape`` is given, or no test data are there nor ``required``."""
     from mmspike.config import data
-    from mmspike.config.loading import random_batch, sample_image
+    from mmspike.config.loading import random_batch_for, sample_image
 
     if shape is None and (required or cfg.get('test_dataloader') is not None):
         try:
@@ -83,12 +83,7 @@ def image(cfg, model, shape, required):
             print(error)
     shape = shape or (224, 224)
     print(f'On a random image of {shape[0]} x {shape[1]} px.')
-    channels = getattr(getattr(model, 'backbone', None), 'in_channels', 3)
-    return random_batch(cfg.get('default_scope'), channels, shape, model.backbone.T if sees_events(model) else None)
-
-
-def sees_events(model) -> bool:
-    return any(c.__name__ == 'EventDataPreprocessor' for c in type(model.data_preprocessor).__mro__)
+    return random_batch_for(cfg, model, shape)
 
 
 def part_of(model, name: str):
@@ -102,9 +97,10 @@ def part_of(model, name: str):
 
 
 def main(args: argparse.Namespace) -> None:
+    from mmspike.analysis.flips import plain, spike_flips
     from mmspike.config import launch, precision
     from mmspike.config.loading import build_model
-    from mmspike.deploy import audit, compare, expand, fuse, leftovers, save, spikes_that_differ
+    from mmspike.deploy import audit, compare, expand, fuse, leftovers, save
 
     precision.set_tf32(args.tf32)
     cfg = launch.load_config(args)
@@ -125,7 +121,8 @@ def main(args: argparse.Namespace) -> None:
     double = deepcopy(model).double()
     print(f'fused, float64: {compare(double, fuse(double, not args.keep_depthwise), batch)}')
     fused = fuse(model, not args.keep_depthwise)
-    print(f'fused, float32: {compare(model, fused, batch)}; {spikes_that_differ(model, fused, batch)}')
+    flips = spike_flips([batch], plain(model), plain(fused))
+    print(f'fused, float32: {compare(model, fused, batch)}; {flips}')
     if args.expand:
         print(f'binary steps against integers: {compare(expand(fused, binary=False), network, batch)}')
     left = leftovers(network)
@@ -139,6 +136,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace, model) -> None:
+    from mmspike.config.loading import sees_events
     from mmspike.deploy import fuse
     from mmspike.deploy.nir_export import DT, export_nir
     from mmspike.deploy.onnx_export import export_onnx
