@@ -142,6 +142,18 @@ class OpCounter:
             dimensions; boxes and indices have at most two.
         unknown: (operation, module name) -> [calls, output elements]: operations on floats that no table knows. Kernels that
             are called past PyTorch are among them, in the module that reads what they wrote.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.analysis import OpCounter
+        >>> from mmspike.models.layers import SpikingConv
+        >>> block = SpikingConv(1, 2, 3, neuron=dict(type='SFA', levels=4, norm=1))
+        >>> x = torch.zeros(1, 1, 1, 5, 5)
+        >>> x[..., 2, 2] = 3.0
+        >>> with OpCounter(block) as counter:
+        ...     out = block(x)
+        >>> [(record.name, record.events) for record in counter.layers.values()]  # 3 spikes, 9 places, 2 channels
+        [('conv', 54)]
     """
 
     def __init__(self, model: nn.Module, memory: Any = None) -> None:

@@ -227,6 +227,21 @@ def measure_energy(
 
     Raises:
         ValueError: The network is expanded into binary steps: the one before it sends the same spikes.
+
+    Example:
+        >>> import torch
+        >>> import mmspike.registry
+        >>> from mmpretrain.models import ImageClassifier
+        >>> from mmpretrain.structures import DataSample
+        >>> from mmspike.analysis import measure_energy
+        >>> arch = dict(dims=(4, 8, 8), depths=(2, 1, 1))
+        >>> vgg = dict(type='mmspike.SpikingVGG', arch=arch, T=2, temporal_output='keep')
+        >>> head = dict(type='mmspike.SpikingLinearClsHead', num_classes=10, in_channels=8)
+        >>> model = ImageClassifier(vgg, head=head)
+        >>> batch = dict(inputs=[torch.full((3, 32, 32), 255.0)], data_samples=[DataSample()])
+        >>> report = measure_energy(model, [batch])
+        >>> report.images, len(report.layers), report.layers[-1]['name']
+        (1, 5, 'head.fc')
     """
     nested = [n for n, m in model.named_modules() if is_neuron(m) and any(map(is_neuron, m.children()))]
     if nested:

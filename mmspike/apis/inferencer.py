@@ -49,6 +49,20 @@ def inference(config_or_name: str | Path, checkpoint: str | Path, device: str | 
 
     Raises:
         InputError: There is no such config, or see :class:`Inferencer`.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from mmengine.config import Config
+        >>> from mmpretrain import get_model
+        >>> from mmspike.apis import find_config, inference
+        >>> weights = tempfile.NamedTemporaryFile(suffix='.pth')
+        >>> model = get_model(Config.fromfile(find_config('espike_cifar10')))
+        >>> torch.save(model.state_dict(), weights.name)
+        >>> inferencer = inference('espike_cifar10', weights.name, device='cpu')
+        Loads checkpoint by _local backend from path: ...
+        >>> inferencer.task
+        'classification'
     """
     return Inferencer(Config.fromfile(find_config(config_or_name)), checkpoint, device)
 
@@ -72,6 +86,27 @@ class Inferencer:
     Raises:
         InputError: The config cannot be used for inference, or the checkpoint is refused, or does not fill the model entirely.
         ImportError: The host is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import torch
+        >>> from mmengine.config import Config
+        >>> from mmpretrain.models import ImageClassifier
+        >>> from mmspike.apis import Inferencer
+        >>> vgg = dict(type='mmspike.SpikingVGG', arch=dict(dims=(4, 8, 8), depths=(2, 1, 1)), T=2, temporal_output='keep')
+        >>> head = dict(type='mmspike.SpikingLinearClsHead', num_classes=2, in_channels=8)
+        >>> pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+        >>> cfg = Config(dict(default_scope='mmpretrain', model=dict(type='ImageClassifier', backbone=vgg, head=head)))
+        >>> dataset = dict(type='CustomDataset', pipeline=pipeline, metainfo=dict(classes=['cat', 'dog']))
+        >>> cfg.test_dataloader = dict(dataset=dataset)
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> torch.save(ImageClassifier(vgg, head=head).state_dict(), f'{folder.name}/weights.pth')
+        >>> inferencer = Inferencer(cfg, f'{folder.name}/weights.pth', device='cpu')
+        Loads checkpoint by _local backend from path: ...
+        >>> result = inferencer(np.zeros((32, 32, 3), 'uint8'), show_progress=False)[0]
+        >>> result['size'], inferencer.classes, result['pred_class'] in inferencer.classes
+        ([32, 32], ['cat', 'dog'], True)
     """
 
     def __init__(self, cfg: Config, checkpoint: str | Path, device: str | None = None) -> None:

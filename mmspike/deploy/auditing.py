@@ -84,6 +84,15 @@ def audit(model: nn.Module, run: Callable[[], object]) -> Audit:
 
     Raises:
         ValueError: The forward multiplies nothing: no operation was seen.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.deploy import audit, fuse
+        >>> from mmspike.models import SpikingVGG
+        >>> network = fuse(SpikingVGG(dict(dims=(4, 8, 8), depths=(2, 1, 1)), T=2))
+        >>> report = audit(network, lambda: network(torch.randn(1, 3, 32, 32)))
+        >>> len(report.operations), report.float_fed, report.spike_driven
+        (4, ['stem.0.conv (conv)'], True)
     """
     counter = OpCounter(model)
     with evaluating(model), counter:

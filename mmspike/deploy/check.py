@@ -49,7 +49,14 @@ class Difference:
 
 
 def difference(a: object, b: object) -> Difference:
-    """How far the outputs ``a`` and ``b`` of two models are apart."""
+    """How far the outputs ``a`` and ``b`` of two models are apart.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.deploy import difference
+        >>> print(difference(dict(logits=torch.tensor([1.0, 2.0])), dict(logits=torch.tensor([1.0, 2.5]))))
+        largest difference 0.5 (in logits)
+    """
     found = Difference()
     pairs = dict(output_tensors(a)), dict(output_tensors(b))
     for name in dict.fromkeys((*pairs[0], *pairs[1])):
@@ -73,6 +80,19 @@ def compare(model: nn.Module, deployed: nn.Module, batch: dict) -> Difference:
 
     In float64 (both networks cast before folding) nothing but an error makes a difference; in float32 a membrane that rounding
     moves across a threshold does, too.
+
+    Example:
+        >>> import torch
+        >>> from mmpretrain.models import ImageClassifier
+        >>> from mmpretrain.structures import DataSample
+        >>> from mmspike.deploy import compare, fuse
+        >>> arch = dict(dims=(4, 8, 8), depths=(2, 1, 1))
+        >>> vgg = dict(type='mmspike.SpikingVGG', arch=arch, T=2, temporal_output='keep')
+        >>> head = dict(type='mmspike.SpikingLinearClsHead', num_classes=10, in_channels=8)
+        >>> model = ImageClassifier(vgg, head=head)
+        >>> batch = dict(inputs=[torch.full((3, 32, 32), 255.0)], data_samples=[DataSample()])
+        >>> compare(model.double(), fuse(model), batch).largest < 1e-9
+        True
     """
     outputs = []
     for m in (model, deployed):

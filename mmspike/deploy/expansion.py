@@ -26,6 +26,15 @@ def expand(model: nn.Module, binary: bool = True) -> nn.Module:
     Raises:
         ValueError: A neuron that weights read sends no whole counts (a ReLU), a norm is left between weights and neuron, or no
             row says what reads a neuron of counts.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.deploy import expand, fuse
+        >>> from mmspike.models.layers import MLP
+        >>> block = MLP(8, 2, dict(type='SFA', levels=4), dict(type='BN')).double()
+        >>> network, x = fuse(block), torch.randn(1, 2, 8, 5, 5, dtype=torch.float64)
+        >>> torch.equal(expand(network)(x), expand(network, binary=False)(x))
+        True
     """
     network = _Expansion(deepcopy(model), binary)
     for module in list(network.model.modules()):

@@ -69,7 +69,15 @@ def fuse(model: nn.Module, merge_depthwise: bool = True) -> nn.Module:
 
 
 def leftovers(model: nn.Module) -> list[str]:
-    """What :func:`fuse` could not fold: names of norms and of neurons whose spikes are not 1."""
+    """What :func:`fuse` could not fold: names of norms and of neurons whose spikes are not 1.
+
+    Example:
+        >>> from mmspike.deploy import fuse, leftovers
+        >>> from mmspike.models.layers import SpikingConv
+        >>> block = SpikingConv(8, 16, 3, neuron=dict(type='LIF'), norm_cfg=dict(type='GN', num_groups=4))
+        >>> leftovers(fuse(block))
+        ['norm (GroupNorm)']
+    """
     kinds = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
     return [
         f'{name} ({type(m).__name__})'

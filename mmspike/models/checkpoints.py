@@ -42,6 +42,13 @@ def mismatch(model: nn.Module, state_dict: Mapping[str, Tensor], part: str = '')
 
     Args:
         part: Look at entries whose names begin with this only, for example 'backbone.'.
+
+    Example:
+        >>> from torch import nn
+        >>> from mmspike.models.checkpoints import mismatch
+        >>> found = mismatch(nn.Linear(2, 3), nn.Linear(4, 3, bias=False).state_dict())
+        >>> found.missing, found.reshaped
+        ({'bias': (3,)}, {'weight': ((3, 4), (3, 2))})
     """
     want, got = ({k: v for k, v in shapes_of(d).items() if k.startswith(part)} for d in (model.state_dict(), state_dict))
     return Mismatch(

@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 
 def is_neuron(module: nn.Module) -> bool:
-    """Whether ``module`` is a neuron of ours or of spikingjelly. Neither is imported for the question: who owns one has."""
+    """Whether ``module`` is a neuron of ours or of spikingjelly. Neither is imported for the question: who owns one has.
+
+    Example:
+        >>> from mmspike.models.inspection import is_neuron
+        >>> from mmspike.models.layers import SpikingConv
+        >>> block = SpikingConv(8, 16, 3, neuron=dict(type='LIF'))
+        >>> [name for name, module in block.named_modules() if is_neuron(module)]
+        ['neuron']
+    """
     ours = sys.modules.get('mmspike.models.neurons')
     theirs = sys.modules.get('spikingjelly.activation_based.neuron')
     return (ours is not None and isinstance(module, ours.BaseNeuron)) or (
@@ -49,7 +57,14 @@ def channels_of(neuron: nn.Module, out: Tensor) -> Tensor:
 
 
 def spike_unit(neuron: nn.Module) -> float:
-    """Value that one spike of ``neuron`` has in its output, 1 / Norm."""
+    """Value that one spike of ``neuron`` has in its output, 1 / Norm.
+
+    Example:
+        >>> from mmspike.models.inspection import spike_unit
+        >>> from mmspike.models.neurons import LIF, SFA
+        >>> spike_unit(LIF()), spike_unit(SFA(levels=4, norm=4))
+        (1.0, 0.25)
+    """
     return 1.0 / getattr(neuron, 'norm', 1)
 
 
@@ -58,6 +73,11 @@ def stage_of(name: str) -> str:
 
     That is the first part of its name (``neck``, ``rpn_head``), of backbones the stage (``backbone.stem``,
     ``backbone.stages.2``), and of heads that hold others the inner one (``roi_head.mask_head``).
+
+    Example:
+        >>> from mmspike.models.inspection import stage_of
+        >>> stage_of('backbone.stages.2.0.mlp.neuron1')
+        'backbone.stages.2'
     """
     parts = name.split('.')
     n = 2 if len(parts) > 2 and (parts[0] == 'backbone' or parts[1].endswith('head')) else 1
@@ -82,7 +102,18 @@ def stateful_modules(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def reset_spikes(model: nn.Module) -> None:
-    """Put every stateful neuron of ``model`` at rest, whatever wraps it (DDP, EMA, TTA, ``torch.compile``)."""
+    """Put every stateful neuron of ``model`` at rest, whatever wraps it (DDP, EMA, TTA, ``torch.compile``).
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.inspection import reset_spikes
+        >>> from mmspike.models.neurons import LIF
+        >>> neuron = LIF(stateful=True)
+        >>> spikes = neuron(torch.rand(4, 2, 8))
+        >>> reset_spikes(neuron)
+        >>> neuron.v is None
+        True
+    """
     for module in stateful_modules(model):
         module.reset()
 

@@ -67,6 +67,14 @@ def install_operators() -> None:
 
         import mmspike  # calls install_operators()
         from mmcv.ops import nms, RoIAlign
+
+    Example:
+        >>> import torch
+        >>> import mmspike
+        >>> from mmcv.ops import nms
+        >>> boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0], [0.0, 0.0, 9.0, 8.0], [20.0, 20.0, 29.0, 29.0]])
+        >>> nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)[1]
+        tensor([0, 2])
     """
     if not any(isinstance(finder, _OperatorsFinder) for finder in sys.meta_path):
         sys.meta_path.append(_OperatorsFinder())

@@ -27,8 +27,8 @@ def registered(module: str) -> list[Registered]:
 
     Example:
         >>> from mmspike.utils.registered import registered
-        >>> [r.name for r in registered('mmspike.models.necks')]
-        ['SpikingFPN', 'SpikingSimplePyramid', 'TemporalMean']
+        >>> [r.name for r in registered('mmspike.models.pretraining')]
+        ['SpikeMAE', 'SpikeMAEDecoder']
     """
     path = PACKAGE.joinpath(*module.split('.')[1:])
     files = sorted(path.glob('*.py')) if path.is_dir() else [path.with_suffix('.py')]

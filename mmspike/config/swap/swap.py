@@ -54,6 +54,20 @@ def swap_backbone(cfg: Config, backbone: dict, spiking_heads: bool = False) -> t
 
     Raises:
         SwapError: The config cannot be swapped: which module and which shapes are at fault.
+
+    Example:
+        >>> from mmengine.config import Config
+        >>> from mmspike.config.swap import swap_backbone
+        >>> model = dict(
+        ...     type='ImageClassifier',
+        ...     backbone=dict(type='ResNet', depth=18),
+        ...     neck=dict(type='GlobalAveragePooling'),
+        ...     head=dict(type='LinearClsHead', num_classes=10, in_channels=512),
+        ... )
+        >>> vgg = dict(type='mmspike.SpikingVGG', arch=dict(dims=(4, 8, 8), depths=(2, 1, 1)), T=2)
+        >>> cfg, remarks = swap_backbone(Config(dict(default_scope='mmpretrain', model=model)), vgg)
+        >>> cfg.model.backbone.type, cfg.model.head.in_channels
+        ('mmspike.SpikingVGG', 8)
     """
     scope = cfg.get('default_scope')
     if scope not in HOSTS:

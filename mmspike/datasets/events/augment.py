@@ -27,6 +27,15 @@ class RandomEventAffine(BaseTransform):
 
     Raises:
         ValueError: There are masks, or annotations that are loaded only later: they would stay where they are.
+
+    Example:
+        >>> import numpy as np
+        >>> from mmspike.datasets.events import RandomEventAffine
+        >>> events = np.zeros(100, dict(names=('t', 'x', 'y', 'p'), formats=('i8', 'i4', 'i4', 'i1')))
+        >>> events['t'] = np.arange(100)
+        >>> results = RandomEventAffine(translate=0.0, degrees=0.0, prob=1.0)(dict(events=events, sensor_size=(8, 16)))
+        >>> len(results['events'])
+        100
     """
 
     def __init__(
@@ -118,6 +127,15 @@ class RandomEventDrop(BaseTransform):
         ratio: Smallest and largest part: of the duration, of either side of the area (whose part is the square), of the events.
         kinds: Which of 'time', 'area' and 'random' are drawn from.
         prob: How often it is applied.
+
+    Example:
+        >>> import numpy as np
+        >>> from mmspike.datasets.events import RandomEventDrop
+        >>> events = np.zeros(100, dict(names=('t', 'x', 'y', 'p'), formats=('i8', 'i4', 'i4', 'i1')))
+        >>> events['t'] = np.arange(100)
+        >>> results = RandomEventDrop(ratio=(0.5, 0.5), kinds=('time',), prob=1.0)(dict(events=events, sensor_size=(8, 16)))
+        >>> len(results['events'])
+        50
     """
 
     def __init__(self, ratio: tuple[float, float] = (0.1, 0.5), kinds: tuple[str, ...] = DROPS, prob: float = 0.5) -> None:
@@ -159,6 +177,16 @@ class DropHotPixels(BaseTransform):
     Args:
         factor: A pixel is hot with more than this many times the mean number of events of the pixels that have any. The
             busiest pixel of ten recordings of DVS128 Gesture has 0.4 % of its events.
+
+    Example:
+        >>> import numpy as np
+        >>> from mmspike.datasets.events import DropHotPixels
+        >>> events = np.zeros(100, dict(names=('t', 'x', 'y', 'p'), formats=('i8', 'i4', 'i4', 'i1')))
+        >>> events['t'] = np.arange(100)
+        >>> events['x'][90:] = np.arange(1, 11)  # the other 90 are of one pixel
+        >>> results = DropHotPixels(factor=5)(dict(events=events, sensor_size=(8, 16)))
+        >>> len(results['events'])
+        10
     """
 
     def __init__(self, factor: float = 100.0) -> None:

@@ -132,6 +132,15 @@ class EventsToFrames(BaseTransform):
             the division too (as spikingjelly's ``integrate_events_by_fixed_frames_number``).
         duration: With 'time', us of one frame from the first event on: later events are left out, and a recording that is
             too short ends with empty frames. None: the T-th part of the recording.
+
+    Example:
+        >>> import numpy as np
+        >>> from mmspike.datasets.events import EventsToFrames
+        >>> events = np.zeros(100, dict(names=('t', 'x', 'y', 'p'), formats=('i8', 'i4', 'i4', 'i1')))
+        >>> events['t'] = np.arange(100)
+        >>> results = EventsToFrames(T=4)(dict(events=events, sensor_size=(8, 16)))
+        >>> results['img'].shape
+        (8, 16, 8)
     """
 
     def __init__(self, T: int, by: str = 'count', duration: int | None = None) -> None:

@@ -180,6 +180,13 @@ class ESpikeFormerLarge(SpikingBackbone):
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels
         and strides are ``out_channels`` and ``out_strides``: 4, 8, 16 by default.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models import ESpikeFormerLarge
+        >>> model = ESpikeFormerLarge(dict(dims=(16, 16, 32), depths=(1, 1, 1, 1), num_heads=2))
+        >>> [tuple(f.shape) for f in model(torch.randn(2, 3, 32, 32))]
+        [(2, 16, 8, 8), (2, 16, 4, 4), (2, 32, 2, 2)]
     """
 
     merges_layers = True

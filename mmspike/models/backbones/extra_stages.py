@@ -37,6 +37,14 @@ class ExtraStages(BaseModule):
 
     Raises:
         ValueError: ``out_indices`` do not ascend or do not exist, ``temporal_output`` is unknown, or num_stages < 1.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models import ExtraStages
+        >>> vgg = dict(type='mmspike.SpikingVGG', arch=dict(dims=(8, 8, 16), depths=(2, 1, 1)), T=2, temporal_output='keep')
+        >>> model = ExtraStages(vgg, num_stages=1, neuron=dict(type='LIF'))
+        >>> [tuple(f.shape) for f in model(torch.randn(2, 3, 32, 32))]
+        [(2, 8, 32, 32), (2, 8, 16, 16), (2, 16, 8, 8), (2, 16, 4, 4)]
     """
 
     def __init__(

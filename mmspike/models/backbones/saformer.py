@@ -75,6 +75,13 @@ class SAFormer(PatchSplittingBackbone):
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> features of strides 4, 8, 16 with d/2, d, d channels.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models import SAFormer
+        >>> model = SAFormer(dict(dims=(8, 8, 16, 32), depth=1, num_heads=2), T=2)
+        >>> [tuple(f.shape) for f in model(torch.randn(2, 3, 32, 32))]
+        [(2, 16, 8, 8), (2, 32, 4, 4), (2, 32, 2, 2)]
     """
 
     arch_settings = {

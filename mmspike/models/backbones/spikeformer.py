@@ -178,6 +178,13 @@ class Spikeformer(SpikingBackbone):
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels
         and strides are ``out_channels`` and ``out_strides``: the widths but the first, at strides 4, 8 and, with four, 16.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models import Spikeformer
+        >>> model = Spikeformer(dict(dims=(8, 8, 16, 32), depth=1, num_heads=2), T=2)
+        >>> [tuple(f.shape) for f in model(torch.randn(2, 3, 32, 32))]
+        [(2, 8, 8, 8), (2, 16, 4, 4), (2, 32, 2, 2)]
     """
 
     arch_settings = {

@@ -106,6 +106,13 @@ class SpikingResformer(SpikingBackbone):
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels
         and strides are ``out_channels`` and ``out_strides``: 4, 8, 16.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models import SpikingResformer
+        >>> model = SpikingResformer(dict(dims=(16, 32, 48), num_heads=(1, 2, 2), group_size=16), T=2)
+        >>> [tuple(f.shape) for f in model(torch.randn(2, 3, 32, 32))]
+        [(2, 16, 8, 8), (2, 32, 4, 4), (2, 48, 2, 2)]
     """
 
     arch_settings = {

@@ -41,6 +41,13 @@ class SpikingVGG(SpikingBackbone):
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels
         and strides are ``out_channels`` and ``out_strides``: 1, 2, 4 (and 8).
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models import SpikingVGG
+        >>> model = SpikingVGG(dict(dims=(8, 12, 16), depths=(2, 2, 2)), T=2)
+        >>> [tuple(f.shape) for f in model(torch.randn(2, 3, 32, 32))]
+        [(2, 8, 32, 32), (2, 12, 16, 16), (2, 16, 8, 8)]
     """
 
     arch_settings = {

@@ -19,6 +19,13 @@ class AttentionPoolClsHead(ClsHead):
 
     Shape:
         A tuple whose last item is [T, B, C, H, W] (a backbone with ``temporal_output='keep'``) -> logits [B, num_classes].
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.classification import AttentionPoolClsHead
+        >>> head = AttentionPoolClsHead(num_classes=10, in_channels=16)
+        >>> head((torch.randn(4, 2, 16, 8, 8),)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self, num_classes: int, in_channels: int, init_cfg: dict | None = None, **kwargs) -> None:

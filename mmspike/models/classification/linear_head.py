@@ -24,6 +24,13 @@ class SpikingLinearClsHead(ClsHead):
 
     Shape:
         A tuple whose last item is [T, B, C, H, W] (a backbone with ``temporal_output='keep'``) -> logits [B, num_classes].
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.classification import SpikingLinearClsHead
+        >>> head = SpikingLinearClsHead(num_classes=10, in_channels=16)
+        >>> head((torch.randn(4, 2, 16, 8, 8),)).shape
+        torch.Size([2, 10])
     """
 
     rows = (('neuron', 'fc'),)  # who runs after whom, for mmspike.deploy

@@ -102,7 +102,16 @@ class SpikingConvFCBBoxHead(ConvFCBBoxHead):
 
 @MODELS.register_module()
 class SpikingShared2FCBBoxHead(SpikingConvFCBBoxHead):
-    """N - FC - N - FC, then N - fc_cls and N - fc_reg; see :class:`SpikingConvFCBBoxHead`."""
+    """N - FC - N - FC, then N - fc_cls and N - fc_reg; see :class:`SpikingConvFCBBoxHead`.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.detection import SpikingShared2FCBBoxHead
+        >>> head = SpikingShared2FCBBoxHead(fc_out_channels=16, in_channels=8, roi_feat_size=7, num_classes=3)
+        >>> scores, deltas = head(torch.randn(4, 5, 8, 7, 7))
+        >>> tuple(scores.shape), tuple(deltas.shape)
+        ((5, 4), (5, 12))
+    """
 
     def __init__(self, fc_out_channels: int = 1024, *args, **kwargs) -> None:
         super().__init__(0, 2, 0, 0, 0, 0, *args, fc_out_channels=fc_out_channels, **kwargs)

@@ -22,6 +22,14 @@ class SpikingRPNHead(RPNHead):
 
     Shape:
         Levels [T, B, C, H_i, W_i], membranes -> scores [B, A, H_i, W_i] and deltas [B, 4 A, H_i, W_i], averaged over T.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.detection import SpikingRPNHead
+        >>> head = SpikingRPNHead(in_channels=8, feat_channels=8)
+        >>> scores, deltas = head((torch.randn(4, 2, 8, 16, 16), torch.randn(4, 2, 8, 8, 8)))
+        >>> [tuple(level.shape) for level in scores]
+        [(2, 9, 16, 16), (2, 9, 8, 8)]
     """
 
     def __init__(
@@ -73,6 +81,14 @@ class SpikingRetinaHead(RetinaHead):
     Shape:
         Levels [T, B, C, H_i, W_i], membranes -> scores [B, A classes, H_i, W_i] and deltas [B, 4 A, H_i, W_i], averaged
         over T.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.detection import SpikingRetinaHead
+        >>> head = SpikingRetinaHead(num_classes=3, in_channels=8, feat_channels=8, stacked_convs=1)
+        >>> scores, deltas = head((torch.randn(4, 2, 8, 16, 16),))
+        >>> tuple(scores[0].shape), tuple(deltas[0].shape)
+        ((2, 27, 16, 16), (2, 36, 16, 16))
     """
 
     def __init__(

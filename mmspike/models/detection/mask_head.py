@@ -22,6 +22,13 @@ class SpikingFCNMaskHead(FCNMaskHead):
 
     Shape:
         RoI features [T, N, C, h, w], membranes -> mask logits [N, classes, 2h, 2w], averaged over T.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.detection import SpikingFCNMaskHead
+        >>> head = SpikingFCNMaskHead(num_convs=1, in_channels=8, conv_out_channels=8, num_classes=3)
+        >>> head(torch.randn(4, 5, 8, 14, 14)).shape
+        torch.Size([5, 3, 28, 28])
     """
 
     rows = (('neuron_logits', 'conv_logits'),)  # who runs after whom, for mmspike.deploy

@@ -1,5 +1,6 @@
 """Complete IoU between all pairs of boxes, for assigners."""
 
+import torch
 from mmdet.models.losses.iou_loss import ciou_loss
 from torch import Tensor
 
@@ -27,4 +28,7 @@ class CIoUOverlaps:
         n, m = len(bboxes1), len(bboxes2)
         a = bboxes1[:, None].expand(n, m, 4).reshape(-1, 4)
         b = bboxes2[None].expand(n, m, 4).reshape(-1, 4)
-        return (1 - ciou_loss(a, b, reduction='none')).clamp(min=0).view(n, m)
+        ciou = 1 - ciou_loss(a, b, reduction='none')
+        # mmdet divides 0 by 0 where boxes are equal up to rounding
+        equal = ciou.isnan() & (a + b).isfinite().all(1)
+        return torch.where(equal, 1.0, ciou).clamp(min=0).view(n, m)

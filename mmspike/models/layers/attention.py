@@ -23,6 +23,13 @@ def attend(q: Signal, k: Signal, v: Signal, heads: int) -> Signal:
 
     Returns:
         [T, B, C_v, H, W].
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import Signal, attend
+        >>> q, k, v = (Signal(torch.ones(1, 1, 4, 3, 3)) for _ in 'qkv')
+        >>> attend(q, k, v, heads=2).x.unique()  # 9 tokens by 2 channels of a head
+        tensor([18.])
     """
     if _saves(q, k, v):
         return multiply(Linear(heads), q, k, v)
@@ -66,6 +73,11 @@ def half_threshold(neuron: dict) -> dict:
 
     Raises:
         ValueError: Half the threshold is not above the membrane at rest: the neuron would fire without input.
+
+    Example:
+        >>> from mmspike.models.layers import half_threshold
+        >>> half_threshold(dict(type='LIF', v_threshold=1.0))
+        {'type': 'LIF', 'v_threshold': 0.5}
     """
     whole = build_neuron(neuron)
     if not hasattr(whole, 'v_threshold'):
@@ -97,6 +109,13 @@ class SpikeAttention(nn.Module):
 
     Raises:
         ValueError: ``dim`` is no multiple of ``num_heads``.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import ConvNorm, SpikeAttention
+        >>> attention = SpikeAttention(8, 2, lambda which: ConvNorm(8, 8), dict(type='LIF'))
+        >>> attention(torch.randn(4, 2, 8, 10, 10)).shape
+        torch.Size([4, 2, 8, 10, 10])
     """
 
     takes_time = True

@@ -17,6 +17,12 @@ def binary_weight(weight: Tensor, dim: int = 0) -> Tensor:
     Args:
         weight: Of a convolution or a linear layer.
         dim: Its dimension of output channels.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import binary_weight
+        >>> binary_weight(torch.tensor([[1.0, 2.0, 6.0]]))
+        tensor([[-2., -2.,  2.]])
     """
     others = [i for i in range(weight.dim()) if i != dim]
     centred = weight - weight.mean(others, keepdim=True)
@@ -68,6 +74,14 @@ def binarise(model: nn.Module) -> None:
 
     Names and values in the state dict stay, so that a network with full weights can be loaded and trained on. Depthwise
     convolutions, which have few weights, keep theirs.
+
+    Example:
+        >>> from torch import nn
+        >>> from mmspike.models.layers import binarise
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8))
+        >>> binarise(model)
+        >>> [type(m).__name__ for m in model]
+        ['BinaryConv2d', 'Conv2d']
     """
     for module in model.modules():
         depthwise = getattr(module, 'groups', 1) > 1 and module.groups == module.in_channels
@@ -77,7 +91,17 @@ def binarise(model: nn.Module) -> None:
 
 @torch.no_grad()
 def write_binary_weights(model: nn.Module) -> None:
-    """Make the layers of one-bit weights ordinary ones whose weights have those two values per channel, in place."""
+    """Make the layers of one-bit weights ordinary ones whose weights have those two values per channel, in place.
+
+    Example:
+        >>> from torch import nn
+        >>> from mmspike.models.layers import binarise, write_binary_weights
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3))
+        >>> binarise(model)
+        >>> write_binary_weights(model)
+        >>> type(model[0]).__name__, model[0].weight[0].unique().numel()
+        ('Conv2d', 2)
+    """
     for module in model.modules():
         for plain, binary in BINARY.items():
             if type(module) is binary:

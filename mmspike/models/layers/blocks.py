@@ -19,6 +19,12 @@ class LayerScale(nn.Module):
 
     Shape:
         [T, B, C, H, W] in and out.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import LayerScale
+        >>> LayerScale(8, 0.1)(torch.randn(4, 2, 8, 10, 10)).shape
+        torch.Size([4, 2, 8, 10, 10])
     """
 
     takes_time = True
@@ -110,6 +116,12 @@ class Downsample(Chain):
 
     Shape:
         [T, B, C, H, W] -> [T, B, C', H / stride, W / stride], rounded up.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import Downsample
+        >>> Downsample(8, 16, 2, dict(type='LIF'), dict(type='BN'))(torch.randn(4, 2, 8, 10, 10)).shape
+        torch.Size([4, 2, 16, 5, 5])
     """
 
     #: makes the convolution and its norm
@@ -147,6 +159,12 @@ class MLP(Chain):
 
     Shape:
         [T, B, C, H, W] in and out.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import MLP
+        >>> MLP(8, 4, dict(type='LIF'), dict(type='BN'))(torch.randn(4, 2, 8, 10, 10)).shape
+        torch.Size([4, 2, 8, 10, 10])
     """
 
     def __init__(self, dim: int, ratio: float, neuron: dict, norm_cfg: dict) -> None:

@@ -19,6 +19,12 @@ class ConvNorm(Chain):
 
     Shape:
         [T, B, C, H, W] -> [T, B, C', H', W'].
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import ConvNorm
+        >>> ConvNorm(8, 16, 3, stride=2)(torch.randn(4, 2, 8, 10, 10)).shape
+        torch.Size([4, 2, 16, 5, 5])
     """
 
     def __init__(
@@ -46,6 +52,12 @@ class RepConvNorm(Chain):
         dim: Channels.
         norm_cfg: A batch norm.
         out_dim: Channels of the output; None: ``dim``.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import RepConvNorm
+        >>> RepConvNorm(8, dict(type='BN'))(torch.randn(4, 2, 8, 10, 10)).shape
+        torch.Size([4, 2, 8, 10, 10])
     """
 
     def __init__(self, dim: int, norm_cfg: dict, out_dim: int | None = None) -> None:
@@ -73,6 +85,12 @@ class SpikingConv(Chain):
 
     Shape:
         [T, B, C, H, W] -> [T, B, C', H', W'].
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import SpikingConv
+        >>> SpikingConv(8, 16, 3, neuron=dict(type='LIF'), norm_cfg=dict(type='BN'))(torch.randn(4, 2, 8, 10, 10)).shape
+        torch.Size([4, 2, 16, 10, 10])
     """
 
     def __init__(
@@ -111,6 +129,12 @@ class SpikingConvTranspose(Chain):
 
     Shape:
         [T, B, C, H, W] -> [T, B, C', H', W'], H' = (H - 1) * stride - 2 * padding + kernel_size.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import SpikingConvTranspose
+        >>> SpikingConvTranspose(8, 16, 2, 2, neuron=dict(type='LIF'))(torch.randn(4, 2, 8, 10, 10)).shape
+        torch.Size([4, 2, 16, 20, 20])
     """
 
     def __init__(
@@ -144,6 +168,12 @@ class SpikingLinear(Chain):
 
     Shape:
         [T, N, C] -> [T, N, C'].
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import SpikingLinear
+        >>> SpikingLinear(8, 16, neuron=dict(type='LIF'))(torch.randn(4, 2, 8)).shape
+        torch.Size([4, 2, 16])
     """
 
     def __init__(

@@ -29,6 +29,12 @@ class RepConv(nn.Module):
 
     Shape:
         [T, B, C, H, W] -> [T, B, C', H, W].
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import RepConv
+        >>> RepConv(8, dict(type='BN'))(torch.randn(4, 2, 8, 10, 10)).shape
+        torch.Size([4, 2, 8, 10, 10])
     """
 
     takes_time = True

@@ -12,14 +12,28 @@ __all__ = ['DropPath', 'channels_inside', 'fold', 'mean_time', 'repeat_time', 'r
 
 
 def repeat_time(x: Tensor, T: int) -> Tensor:
-    """[B, ...] -> [T, B, ...]: the same values at every step, without a copy."""
+    """[B, ...] -> [T, B, ...]: the same values at every step, without a copy.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import repeat_time
+        >>> repeat_time(torch.randn(2, 3, 32, 32), 4).shape
+        torch.Size([4, 2, 3, 32, 32])
+    """
     if x.dim() == 4 and x.stride(1) == 1:  # the backward pass sums over T: see mean_time
         return x.movedim(1, -1).expand(T, *[-1] * 4).movedim(-1, 2)
     return x.expand(T, *x.shape)
 
 
 def mean_time(x: Tensor) -> Tensor:
-    """[T, B, ...] -> [B, ...]."""
+    """[T, B, ...] -> [B, ...].
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import mean_time
+        >>> mean_time(torch.randn(4, 2, 8, 10, 10)).shape
+        torch.Size([2, 8, 10, 10])
+    """
     # PyTorch reduces five dimensions ten times as fast in the order in which they lie in memory
     if x.dim() == 5 and x.stride(2) == 1:
         return x.movedim(2, -1).mean(0).movedim(-1, 1)
@@ -53,6 +67,12 @@ class DropPath(nn.Module):
 
     Shape:
         [T, B, ...] in and out.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import DropPath
+        >>> DropPath(0.1)(torch.randn(4, 2, 8, 10, 10)).shape
+        torch.Size([4, 2, 8, 10, 10])
     """
 
     takes_time = True

@@ -33,6 +33,14 @@ class SpikingFPN(BaseModule):
 
     Raises:
         ValueError: The inputs are not as many as ``in_channels``, or not [T, B, C, H, W].
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models import SpikingFPN
+        >>> neck = SpikingFPN([8, 16], 32, num_outs=3)
+        >>> levels = neck((torch.randn(2, 1, 8, 16, 16), torch.randn(2, 1, 16, 8, 8)))
+        >>> [tuple(level.shape) for level in levels]
+        [(2, 1, 32, 16, 16), (2, 1, 32, 8, 8), (2, 1, 32, 4, 4)]
     """
 
     def __init__(

@@ -31,6 +31,13 @@ class SpikingSimplePyramid(BaseModule):
 
     Raises:
         ValueError: The feature is not [T, B, C, H, W] with ``in_channels`` channels, or an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models import SpikingSimplePyramid
+        >>> neck = SpikingSimplePyramid(16, 32, num_outs=4)
+        >>> [tuple(level.shape) for level in neck((torch.randn(2, 1, 16, 4, 4),))]
+        [(2, 1, 32, 16, 16), (2, 1, 32, 8, 8), (2, 1, 32, 4, 4), (2, 1, 32, 2, 2)]
     """
 
     def __init__(

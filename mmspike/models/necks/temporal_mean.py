@@ -15,6 +15,12 @@ class TemporalMean(BaseModule):
 
     Shape:
         A tuple of [T, B, C, H_i, W_i] -> a tuple of [B, C, H_i, W_i].
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models import TemporalMean
+        >>> [tuple(level.shape) for level in TemporalMean()((torch.randn(4, 2, 8, 16, 16),))]
+        [(2, 8, 16, 16)]
     """
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:

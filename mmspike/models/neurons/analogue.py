@@ -27,6 +27,12 @@ class PLIAF(BaseNeuron):
         v_threshold: Threshold of the reset.
         v_reset: Membrane after a reset and at rest.
         stateful: Keep the membrane between calls, see :class:`BaseNeuron`.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.neurons import PLIAF
+        >>> PLIAF()(torch.full((4, 1), 1.3)).flatten().tolist()
+        [0.6499999761581421, 0.9749999642372131, 1.1374999284744263, 0.6499999761581421]
     """
 
     def __init__(self, tau: float = 2.0, v_threshold: float = 1.0, v_reset: float = 0.0, stateful: bool = False) -> None:

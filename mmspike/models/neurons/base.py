@@ -59,6 +59,11 @@ def build_neuron(cfg: dict) -> nn.Module:
     """A neuron from its config: ``dict(type='LIF', tau=2.0)``, or any elementwise module of mmengine's registry ('ReLU').
 
     The name is looked up in this package first, whatever the default scope is, so it needs no prefix.
+
+    Example:
+        >>> from mmspike.models.neurons import build_neuron
+        >>> build_neuron(dict(type='SFA', levels=4))
+        SFA(levels=4, norm=4)
     """
     if 'type' not in cfg:
         raise KeyError(f'a neuron config needs a type, for example dict(type="LIF"), got {cfg}')

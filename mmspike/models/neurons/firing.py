@@ -108,6 +108,13 @@ def lif(
 
     Returns:
         Spikes [T, B, ...] in {0, 1} of x's dtype, and the last membrane [B, ...] in at least float32.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.neurons import lif
+        >>> spikes, membrane = lif(torch.tensor([[1.2], [1.2], [1.2]]), None, tau=2.0)
+        >>> spikes.flatten().tolist()
+        [0.0, 0.0, 1.0]
     """
     decay = tau.reciprocal() if isinstance(tau, Tensor) else None
     return _fire(x, v, decay, None if decay is not None else tau, v_threshold, v_reset, surrogate, alpha)
@@ -121,7 +128,15 @@ def integrate_and_fire(
     surrogate: str = 'sigmoid',
     alpha: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r""":func:`lif` without leak: :math:`h_t = v_{t-1} + x_t`, the rest alike."""
+    r""":func:`lif` without leak: :math:`h_t = v_{t-1} + x_t`, the rest alike.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.neurons import integrate_and_fire
+        >>> spikes, membrane = integrate_and_fire(torch.tensor([[0.6], [0.6], [0.6]]), None)
+        >>> spikes.flatten().tolist()
+        [0.0, 1.0, 0.0]
+    """
     return _fire(x, v, None, None, v_threshold, v_reset, surrogate, alpha)
 
 
@@ -182,6 +197,12 @@ class LIF(_FiringNeuron):
         surrogate: 'sigmoid', 'atan' or 'rectangle'.
         alpha: Its sharpness; None: 4, 2 and 1 respectively.
         stateful: Keep the membrane between calls, see :class:`BaseNeuron`.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.neurons import LIF
+        >>> LIF(tau=2.0)(torch.full((4, 1), 1.3)).flatten().tolist()
+        [0.0, 0.0, 1.0, 0.0]
     """
 
     def __init__(self, tau: float = 2.0, **kwargs) -> None:
@@ -201,6 +222,12 @@ class PLIF(_FiringNeuron):
 
     Args:
         tau: Initial time constant in steps, > 1. The others are :class:`LIF`'s.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.neurons import PLIF
+        >>> PLIF(tau=2.0)(torch.full((4, 1), 1.3)).flatten().tolist()
+        [0.0, 0.0, 1.0, 0.0]
     """
 
     def __init__(self, tau: float = 2.0, **kwargs) -> None:
@@ -213,7 +240,14 @@ class PLIF(_FiringNeuron):
 
 @MODELS.register_module()
 class IF(_FiringNeuron):
-    """Integrate-and-fire neuron without leak, see :func:`integrate_and_fire`. Arguments as :class:`LIF` without tau."""
+    """Integrate-and-fire neuron without leak, see :func:`integrate_and_fire`. Arguments as :class:`LIF` without tau.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.neurons import IF
+        >>> IF()(torch.full((4, 1), 1.3)).flatten().tolist()
+        [1.0, 1.0, 1.0, 1.0]
+    """
 
     leaky = False
 

@@ -77,6 +77,12 @@ def sfa(x: Tensor, levels: int = 4, norm: float = 4, rounding: str = 'even') -> 
         levels: D, the largest count. In inference a count stands for D binary steps.
         norm: Norm, what counts are divided by.
         rounding: Of halves: 'even', or 'up' with the gradient of an open window.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.neurons import sfa
+        >>> sfa(torch.tensor([-1.0, 0.4, 1.6, 9.0]), 4, 4).tolist()
+        [0.0, 0.0, 0.5, 1.0]
     """
     return _SFAFunction.apply(x, levels, norm, rounding)
 
@@ -102,6 +108,13 @@ def integer_lif(
 
     Returns:
         Spikes [T, B, ...] of x's dtype, and ``h - k`` of the last step.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.neurons import integer_lif
+        >>> counts, membrane = integer_lif(torch.tensor([[1.4], [0.3]]), None, 4, 0.25)
+        >>> counts.flatten().tolist()
+        [1.0, 0.0]
     """
     dtype = membrane_dtype(x)
     v = None if v is None else v.to(dtype).expand(x.shape[1:])
@@ -133,6 +146,12 @@ class SFA(BaseNeuron):
         levels: D, the largest count: 1, 2, 4, 8, …; with 1 it is a binary neuron.
         norm: What counts are divided by; None: ``levels``, so that outputs lie in [0, 1].
         rounding: Of halves, 'even' or 'up', see :func:`sfa`.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.neurons import SFA
+        >>> SFA(levels=4)(torch.full((4, 1), 1.3)).flatten().tolist()
+        [0.25, 0.25, 0.25, 0.25]
     """
 
     leaky = False
@@ -163,6 +182,12 @@ class ILIF(BaseNeuron):
         levels: D, the largest count.
         beta: Decay a step, in [0, 1].
         stateful: Keep the membrane between calls, see :class:`BaseNeuron`.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.neurons import ILIF
+        >>> ILIF(levels=4)(torch.full((4, 1), 1.3)).flatten().tolist()
+        [1.0, 1.0, 1.0, 1.0]
     """
 
     def __init__(self, levels: int = 4, beta: float = 0.25, stateful: bool = False) -> None:
@@ -182,7 +207,14 @@ class ILIF(BaseNeuron):
 
 @MODELS.register_module()
 class NILIF(ILIF):
-    """Normalised integer LIF (Spike2Former): :class:`ILIF` whose output is divided by ``levels``."""
+    """Normalised integer LIF (Spike2Former): :class:`ILIF` whose output is divided by ``levels``.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.neurons import NILIF
+        >>> NILIF(levels=4)(torch.full((4, 1), 1.3)).flatten().tolist()
+        [0.25, 0.25, 0.25, 0.25]
+    """
 
     def __init__(self, levels: int = 4, beta: float = 0.25, stateful: bool = False) -> None:
         super().__init__(levels, beta, stateful)

@@ -23,6 +23,13 @@ class SpikingDeepLabHead(SpikingDecodeHead):
 
     Shape:
         [T, B, C, H, W] -> logits [B, classes, H, W].
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.segmentation import SpikingDeepLabHead
+        >>> head = SpikingDeepLabHead(in_channels=16, channels=8, num_classes=5)
+        >>> head((torch.randn(4, 2, 16, 8, 8),)).shape
+        torch.Size([2, 5, 8, 8])
     """
 
     def __init__(self, in_channels: int | Sequence[int], channels: int = 1024, dilation: int = 12, **kwargs) -> None:

@@ -36,6 +36,13 @@ class SpikingFCNHead(SpikingDecodeHead):
 
     Raises:
         ValueError: A feature has not half the size of the one before it, or ``num_convs=0`` does not fit the channels.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.segmentation import SpikingFCNHead
+        >>> head = SpikingFCNHead(in_channels=16, channels=8, num_classes=5)
+        >>> head((torch.randn(4, 2, 16, 8, 8),)).shape
+        torch.Size([2, 5, 8, 8])
     """
 
     def __init__(

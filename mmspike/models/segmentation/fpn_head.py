@@ -30,6 +30,13 @@ class SpikingFPNHead(SpikingDecodeHead):
 
     Raises:
         ValueError: The strides are no powers of two times the first, or not as many as the levels.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.segmentation import SpikingFPNHead
+        >>> head = SpikingFPNHead([4, 8], in_channels=[16, 16], in_index=[0, 1], channels=8, num_classes=5)
+        >>> head((torch.randn(4, 2, 16, 8, 8), torch.randn(4, 2, 16, 4, 4))).shape
+        torch.Size([2, 5, 8, 8])
     """
 
     def __init__(self, feature_strides: Sequence[int], **kwargs) -> None:

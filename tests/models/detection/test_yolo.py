@@ -13,7 +13,7 @@ from torch import nn
 
 from mmspike.deploy import audit, difference, expand, fuse, leftovers
 from mmspike.models import SpikingYOLOBackbone, SpikingYOLOPAFPN
-from mmspike.models.detection import SpikingYOLOHead
+from mmspike.models.detection import CIoUOverlaps, SpikingYOLOHead
 
 C = 8
 
@@ -242,3 +242,13 @@ def test_backbone_of_a_tiny_size_differs_by_its_levels():
     x = 9 * torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert difference(a(x), b(x)).largest > 0
+
+
+def test_overlaps_of_equal_boxes_are_one():
+    """And not 0 / 0, as in mmdet's loss; a NaN box stays one."""
+    boxes = torch.tensor([[0.0, 0, 10, 10], [3.1, 4.2, 600.5, 411.3], [float('nan'), 0, 1, 1]])
+    found = CIoUOverlaps()(boxes, boxes)
+    assert found[:2, :2].diagonal().tolist() == [1, 1] and 0 <= found[0, 1] < 0.01
+    assert found[2].isnan().all() and found[:, 2].isnan().all()
+    shifted = boxes[1:2] + torch.tensor([1e-5, 0, 1e-5, 0])
+    torch.testing.assert_close(CIoUOverlaps()(boxes[1:2], shifted), torch.ones(1, 1))
