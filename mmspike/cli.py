@@ -102,7 +102,7 @@ def _run_file(file: Path, command: str, arguments: list[str]) -> None:
 
 
 def main() -> None:
-    """What the command ``mmspike`` and ``python -m mmspike`` do."""
+    """Run the command ``mmspike``, or ``python -m mmspike``."""
     commands = tools()
     given, *arguments = sys.argv[1:] or ['--help']
     if given in ('-h', '--help', 'help'):

@@ -289,7 +289,7 @@ def bars(results: list[dict]) -> tuple[str, bool]:
 
 
 def plan(args: argparse.Namespace) -> list[tuple[dict, list[str], int]]:
-    """What to measure: cases, the names to compare with, and repetitions."""
+    """The plan: cases, the names to compare with, and repetitions."""
     if args.quick:
         wanted: dict[str, tuple[dict, list[str]]] = {}
         for case, kind, against, _, _ in BARS:

@@ -1,4 +1,4 @@
-"""What weights of one bit save: memory, and accumulations of whole numbers instead of floats."""
+"""Savings of weights of one bit: memory, and accumulations of whole numbers instead of floats."""
 
 from torch import nn
 
@@ -8,7 +8,7 @@ from .costs import ADD_INT32, MJ
 
 
 def binary_savings(model: nn.Module, layers: list[dict], ac: float) -> dict | None:
-    """Of the layers of ``model`` that compute with weights of one bit; None if there are none.
+    """Savings of the layers of ``model`` that compute with weights of one bit; None without such layers.
 
     Where such a layer reads spikes, its sums are whole numbers times the scale of the output channel, which merges into the
     norm behind: an accumulation is an addition of integers.

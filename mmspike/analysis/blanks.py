@@ -58,7 +58,7 @@ class Blanks:
                     self._zeros.pop(_memory(x), None)
 
     def _was_filled(self, x: Tensor, changed: bool) -> bool:
-        """Whether ``x`` had values of unknown descent before an operation that has ``changed`` it, or not."""
+        """True if ``x`` had values of unknown descent before an operation that has ``changed`` it, or not."""
         zeros = self._zeros.get(_memory(x))
         if zeros is None or not zeros:
             return zeros is not None

@@ -75,13 +75,13 @@ def neuron_maps(model: nn.Module, batch: dict) -> dict[str, tuple[np.ndarray, np
 
 
 def last_of_each_stage(maps: dict) -> dict:
-    """Of maps by layer, in order of execution, the last of every stage."""
+    """The last map of every stage, from maps by layer in order of execution."""
     stages = {stage_of(name): name for name in maps}
     return {name: maps[name] for name in stages.values()}
 
 
 def attention_maps(model: nn.Module, batch: dict) -> dict[str, np.ndarray]:
-    """How much each position is attended to in every attention that multiplies q by k, token by token.
+    """The attention that each position gets in every attention that multiplies q by k, token by token.
 
     Attention without softmax weights position j for query i with q_i . k_j, a count of coincident spikes. Shown is the mean
     over all queries, heads and steps of the first image. Attentions that only mask channels or tokens (Spike-driven

@@ -16,7 +16,7 @@ MISSING = '-'
 
 @dataclass
 class Run:
-    """What is known of one run. What is not stays None or empty."""
+    """The known values of one run. Unknown ones are None or empty."""
 
     name: str
     log: list[dict] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What single operations cost at 45 nm (Horowitz, ISSCC 2014)."""
+"""Costs of single operations at 45 nm (Horowitz, ISSCC 2014)."""
 
 #: pJ of a multiply-accumulate and of an accumulate
 PRESETS = dict(

@@ -310,7 +310,7 @@ class OpCounter:
             record.twin_memory.update(twin)
 
     def _fed(self, linear: LinearOp, steps: int) -> Call:
-        """What feeds a linear operation. Of two factors that spike, the one with fewer spikes an element is the input."""
+        """The input of a linear operation. Of two factors that spike, it is the one with fewer spikes an element."""
         factors = []
         with _unseen():
             for operand in linear.operands:

@@ -32,7 +32,7 @@ NOT_COUNTED = (
 
 @dataclass
 class EnergyReport:
-    """What was measured, per image, ready for tables and JSON.
+    """Measurements per image, ready for tables and JSON.
 
     Attributes:
         images: Images that were measured.

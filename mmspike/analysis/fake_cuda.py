@@ -73,7 +73,7 @@ class Launches(TorchDispatchMode):
 
 @dataclass
 class TrainingStep:
-    """What one forward and backward pass takes.
+    """Memory and launches of one forward and backward pass.
 
     Attributes:
         saved: Bytes kept for the backward pass, without parameters and buffers; a storage counts once.

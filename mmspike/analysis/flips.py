@@ -64,7 +64,7 @@ class Flips:
 
 @dataclass
 class FlipReport:
-    """What :func:`spike_flips` found.
+    """The findings of :func:`spike_flips`.
 
     Attributes:
         layers: Neuron layer -> its flips, in the order of execution.

@@ -144,7 +144,7 @@ def _figures(image: np.ndarray | None, maps: dict[str, np.ndarray]) -> str:
 
 
 def _origin(info: dict) -> str:
-    """What network this is, of a report that says so."""
+    """The network's name, from a report that has it."""
     text = ''.join(f' {key.capitalize()}: {info[key]}.' for key in ('config', 'checkpoint') if info.get(key))
     text += ' Counted as it is deployed: folded.' if info.get('deployed') else ''
     metric = info.get('metric')

@@ -61,7 +61,7 @@ def _last_by_step(log: list[dict], key: str) -> list[dict]:
 
 
 def step_name(log: list[dict], key: str) -> str:
-    """What the steps of ``key`` count: 'iteration' or 'epoch'."""
+    """The unit of the steps of ``key``: 'iteration' or 'epoch'."""
     evaluated = not any('lr' in line or key.startswith(RATES) for line in log if key in line)
     return 'epoch' if evaluated and any('epoch' in line for line in log) else 'iteration'
 

@@ -44,7 +44,7 @@ class LemaireMemory:
         return additions * self.cost.e_add_pj + macs * (self.cost.e_mul_pj + self.cost.e_add_pj)
 
     def layer(self, call: 'Call') -> tuple[Counter, Counter]:
-        """Of a call: energy as it is fed, and of one step of the same layer in an ordinary network."""
+        """Energy of a call as it is fed, and of one step of the same layer in an ordinary network."""
         op, steps = call.linear, call.steps
         queue = FIFO_MESSAGES
         parameters = op.weights.numel() + op.bias
@@ -81,7 +81,7 @@ class LemaireMemory:
         return spent
 
     def neuron(self, module: nn.Module, counts: Tensor, steps: int) -> Counter:
-        """Of a neuron layer: its potentials are read and written every step, its spikes go into a queue."""
+        """Energy of a neuron layer: its potentials are read and written every step, its spikes go into a queue."""
         import spikingjelly.activation_based.neuron as theirs
 
         spikes = counts.sum(dtype=torch.float64).item()

@@ -1,4 +1,4 @@
-"""What is known of the operations that are not multiply-accumulates: those that move data, and those that are not billed.
+"""Operations that are not multiply-accumulates: those that move data, and those that are not billed.
 
 The field's formula bills multiply-accumulates only. Everything here is reported with its number of output elements instead of
 being free silently, and an operation that is in no table is reported as unknown. Names are those of PyTorch's dispatcher

@@ -1,4 +1,4 @@
-"""Where a tensor's values come from, so that what feeds a layer can be told: spikes of which neuron, and of how many steps.
+"""The descent of a tensor's values, which tells what feeds a layer: spikes of which neuron, and of how many steps.
 
 Provenance proposes, values decide: a tensor counts as spikes when operations that only move values lead from a neuron to it
 *and* every value is a whole multiple of the neuron's unit (1 / Norm).
@@ -22,7 +22,7 @@ MAX_COUNT = 64
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of a tensor.
+    """The known descent of a tensor.
 
     Attributes:
         unit: Value of one spike; None: computed values, not spikes.
@@ -45,7 +45,7 @@ COMPUTED = Origin()
 
 
 def _reduced_time(name: str, args: tuple, steps: int) -> bool:
-    """Whether an operation takes T away from the front of its first argument: mean or sum over it, or one step of it."""
+    """True if an operation takes T away from the front of its first argument: mean or sum over it, or one step of it."""
     x = args[0] if args else None
     if steps == 1 or not isinstance(x, Tensor) or x.dim() == 0 or x.shape[0] != steps:
         return False
@@ -101,7 +101,7 @@ def _merged(origins: list[Origin], unit: float | None, steps: int, largest: Call
 
 
 def spike_counts(x: Tensor, origin: Origin | None) -> Tensor | None:
-    """Counts of spikes in ``x``, as whole floats of its shape, or None if its values are no spikes.
+    """Counts of spikes in ``x``, as whole floats of its shape, or None if its values are not spikes.
 
     Without an origin (inputs of the network, such as event frames) whole numbers up to ``MAX_COUNT`` are counts. Negative
     spikes count like positive ones.

@@ -93,7 +93,7 @@ def _columns(rows: list[list[str]], numeric_from: int) -> list[str]:
 
 
 def to_text(report: EnergyReport) -> str:
-    """What the command line shows."""
+    """The report as the command line shows it."""
     preset = report.preset
     header = ['layer', 'operation', 'fed by', 'T', 'MACs', 'rate', 'non-zero', 'SOPs', 'exact', 'mJ', 'exact mJ']
     rows = [header]

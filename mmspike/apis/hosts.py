@@ -35,7 +35,7 @@ def class_names(cfg: Config, checkpoint: dict) -> list[str] | None:
 
 
 class _Host:
-    """What the three have in common. ``inferencer`` is the host's, with ``model``, ``pipeline`` and ``visualizer``."""
+    """The base of all three. ``inferencer`` is the host's, with ``model``, ``pipeline`` and ``visualizer``."""
 
     task: str
     visualizer: str

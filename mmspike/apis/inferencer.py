@@ -286,7 +286,7 @@ class Inferencer:
             return self._host.collate([self._host.prepare(image)])
 
     def energy(self, image: np.ndarray) -> EnergyReport:
-        """What one image costs and how often its neurons fire, see :func:`mmspike.analysis.measure_energy`."""
+        """Energy of one image and firing rates of its neurons, see :func:`mmspike.analysis.measure_energy`."""
         with self._in_scope():
             return measure_energy(self.model, [self.batch(image)])
 

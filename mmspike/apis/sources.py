@@ -1,4 +1,4 @@
-"""What is looked at: images, arrays, folders, globs and videos as one stream of pictures."""
+"""Inputs: images, arrays, folders, globs and videos as one stream of pictures."""
 
 import glob
 import math
@@ -75,7 +75,7 @@ def find_inputs(inputs: Input | Sequence[Input]) -> list[str | np.ndarray]:
     if '://' in text or path.is_file():
         return [text]
     if path.is_dir():
-        files = (p for p in path.iterdir() if p.is_file() and not p.name.startswith('.'))  # ._x.png are no pictures
+        files = (p for p in path.iterdir() if p.is_file() and not p.name.startswith('.'))  # ._x.png are not pictures
         found = sorted(p for p in files if p.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
             raise InputError(
@@ -114,7 +114,7 @@ def read_frames(items: list[str | np.ndarray], load: Callable[[dict], dict]) -> 
             that it gives to files, see :func:`as_loaded`.
 
     Raises:
-        InputError: An array is no picture.
+        InputError: An array is not a picture.
     """
     used: Counter[str] = Counter()
 

@@ -1,4 +1,4 @@
-"""Where a network fires: rates of a stage over the image that it looked at."""
+"""Firing rates of a stage, drawn over the image that the network looked at."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -27,7 +27,7 @@ ENERGY_COLUMNS = ('part', 'MACs', 'SOPs', 'mJ', 'formula', 'twin', 'ratio')
 
 @dataclass
 class Analysis:
-    """What the page shows of one image.
+    """The page's results for one image.
 
     Attributes:
         prediction: The image with what was found, uint8 RGB [H, W, 3].

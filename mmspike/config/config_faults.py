@@ -96,7 +96,7 @@ MOVED = {
 
 
 def moved_key(option: str) -> str | None:
-    """Where the setting of a key of the 2.x versions is now, in words; None for any other key."""
+    """The present place of a key of the 2.x versions, in words; None for any other key."""
     parts = option.split('.')
     for length in range(len(parts), 0, -1):
         old = '.'.join(parts[:length])
@@ -110,7 +110,7 @@ def moved_key(option: str) -> str | None:
 
 
 def _top_level_hint(option: str, cfg: dict) -> str:
-    """What is said of a key at the top that neither the config nor the runner has."""
+    """The message about a key at the top that neither the config nor the runner has."""
     if moved := moved_key(option):
         return f'a key of the 2.x versions; {moved}'
     key = option.split('.')[0]
@@ -176,7 +176,7 @@ def _signature(function) -> tuple[set[str], bool]:
 
 
 def _class_parameters(kind) -> set[str]:
-    """What a class or function takes by name; of a class also what its ``**kwargs`` hand on to its bases."""
+    """Names of the arguments of a class or function; of a class also those that its ``**kwargs`` hand on to its bases."""
     if not inspect.isclass(kind):
         return _signature(kind)[0]
     names: set[str] = set()

@@ -20,7 +20,7 @@ READING = (
     'torch.utils.data.', 'mmengine.dataset.', 'mmengine.fileio.', 'mmdet.datasets.', 'mmseg.datasets.', 'mmpretrain.datasets.',
     'mmspike.datasets.', 'mmcv.transforms.', 'mmcv.image.', 'pycocotools.', 'faster_coco_eval.', 'mmdet.evaluation.',
 )  # fmt: skip
-# what a loss says of a label that is no class
+# what a loss says of a label that is not a class
 LABEL_OUT_OF_RANGE = re.compile(
     r'Target -?\d+ is out of bounds|Class Index must be|index -?\d+ is out of bounds|Class values must be'
 )
@@ -41,7 +41,7 @@ def _modules(error: BaseException) -> list[str]:
 
 
 def is_reading_error(error: BaseException, paths: Sequence[str]) -> bool:
-    """Whether an error comes from reading or scoring data.
+    """True if an error comes from reading or scoring data.
 
     Numbers that are not finite and errors of the system on other paths than those of the data are none,
     wherever they were raised, and neither are types and keys of a config that do not exist.
@@ -58,7 +58,7 @@ def is_reading_error(error: BaseException, paths: Sequence[str]) -> bool:
 
 
 def _worker_advice(error: Exception) -> str | None:
-    """What to do about a data loader's process that died; None for any other error."""
+    """Advice on a data loader's process that died; None for any other error."""
     found = WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
     if found is None:
         return None
@@ -82,7 +82,7 @@ def empty_files(directories: Sequence[str]) -> list[str]:
 
 
 def explanation(cfg: Config, error: Exception, loaders: Sequence[str], evaluators: Sequence[str]) -> str | None:
-    """What in the data, or in a lack of memory, explains an error, in words; None if nothing does."""
+    """The explanation of an error by the data or a lack of memory, in words; None if there is none."""
     if advice := _worker_advice(error) or memory_advice(cfg, error, loaders):
         return advice
     paths = [path for dataset in config_datasets(cfg, tuple(loaders)) for path in data_paths(dataset)]
@@ -112,8 +112,8 @@ def data_faults_explained(
 ) -> Iterator[None]:
     """Check that a config's data are there; if the body then fails on them, say which file, annotation or label it is.
 
-    Only errors that were raised while data are read or scored are explained, and those of a loss about a label that is no
-    class. The data are then looked at once more, as :func:`mmspike.config.data_check.check_data` does it, and every file. Of
+    Only errors that were raised while data are read or scored are explained, and those of a loss about a label that is not
+    a class. The data are then looked at once more, as :func:`mmspike.config.data_check.check_data` does it, and every file. Of
     memory that runs out, here or on a GPU, it is said what needs less of it. All other errors pass as they are.
 
     Raises:

@@ -119,7 +119,7 @@ def _evaluator_annotations(cfg: Config, names: tuple[str, ...]) -> Iterator[str]
 
 
 def _other_layout(cfg: Config, loaders: tuple[str, ...], root: str, path: str) -> str:
-    """What is said where the folder of the data is there, but not what the config expects in it."""
+    """The message where the folder of the data exists and lacks what the config expects in it."""
     inside = [
         osp.relpath(needed, root)
         for dataset in config_datasets(cfg, loaders)

@@ -1,4 +1,4 @@
-"""What the tools do with a config before they run it: options, work directory, processes."""
+"""Prepares a config for a run: options, work directory, processes."""
 
 import argparse
 import os

@@ -8,7 +8,7 @@ def read_literal(text: str) -> Any:
     """The value of ``text``: a Python literal, with ``dict(type='LIF')`` for ``{'type': 'LIF'}`` anywhere in it.
 
     Raises:
-        ValueError: It is no literal.
+        ValueError: It is not a literal.
     """
     try:
         return _value(ast.parse(text.strip(), mode='eval').body)

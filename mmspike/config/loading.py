@@ -80,7 +80,7 @@ def sample_image(cfg: Config, index: int) -> dict:
 
 
 def picture(model: nn.Module, batch: dict) -> np.ndarray | None:
-    """The first image of a batch, uint8 RGB [H, W, 3], with the padding that the network sees; None for what is no picture."""
+    """The first image of a batch, uint8 RGB [H, W, 3], padded as the network sees it; None for what is not a picture."""
     image = batch['inputs'][0]
     if not isinstance(image, Tensor) or image.dim() != 3 or image.shape[0] not in (1, 3) or image.dtype != torch.uint8:
         return None

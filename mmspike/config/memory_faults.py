@@ -34,7 +34,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def memory_advice(cfg: Config, error: Exception, loaders: Sequence[str]) -> str | None:
-    """What to do about an allocation that failed; None for any other error.
+    """Advice on an allocation that failed; None for any other error.
 
     Args:
         cfg: The config that ran. What it does already is not advised.

@@ -73,7 +73,7 @@ def add_amp_option(parser: argparse.ArgumentParser) -> None:
 
 
 def parse(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> argparse.Namespace:
-    """The options of the command line. What follows ``--amp`` and names no type, such as CONFIG, is no value of it."""
+    """The options of the command line. What follows ``--amp`` and names no type, such as CONFIG, is not a value of it."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     for i, argument in enumerate(given):
         if argument == '--amp' and not (i + 1 < len(given) and re.fullmatch(r'default|half|b?f[a-z]*\d+', given[i + 1])):

@@ -1,4 +1,4 @@
-"""What the files are called that a tool writes for pictures: as the pictures, with the folders that they lie in."""
+"""Names of the files that a tool writes for pictures: as the pictures, with the folders that they lie in."""
 
 import functools
 import inspect

@@ -84,7 +84,7 @@ def halve_test_step(model: nn.Module, choice: str) -> None:
         choice: As in :func:`amp_dtype`.
 
     Raises:
-        UserError: The device has no such type, or ``model`` is no module yet (that of a ``FlexibleRunner``).
+        UserError: The device has no such type, or ``model`` is not a module yet (that of a ``FlexibleRunner``).
     """
     if not isinstance(model, nn.Module):
         raise UserError("--amp: with a FlexibleRunner the config's strategy decides the precision")

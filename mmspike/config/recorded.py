@@ -15,8 +15,8 @@ def read_recorded(text: str) -> dict[str, Any]:
     """The settings in ``text``, a config as mmengine prints it: values and ``dict(...)``, assigned to names.
 
     Checkpoints hold their config in this form (``meta['cfg']``). mmengine reads it by running it, which a stranger's file must
-    not be. What is no plain value, such as a call, is an :class:`Expression`, and so is a whole setting that is no
-    Python: mmengine prints a date as ``2024-05-01``.
+    not be. What is not a plain value, such as a call, is an :class:`Expression`, and so is a whole setting that is
+    not Python: mmengine prints a date as ``2024-05-01``.
 
     Raises:
         ValueError: ``text`` has no settings.

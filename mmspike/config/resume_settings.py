@@ -1,4 +1,4 @@
-"""What a resumed training takes from its config, and what from the checkpoint: schedules, learning rates, seed."""
+"""Settings that a resumed training takes from its config, and those of the checkpoint: schedules, learning rates, seed."""
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -74,7 +74,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def _part(cfg: Mapping, name: str) -> Mapping:
-    """A dict of a config, empty where there is none or where it is no plain value."""
+    """A dict of a config, empty where there is none or where it is not a plain value."""
     part = cfg.get(name)
     return part if isinstance(part, Mapping) else {}
 
@@ -90,7 +90,7 @@ def _wrappers(cfg: Mapping) -> dict[str, Mapping]:
 
 
 def _fixed(cfg: Mapping, other: Mapping, new: Mapping) -> dict:
-    """What cannot change: the kind of optimizer, and a loss scale if ``other`` has one, too, and ``new`` scales."""
+    """Settings that cannot change: the type of optimizer, and a loss scale if ``other`` has one, too, and ``new`` scales."""
     settings: dict = {}
     theirs, after = _wrappers(other), _wrappers(new)
     for place, wrapper in _wrappers(cfg).items():
@@ -102,7 +102,7 @@ def _fixed(cfg: Mapping, other: Mapping, new: Mapping) -> dict:
 
 
 def _obeyed(cfg: Mapping) -> dict:
-    """What the config decides in any case, as far as it matters for the training."""
+    """Settings that the config decides in any case, as far as they matter for the training."""
     settings = {f'train_cfg.{key}': value for key, value in _part(cfg, 'train_cfg').items()}
     settings['train_dataloader.batch_size'] = _part(cfg, 'train_dataloader').get('batch_size')
     for place, wrapper in _wrappers(cfg).items():
@@ -113,7 +113,7 @@ def _obeyed(cfg: Mapping) -> dict:
 
 
 def _kept(cfg: Mapping, length: int | None) -> dict:
-    """What mmengine takes from the checkpoint, in the form in which it is told and put into a config.
+    """Settings that mmengine takes from the checkpoint, in the form in which they are told and put into a config.
 
     Args:
         length: Iterations of an epoch.

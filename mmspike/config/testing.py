@@ -1,4 +1,4 @@
-"""What tools/test.py does to a config for the one host or the other: drawing, test-time augmentation, output files."""
+"""Settings of a test by host, for tools/test.py: drawing, test-time augmentation, output files."""
 
 import os.path as osp
 from copy import deepcopy
@@ -116,7 +116,7 @@ def check_out(cfg: Config, out: str) -> None:
     """Check ``out`` before the test runs.
 
     Raises:
-        UserError: ``out`` is no pickle file with mmdet or mmpretrain, or one with mmseg.
+        UserError: ``out`` is not a pickle file with mmdet or mmpretrain, or one with mmseg.
     """
     is_pickle = out.endswith(('.pkl', '.pickle'))
     if cfg.get('default_scope') != 'mmseg':

@@ -40,7 +40,7 @@ class ClassFolders(CustomDataset):
         kwargs: mmpretrain's ``CustomDataset``: ``data_root``, ``data_prefix``, ``ann_file``, ``with_label``, ``pipeline``, …
 
     Raises:
-        UserError: A folder is no class, or there is no picture.
+        UserError: A folder is not a class, or there is no picture.
 
     Example:
         >>> ClassFolders(data_root='data/pets', data_prefix='val', classes=('cat', 'dog')).get_data_info(0)

@@ -40,7 +40,7 @@ class _SharedCounter:
 
 
 class SkipsFaults:
-    """What a transform does that reads files: with ``on_error='skip'`` it leaves out those that cannot be read.
+    """A transform that reads files: with ``on_error='skip'`` it leaves out those that cannot be read.
 
     The transform then gives None, for which mmengine's datasets draw another sample in training, and raise in testing.
     """

@@ -170,7 +170,7 @@ def _write_split(root: Path, split: str, num: int, size: int, rng_seed: tuple[in
 
 
 def _parameters_of(root: Path) -> dict | None:
-    """What the data set in ``root`` was written with; None when there is nothing yet."""
+    """The settings with which the data set in ``root`` was written; None when there is nothing yet."""
     marker = root / 'shapes.json'
     if marker.is_file():
         return json.loads(marker.read_text())

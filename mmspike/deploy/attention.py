@@ -169,7 +169,7 @@ class FusedDualAttention(nn.Module):
         [T, B, C, H, W] membranes in and out.
 
     Raises:
-        ValueError: A norm that is no batch norm stands behind the convolution over patches.
+        ValueError: A norm that is not a batch norm stands behind the convolution over patches.
     """
 
     takes_time = True

@@ -8,7 +8,7 @@ from torch import nn
 from mmspike.analysis.counter import KINDS, LayerRecord, OpCounter
 from mmspike.models.inspection import evaluating
 
-#: arithmetic without weights that is no part of a neuron; additions of membranes are what spiking hardware does anyway
+#: arithmetic without weights that is not part of a neuron; additions of membranes are what spiking hardware does anyway
 OTHER = (
     'region sampling (RoIAlign)',
     'pooling and resampling',
@@ -19,7 +19,7 @@ OTHER = (
 
 @dataclass
 class Audit:
-    """What was seen of one forward.
+    """The operations of one forward.
 
     Attributes:
         operations: Every multiply-accumulate operation, in order of execution, with what fed it.
@@ -39,7 +39,7 @@ class Audit:
 
     @property
     def spike_driven(self) -> bool:
-        """Whether no operation but the first reads floats, and none is unknown."""
+        """True if no operation but the first reads floats, and none is unknown."""
         rest = [r for r in self.operations[1:] if r.fed == KINDS[2]]
         return bool(self.operations) and not rest and not self.unknown
 

@@ -29,7 +29,7 @@ def output_tensors(item: object, name: str = '') -> Iterator[tuple[str, Tensor]]
 
 @dataclass
 class Difference:
-    """How far two outputs are apart.
+    """The distance between two outputs.
 
     Attributes:
         largest: Largest absolute difference of the floating-point outputs; infinite where their shapes differ.
@@ -49,7 +49,7 @@ class Difference:
 
 
 def difference(a: object, b: object) -> Difference:
-    """How far the outputs ``a`` and ``b`` of two models are apart.
+    """Compares the outputs ``a`` and ``b`` of two models.
 
     Example:
         >>> import torch
@@ -76,7 +76,7 @@ def difference(a: object, b: object) -> Difference:
 
 
 def compare(model: nn.Module, deployed: nn.Module, batch: dict) -> Difference:
-    """How far the predictions of two networks for a batch are apart, boxes, scores, masks and logits included.
+    """Compares the predictions of two networks for a batch, boxes, scores, masks and logits included.
 
     In float64 (both networks cast before folding) nothing but an error makes a difference; in float32 a membrane that rounding
     moves across a threshold does, too.

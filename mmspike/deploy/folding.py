@@ -15,7 +15,7 @@ from .rows import LINEAR, Place
 
 
 def merge_repconv(module: RepConv | NormFirstRepConv) -> nn.Conv2d:
-    """What merges as one 3x3 convolution with zero padding and bias in float64, which it equals at the borders, too."""
+    """A RepConv as one 3x3 convolution with zero padding and bias in float64, which equals it at the borders, too."""
     a1, b1 = norm_affine(module.norm1)
     if isinstance(module, NormFirstRepConv):
         w1, dw = module.conv1.weight.double().flatten(1), module.dwconv.weight.double().squeeze(1)

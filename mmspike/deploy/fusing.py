@@ -69,7 +69,7 @@ def fuse(model: nn.Module, merge_depthwise: bool = True) -> nn.Module:
 
 
 def leftovers(model: nn.Module) -> list[str]:
-    """What :func:`fuse` could not fold: names of norms and of neurons whose spikes are not 1.
+    """Names of norms that :func:`fuse` could not fold, and of neurons whose spikes are not 1.
 
     Example:
         >>> from mmspike.deploy import fuse, leftovers

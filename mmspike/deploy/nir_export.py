@@ -241,7 +241,7 @@ def export_nir(model: nn.Module, shape: Sequence[int], path: str | Path, dt: flo
 
 
 def how_to_read(graph: Any) -> list[str]:
-    """How readers are told the time step of a graph, and what they do otherwise than the network; a line each."""
+    """Advice for readers: the time step to tell each, and its differences from the network; a line each."""
     dt = graph.metadata['dt']
     kinds = {type(node).__name__ for node in graph.nodes.values()}
     resets = [n for n, node in graph.nodes.items() if getattr(node, 'v_reset', None) is not None and node.v_reset.any()]

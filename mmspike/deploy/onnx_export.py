@@ -37,7 +37,7 @@ class _Traced(nn.Module):
 
 
 def _check_kind(model: nn.Module) -> bool:
-    """Whether it is a classifier.
+    """True for a classifier.
 
     Raises:
         ValueError: ONNX export knows no such model.

@@ -18,7 +18,7 @@ LINEAR = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 @dataclass(frozen=True)
 class Place:
-    """Where a module stands: the child ``name`` of ``owner``."""
+    """The place of a module: the child ``name`` of ``owner``."""
 
     owner: nn.Module
     name: str
@@ -80,6 +80,6 @@ def window_of(pool: nn.AvgPool2d) -> int:
 
 
 def acts_as_neuron(module: nn.Module) -> bool:
-    """A neuron, or whatever a neuron config made that is no neuron of ours, such as a ReLU."""
+    """A neuron, or whatever a neuron config made that is not a neuron of ours, such as a ReLU."""
     elementwise = takes_time(module) is True and not module._modules and not isinstance(module, LayerScale)
     return isinstance(module, BaseNeuron) or (elementwise and not isinstance(module, LINEAR))

@@ -1,4 +1,4 @@
-"""What our runs add to the Runner of mmengine: hooks, optimizer constructors, strategies."""
+"""Additions to the Runner of mmengine: hooks, optimizer constructors, strategies."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""What makes neurons and layers fast: the same functions as in plain PyTorch, fused over time steps and over neighbours.
+"""Kernels of neurons and layers: the same functions as in plain PyTorch, fused over time steps and over neighbours.
 
 ``MMSPIKE_KERNELS=0`` in the environment, or :func:`use`, leaves everything to PyTorch.
 """

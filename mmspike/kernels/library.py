@@ -89,7 +89,7 @@ def library() -> ctypes.CDLL | None:
 
 @torch.compiler.assume_constant_result
 def available() -> bool:
-    """Whether the fused neurons can be used; compiles them in the first call."""
+    """True if the fused neurons can be used; compiles them in the first call."""
     return library() is not None
 
 

@@ -22,7 +22,7 @@ LIF, SFA, IDENTITY = 0, 1, 2
 
 
 class Neuron(NamedTuple):
-    """What the kernel knows of a neuron: LIF, IF (``leak`` 0), SFA with halves rounded to even, or none."""
+    """A neuron as the kernel knows it: LIF, IF (``leak`` 0), SFA with halves rounded to even, or none."""
 
     kind: int = IDENTITY
     leak: int = 0
@@ -177,7 +177,7 @@ def _anew(neuron: Neuron, compute: Callable[..., Tensor], scale: Tensor, shift: 
 
 
 def neuron_anew(neuron: Neuron, signal: Signal, scale: float = 1.0) -> Recompute:
-    """How ``neuron(x * scale)`` is computed anew."""
+    """The recomputation of ``neuron(x * scale)``."""
     x = signal.x
     return _again(neuron, x.new_full((x.shape[2],), scale), x.new_zeros(x.shape[2]), signal)
 

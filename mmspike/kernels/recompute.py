@@ -1,4 +1,4 @@
-"""What a tensor can be computed from anew in the backward pass, so that it need not be saved for it."""
+"""Tensors that the backward pass computes anew, so that they need not be saved for it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Signal(NamedTuple):
     anew: Recompute | None = None
 
     def back(self) -> Recompute:
-        """How the tensor comes back: computed anew where that is known, else kept."""
+        """The recomputation of the tensor: anew where that is known, else kept."""
         return Recompute(_same, (self.x.detach(),)) if self.anew is None else self.anew
 
 

@@ -55,7 +55,7 @@ def depthwise_weight_gradient(x: Tensor, grad: Tensor, k: int) -> Tensor:
 
 
 class _Layer:
-    """The arguments of a linear layer or a convolution, which are no tensors, and both passes of it."""
+    """The arguments of a linear layer or a convolution, which are not tensors, and both passes of it."""
 
     def __init__(self, layer: nn.Module, padding: tuple[int, int] | None = None) -> None:
         self.linear = isinstance(layer, nn.Linear)
@@ -168,7 +168,7 @@ def spike_conv(
 
 
 def kept_spikes(x: Tensor, divisor: float | None) -> Recompute:
-    """How spikes [T, B, ...] come back: kept as counts of one byte where that is possible, else as they are."""
+    """The recomputation of spikes [T, B, ...]: kept as counts of one byte where that is possible, else as they are."""
     counts = None if divisor is None else pack(fold(x), divisor)
     if divisor is None or counts is None:
         return Signal(x).back()

@@ -1,4 +1,4 @@
-"""Whether a checkpoint fits a model: one comparison of names and shapes, and what follows from it."""
+"""Compares names and shapes of a checkpoint with those of a model."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ def shapes_of(state_dict: Mapping[str, Tensor]) -> dict[str, Shape]:
 
 @dataclass
 class Mismatch:
-    """Where a state dict and a model differ; shapes by name.
+    """Differences between a state dict and a model; shapes by name.
 
     Attributes:
         missing: Of the model alone. Layer scales are not among them: they start at 1, which changes nothing.
@@ -124,7 +124,7 @@ def check_checkpoint_fits(model: nn.Module | dict, path: str, part: str = '') ->
     """Refuse the checkpoint ``path`` if it does not fill every parameter and buffer of ``model``.
 
     mmengine would warn and go on with random weights for the rest. What the checkpoint has beyond that (auxiliary heads, a
-    teacher) is no fault, and layer scales that it lacks start at 1.
+    teacher) is not a fault, and layer scales that it lacks start at 1.
 
     Args:
         model: The model, or its config.
@@ -153,13 +153,13 @@ def check_checkpoint_fits(model: nn.Module | dict, path: str, part: str = '') ->
 
 
 def is_pretrained(init_cfg: object) -> bool:
-    """Whether an item of mmengine's ``init_cfg`` loads a checkpoint."""
+    """True if an item of mmengine's ``init_cfg`` loads a checkpoint."""
     kind = init_cfg.get('type') if isinstance(init_cfg, Mapping) else None
     return kind is PretrainedInit or (isinstance(kind, str) and kind.split('.')[-1] in ('Pretrained', 'PretrainedInit'))
 
 
 def init_weights(module: BaseModule, initialise: Callable[[], None]) -> None:
-    """What a module's ``init_weights`` does whose ``Pretrained`` checkpoint has to fit entirely, a dict or one in a list.
+    """Initialise a module whose ``Pretrained`` checkpoint, a dict or one in a list, has to fit entirely.
 
     Without a ``prefix`` the checkpoint may be the module's own or, by its keys ``backbone.…``, a whole model's.
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def is_neuron(module: nn.Module) -> bool:
-    """Whether ``module`` is a neuron of ours or of spikingjelly. Neither is imported for the question: who owns one has.
+    """True for a neuron of ours or of spikingjelly. Neither is imported for the question: who owns one has.
 
     Example:
         >>> from mmspike.models.inspection import is_neuron
@@ -26,7 +26,7 @@ def is_neuron(module: nn.Module) -> bool:
 
 
 def has_time(neuron: nn.Module) -> bool:
-    """Whether a neuron takes and gives [T, B, ...]: ours do, and spikingjelly's in multi-step mode."""
+    """True if a neuron takes and gives [T, B, ...]: ours do, and spikingjelly's in multi-step mode."""
     return getattr(neuron, 'step_mode', 'm') == 'm'
 
 

@@ -11,7 +11,7 @@ from .sampling import bilinear, widened
 
 
 def _first_and_step(boxes: Tensor, pool_size: int) -> tuple[Tensor, Tensor]:
-    """Where the samples of each border start, and the way from one to the next: x and y, [B, 4, N, 2]."""
+    """Start of the samples of each border, and the way from one to the next: x and y, [B, 4, N, 2]."""
     top_left, bottom_right = boxes[..., :2], boxes[..., 2:]
     across = (bottom_right - top_left) / pool_size * boxes.new_tensor([1, 0])
     down = (bottom_right - top_left) / pool_size * boxes.new_tensor([0, 1])

@@ -1,4 +1,4 @@
-"""What several operators share: reduced precision widened, bilinear samples where mmcv takes them."""
+"""Helpers of several operators: reduced precision widened, bilinear samples where mmcv takes them."""
 
 import torch
 from torch import Tensor

@@ -6,12 +6,12 @@ from . import attention, borders, boxes, deform, losses, reassembly, regions, sy
 
 
 def get_compiler_version() -> str:
-    """What mmcv reports as its compiler."""
+    """The name that mmcv reports as its compiler."""
     return 'none: operators by mmspike.ops'
 
 
 def get_compiling_cuda_version() -> str:
-    """What mmcv reports as the CUDA version of its operators, which are torchvision's and PyTorch's here."""
+    """The CUDA version that mmcv reports of its operators, which are torchvision's and PyTorch's here."""
     return 'not available'
 
 

@@ -97,7 +97,7 @@ def _load(file: str | BinaryIO, map_location: str | torch.device | None, mmap: b
 
 
 def is_readable(value: object) -> bool:
-    """Whether a checkpoint that holds ``value`` can be read without running code."""
+    """True if a checkpoint that holds ``value`` can be read without running code."""
     with io.BytesIO() as file:
         try:
             torch.save(value, file)
@@ -154,7 +154,7 @@ def read_checkpoint(path: str, map_location: str | torch.device | None = 'cpu', 
 
 
 def _what_is_there(path: str) -> str:
-    """What to say of a ``path`` that is no file: the newest checkpoints in its folder."""
+    """The message about a ``path`` that is not a file: the newest checkpoints in its folder."""
     folder = path if osp.isdir(path) else osp.dirname(path) or '.'
     is_folder = 'is a folder' if osp.isdir(path) else 'does not exist'
     if not osp.isdir(folder):

@@ -1,4 +1,4 @@
-"""What is installed, and what of it does not fit together: ``python -m mmspike.utils.collect_env``.
+"""Lists what is installed, and what of it does not fit together: ``python -m mmspike.utils.collect_env``.
 
 :func:`check_environment` is the first thing that a tool calls. It has to work in the very environments it complains about, so
 this module imports nothing but the standard library at import, reads versions from the packages' metadata, and loads mmcv's
@@ -111,7 +111,7 @@ def load_operators() -> ModuleType:
 
 
 def find_operator_faults(versions: dict[str, str]) -> list[str]:
-    """Whether mmcv's compiled operators, where it has some, fit the installed torch. Else those of mmspike.ops are used."""
+    """True if mmcv's compiled operators, where it has some, fit the installed torch. Else those of mmspike.ops are used."""
     torch_version = importlib.import_module('torch').__version__
     mmcv = next((f'{name} {versions[name]}' for name in ('onedl-mmcv', *ORIGINALS['onedl-mmcv']) if name in versions), 'mmcv')
     repair = f'Repair:\n    pip uninstall -y {mmcv.split()[0]}\n    {install_command("onedl-mmcv")}'
@@ -131,7 +131,7 @@ def find_operator_faults(versions: dict[str, str]) -> list[str]:
 
 
 def find_conflicts() -> list[str]:
-    """What keeps mmspike from running here, one explanation with the commands that mend it per finding."""
+    """Faults that keep mmspike from running here, each explained with the commands that mend it."""
     versions = installed_versions()
     findings = find_originals(versions) + find_unimportable(versions) + find_unusable()
     # With one of those, mmcv's operators would only repeat it.
@@ -139,7 +139,7 @@ def find_conflicts() -> list[str]:
 
 
 def find_warnings() -> list[str]:
-    """What is likely to work but is not what we test. Call it after :func:`find_conflicts` found nothing."""
+    """Versions that are likely to work but are not tested. Call it after :func:`find_conflicts` found nothing."""
     versions = installed_versions()
     findings = []
     for name, package in PACKAGES.items():
@@ -158,7 +158,7 @@ def find_warnings() -> list[str]:
 
 
 def _are_compiled_for_cpu() -> bool:
-    """Whether mmcv has compiled operators, and those for the CPU only. The ones of mmspike.ops know every device."""
+    """True if mmcv has compiled operators for the CPU only. The ones of mmspike.ops know every device."""
     try:
         return load_operators().get_compiling_cuda_version() == 'not available'
     except FileNotFoundError:

@@ -109,7 +109,7 @@ def _download(url: str, part: Path) -> None:
 
 
 def _connect(url: str, part: Path, report: Callable[[int, int | None], None]) -> bool:
-    """One connection that appends to ``part``, or begins it anew if the server knows no ranges. Whether it is complete."""
+    """One connection that appends to ``part``, or begins it anew if the server knows no ranges. True if it is complete."""
     start = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={'Range': f'bytes={start}-'} if start else {})
     try:
@@ -151,7 +151,7 @@ def unpack(path: Path, folder: Path) -> None:
 
 
 def missing(folder: Path, layout: dict[str, int]) -> list[str]:
-    """What of ``layout`` is not in ``folder``: path -> number of files in that directory, or 0 for a file."""
+    """The part of ``layout`` that is not in ``folder``: path -> number of files in that directory, or 0 for a file."""
     faults = []
     for name, expected in layout.items():
         path = folder / name

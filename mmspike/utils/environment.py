@@ -85,7 +85,7 @@ def install_command(name: str, number: str | None = None) -> str:
 
 
 def declared_ranges() -> dict[str, 'SpecifierSet']:
-    """What mmspike's metadata say about each package, extras included, by name; empty without metadata.
+    """Requirements of mmspike's metadata by package, extras included; empty without metadata.
 
     Empty also without packaging, which reads them; :mod:`mmspike.utils.collect_env` names it as missing.
     """

@@ -1,4 +1,4 @@
-"""Where results are written."""
+"""Checks of the places that results are written to."""
 
 import os
 import os.path as osp

@@ -8,7 +8,7 @@ from mmspike.utils.environment import HOST_PACKAGES
 
 
 def is_installed(module: str) -> bool:
-    """Whether the top-level ``module`` can be found, without importing it."""
+    """True if the top-level ``module`` can be found, without importing it."""
     return find_spec(module) is not None
 
 

@@ -1,4 +1,4 @@
-"""What mkdocs cannot do with our pages: links to files outside docs/, docstrings with Sphinx roles, names made at import."""
+"""Additions to mkdocs: links to files outside docs/, docstrings with Sphinx roles, names made at import."""
 
 import posixpath
 import re

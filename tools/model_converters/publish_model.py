@@ -56,7 +56,7 @@ def plain(value, name: str):
 
 
 def published(checkpoint: dict, no_ema: bool = False) -> dict:
-    """What is to be published of a checkpoint of mmengine, or of a bare state dict.
+    """The content to publish, of a checkpoint of mmengine or a bare state dict.
 
     Raises:
         UserError: The weights hold other things than tensors, or ``no_ema`` without an average.

@@ -120,7 +120,7 @@ def _compare_classes(report: Report, known: list[tuple[Source, list[str]]]) -> N
 
 
 def _check_scored(report: Report, scored: dict[tuple[str, str], list[str]], sources: list[Source]) -> None:
-    """Annotation files of evaluators that are no data set's own."""
+    """Annotation files of evaluators that belong to no data set of their own."""
     for (evaluator, path), what in scored.items():
         loader = evaluator.replace('_evaluator', '_dataloader')
         own = [s for s in sources if s.place.split('.')[0] == loader and getattr(s.dataset, 'ann_file', '').endswith('.json')]
@@ -197,7 +197,7 @@ def check_data(
 
 
 def stop_at_errors(cfg: Config, loaders: Sequence[str], evaluators: Sequence[str]) -> None:
-    """What the commands do before anything is built: print the check's table, and stop if it has errors.
+    """Print the check's table, and stop if it has errors: the commands do so before anything is built.
 
     Of several processes the first one checks.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmspike.config.config_faults import resolve_type
 
-# what is no head of the data set's classes: region proposals know one class, stuff has classes of its own
+# what is not a head of the data set's classes: region proposals know one class, stuff has classes of its own
 OTHER_PARTS = (
     'rpn_head', 'semantic_head', 'teacher', 'backbone', 'neck', 'init_cfg', 'test_cfg', 'train_cfg', 'data_preprocessor',
 )  # fmt: skip
@@ -28,7 +28,7 @@ def listed(names: Sequence, most: int = 8) -> str:
 
 
 def spelling_fault(dataset: dict) -> str | None:
-    """What is wrong with the way in which a dataset config gives its classes, or None."""
+    """The fault in the way in which a dataset config gives its classes, or None."""
     metainfo = dataset.get('metainfo')
     if isinstance(metainfo, str):
         return (

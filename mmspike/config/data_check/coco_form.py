@@ -36,7 +36,7 @@ def read_json(path: str) -> tuple[Any, str | None]:
 
 
 def structure_fault(content: Any, annotated: bool = True) -> str | None:
-    """What is wrong with the three lists of a COCO file, or None.
+    """The fault in the three lists of a COCO file, or None.
 
     Args:
         annotated: There must be "annotations"; image lists of test sets have none.
@@ -75,7 +75,7 @@ def structure_fault(content: Any, annotated: bool = True) -> str | None:
 
 
 def category_findings(categories: Sequence[dict], classes: Sequence[str], objects: Counter) -> Iterator[tuple[bool, str]]:
-    """Where the classes of the config and the categories of the JSON differ: whether that is an error, and what.
+    """Differences between the classes of the config and the categories of the JSON: each an error or not, and its text.
 
     Args:
         objects: Number of objects of each category id.
@@ -130,7 +130,7 @@ def is_numbers(values: Any) -> TypeGuard[list[float]]:
 
 
 def mask_fault(mask: Any, size: tuple[int, int]) -> str | None:
-    """What is wrong with a "segmentation", or None if mmdet can read it (or leaves it out by itself).
+    """The fault in a "segmentation", or None if mmdet can read it (or leaves it out by itself).
 
     Args:
         size: Height and width of the image.
@@ -161,7 +161,7 @@ def mask_fault(mask: Any, size: tuple[int, int]) -> str | None:
 
 
 def annotation_fault(annotation: dict, keys: Sequence[str], masks: bool, sizes: dict) -> tuple[str, str] | None:
-    """What stops mmdet at an annotation: its kind, and what is wrong in words; or None.
+    """The fault that stops mmdet at an annotation: its kind, and a text; or None.
 
     Args:
         keys: What every annotation needs.

@@ -1,4 +1,4 @@
-"""What a data check has found: findings that stop a run or warn, counts in a table, and how much was looked at."""
+"""Results of a data check: findings that stop a run or warn, counts in a table, and how much was looked at."""
 
 import time
 from collections.abc import Hashable, Iterator, Sequence
@@ -61,7 +61,7 @@ class Clock:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """What the body takes does not count: reading a file that is needed whole."""
+        """The time of the body does not count: it reads a file that is needed whole."""
         start = time.monotonic()
         yield
         self.end += time.monotonic() - start

@@ -17,7 +17,7 @@ from .sources import Source
 
 
 def folder_findings(folders: Sequence[str], classes: Sequence[str], by_name: bool) -> list[tuple[bool, str]]:
-    """Where sorted class folders and the classes of a config differ: whether it is an error, and what.
+    """Differences between sorted class folders and the classes of a config: each an error or not, and its text.
 
     Args:
         by_name: Folders get the label of the class of their name; else the labels are their places in the sorted list.
@@ -205,7 +205,7 @@ def check_data_list(report: Report, source: Source, clock: Clock) -> list[str] |
 
 
 def data_list_fault(content: Any) -> str | None:
-    """What is wrong with the form of a JSON in OpenMMLab's own format, or None."""
+    """The fault in the form of a JSON in OpenMMLab's own format, or None."""
     if not isinstance(content, dict):
         return f'the top level is a {type(content).__name__}, expected an object with "metainfo" and "data_list"'
     if not isinstance(content.get('data_list'), list):

@@ -17,7 +17,7 @@ IGNORED = 255  # what mmseg's LoadAnnotations makes of labels that are not learn
 
 
 def label_values(path: str) -> tuple[np.ndarray, tuple[int, int]]:
-    """How often each value is in a label image, as mmseg reads it (numbers of a palette, not colours), and (width, height).
+    """Counts of each value in a label image, as mmseg reads it (numbers of a palette, not colours), and (width, height).
 
     Raises:
         ValueError: It has more than one channel, or values that do not fit into 8 bits, or cannot be read.
@@ -42,7 +42,7 @@ def label_values(path: str) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def learned_values(dataset: Any) -> np.ndarray:
-    """What becomes of each of the 256 values, as mmseg's LoadAnnotations does it: a class, or 255."""
+    """The class of each of the 256 values, or 255, as mmseg's LoadAnnotations gives it."""
     table = np.arange(256)
     if dataset.reduce_zero_label:
         table = np.where((table == 0) | (table == 255), IGNORED, table - 1)

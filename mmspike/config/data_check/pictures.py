@@ -23,7 +23,7 @@ EXIF_ADVICE = (
 
 
 def nearby(path: str) -> str:
-    """What is there instead of a path that does not exist: the same name with another suffix, or what its folder holds."""
+    """The nearest to a path that does not exist: the same name with another suffix, or the content of its folder."""
     target = Path(path)
     parent = target.parent
     while not parent.exists() and parent != parent.parent:
@@ -40,7 +40,7 @@ def nearby(path: str) -> str:
 
 
 def loads_upright(source: Source) -> bool | None:
-    """Whether the pipeline's loader turns pictures as their EXIF data say; None if it is not the ordinary loader."""
+    """True if the pipeline's loader turns pictures as their EXIF data say; None if it is not the ordinary loader."""
     loader = source.transform(*LOADERS)
     if loader is None or any(loader.get(key) for key in ('backend_args', 'file_client_args')):
         return None
@@ -119,12 +119,12 @@ def check_pictures(
         found(source.place, text)
     wrong = sum(sizes.counts.values())
     for text in sizes.texts('pictures'):
-        # a single one among very many is no reason to stop
+        # a single one among very many is not a reason to stop
         (report.stop if wrong > 0.01 * sample.seen else report.doubt)(source.place, text)
     return sample.share('pictures')
 
 
 def suffixes(names: list[str]) -> str:
-    """How many files there are of each suffix."""
+    """Number of files of each suffix."""
     counts = Counter(Path(name).suffix.lower() or 'without suffix' for name in names)
     return ', '.join(f'{count} {suffix}' for suffix, count in counts.most_common(6))

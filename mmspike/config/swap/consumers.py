@@ -1,4 +1,4 @@
-"""What reads a backbone's features: necks, decode heads, classifiers. Their channels are rewritten here."""
+"""Rewrites the channels of those that read a backbone's features: necks, decode heads, classifiers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +18,7 @@ def first_neck(model: dict) -> Any:
 
 
 def reads_backbone(neck: dict | None) -> bool:
-    """Whether a neck has channels of its own, so that the heads behind it do not see those of the backbone."""
+    """True if a neck has channels of its own, so that the heads behind it do not see those of the backbone."""
     return neck is not None and 'in_channels' in neck
 
 

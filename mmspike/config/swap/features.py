@@ -1,4 +1,4 @@
-"""What a backbone gives, measured by a dry run, and which stages of a spiking one take its place."""
+"""Features of a backbone, measured by a dry run, and the stages of a spiking one that take their place."""
 
 import inspect
 import warnings
@@ -27,7 +27,7 @@ SIDE = 256  # px of the trial image, a multiple of every stride
 
 @dataclass
 class Features:
-    """What a backbone gives.
+    """Features of a backbone.
 
     Attributes:
         channels, strides: In the order in which it returns its features; a pooled vector has stride None.
@@ -136,7 +136,7 @@ def candidates(cfg: dict, in_channels: int) -> Candidates:
     """Features of the backbone ``cfg``, which gets ``in_channels`` unless it says so itself.
 
     Raises:
-        SwapError: It is no spiking backbone of mmspike, cannot be built, or fixes what the swap chooses.
+        SwapError: It is not a spiking backbone of mmspike, cannot be built, or fixes what the swap chooses.
     """
     fixed = [key for key in ('out_indices', 'temporal_output') if key in cfg]
     if fixed:

@@ -1,4 +1,4 @@
-"""Whether a swapped config builds and runs, and if not, where it breaks."""
+"""Builds and runs a swapped config, and says where it breaks."""
 
 import logging
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ def failures_located(model: nn.Module, doing: str) -> Iterator[None]:
 
 
 def takes_event_frames(model: dict, cfg: Config) -> bool:
-    """Whether a model reads frames [T, 2, H, W] instead of images."""
+    """True if a model reads frames [T, 2, H, W] instead of images."""
     preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     return type_name(preprocessor).startswith('Event')
 
@@ -127,7 +127,7 @@ def try_optimizer(cfg: Config, model: nn.Module) -> None:
         return
     constructor = dict(
         type=wrapper['constructor'],
-        # the precision is no part of the question, and mixed precision may need a GPU
+        # the precision is not part of the question, and mixed precision may need a GPU
         optim_wrapper_cfg=dict(type='OptimWrapper', optimizer=deepcopy(wrapper['optimizer'])),
         paramwise_cfg=deepcopy(wrapper.get('paramwise_cfg')),
     )

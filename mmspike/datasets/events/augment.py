@@ -165,7 +165,7 @@ class RandomEventDrop(BaseTransform):
 
     @staticmethod
     def _within(values: np.ndarray, length: int, part: float) -> np.ndarray:
-        """Whether a value lies in a random stretch of ``part`` of [0, length)."""
+        """True where a value lies in a random stretch of ``part`` of [0, length)."""
         start = np.random.uniform(0, (1 - part) * length)
         return (values >= start) & (values < start + part * length)
 

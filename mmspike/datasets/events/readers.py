@@ -1,6 +1,6 @@
 """Recordings of event cameras as arrays of events.
 
-The events of an intact file are those of spikingjelly's readers, except where these count what is no event: overflow
+The events of an intact file are those of spikingjelly's readers, except where these count what is not an event: overflow
 marks of ATIS files, AEDAT 3.1 events marked invalid and unused room of its packets, external events of AEDAT 2.0, which they
 read of a DVS128 only. A broken file is named, with the place: a recording that breaks off would otherwise be taken for a
 short one.
@@ -30,7 +30,7 @@ def _read_atis(path: Path) -> tuple[Iterator[Block], int]:
 def _decode_atis(raw: np.ndarray) -> Iterator[Block]:
     """N-MNIST and N-Caltech101: 5 bytes an event, x8 y8 p1 t23.
 
-    Row 240 is no pixel: it marks a wrap of the camera's counter, after which 2^13 us are added (as ``read_dataset`` of
+    Row 240 is not a pixel: it marks a wrap of the camera's counter, after which 2^13 us are added (as ``read_dataset`` of
     github.com/gorchard/event-Python, by the data sets' author).
     """
     marks = 0
@@ -70,7 +70,7 @@ READERS: dict[str, Callable[[Path], tuple[Iterable[Block], int]]] = {
 # files of events by their names, which nothing here reads
 UNREAD = ('.aedat4', '.raw', '.dat', '.h5', '.hdf5', '.es', '.npy', '.mat', '.bag')
 
-# what numpy raises for files that are no archives or broken ones
+# what numpy raises for files that are not archives or broken ones
 FAULTS = (OSError, ValueError, EOFError, KeyError, struct.error, zipfile.BadZipFile, zlib.error)
 
 
@@ -89,8 +89,8 @@ def read_events(
         An array of ``EVENT`` (fields t in us, x, y, p), at least one.
 
     Raises:
-        RecordingError: (a ValueError) The file is missing, of another format, cut off or empty, or holds what is no event; its
-            name is in the message. Neither ``.bin`` nor AEDAT 2.0 say how long they are: a file cut off just between two
+        RecordingError: (a ValueError) The file is missing, of another format, cut off or empty, or holds what is not an event; the
+            message has its name. Neither ``.bin`` nor AEDAT 2.0 say how long they are: a file cut off just between two
             events is a shorter recording.
 
     Example:

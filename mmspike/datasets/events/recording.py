@@ -91,7 +91,7 @@ def gather(
         An array of ``EVENT``.
 
     Raises:
-        ValueError: Time, column or row is no whole number, a polarity of unknown code, an event outside the sensor, or time
+        ValueError: Time, column or row is not a whole number, a polarity of unknown code, an event outside the sensor, or time
             that falls by more than half of ``clock_period``. Smaller steps back are put in order.
     """
     return _in_order(np.concatenate([np.empty(0, EVENT), *_checked(blocks, clock_period, sensor_size, interval)]))

@@ -18,7 +18,7 @@ from mmspike.registry import HOOKS
 
 @dataclass
 class _Channels:
-    """Of one neuron layer in one iteration: per channel the sum of spikes, how many outputs were not 0, and of how many."""
+    """Counts of a neuron layer in one iteration: per channel the sum of spikes, the outputs that were not 0, and all."""
 
     spikes: Tensor
     active: Tensor

@@ -18,7 +18,7 @@ SIDE = 256  # px of the trial image, a multiple of every stride
 
 
 class FeatureError(UserError, ValueError):
-    """What reads a backbone's features assumes others than it gives; the message says which."""
+    """A reader of a backbone's features assumes others than it gives; the message says which."""
 
 
 def check_strides(model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""What every spiking backbone offers: checked input, features as data, freezing and checkpointing."""
+"""The base of every spiking backbone: checked input, features as data, freezing and checkpointing."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence

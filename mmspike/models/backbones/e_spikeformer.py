@@ -84,7 +84,7 @@ class ESpikeFormer(SpikingBackbone):
         arch: 'espikeformer-t' (2.7 M), '-s', '-m', '-l' (the prefix may be left out), or a dict with ``dims`` (d0 to d3)
             and optionally ``depths`` (blocks of stem and stages, default (1, 1, 2, 6, 2)), ``num_heads`` 8,
             ``mlp_ratio`` 4.
-        T: Time steps; 1 with the integer neuron, whose levels are no time axis.
+        T: Time steps; 1 with the integer neuron, whose levels are not a time axis.
         in_channels: Channels of the input: 3 for images, 2 for event frames of two polarities.
         strides: Of the five downsampling convolutions; smaller ones suit small images.
         layer_scale: Initial layer scale of the transformer blocks, 1e-6 in the published segmentation code; None: none.

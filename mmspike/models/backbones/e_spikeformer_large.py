@@ -167,7 +167,7 @@ class ESpikeFormerLarge(SpikingBackbone):
         arch: 'espikeformer-83m', '-173m' (the prefix may be left out), or a dict with ``dims`` (d0, d1, d2) and optionally
             ``depths`` (blocks of stem and stages, default (1, 1, 2, 12)), ``num_heads`` 8, ``mlp_ratio`` 4, ``rep_conv``
             True (whether transformer blocks begin with two pointwise convolutions, as in the smaller model).
-        T: Time steps; 1 with the integer neuron, whose levels are no time axis.
+        T: Time steps; 1 with the integer neuron, whose levels are not a time axis.
         in_channels: Channels of the input: 3 for images, 2 for event frames of two polarities.
         strides: Of the four downsampling convolutions; smaller ones suit small images.
         layer_scale: Initial layer scale of attention and MLP; None: none, as in pretraining. A checkpoint without layer

@@ -97,6 +97,6 @@ class ExtraStages(BaseModule):
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter and the number of depths, as :meth:`SpikingBackbone.get_layer_depth`.
 
-        The extra stages are no part of a pretrained backbone: they have the depth of the heads.
+        The extra stages are not part of a pretrained backbone: they have the depth of the heads.
         """
         return self.backbone.get_layer_depth(param_name, f'{prefix}backbone.')

@@ -74,7 +74,7 @@ class SpikeDrivenSelfAttention(SpikeAttention):
 
     @property
     def scale(self) -> float | Tensor:  # type: ignore[override]
-        """Of the sums q (k^T v)."""
+        """The scale of the sums q (k^T v)."""
         return 0.125 if self.threshold is None else 0.5 / self.threshold
 
 

@@ -21,7 +21,7 @@ def avg_pool_conv(in_dim: int, dim: int, stride: int, norm_cfg: dict) -> Chain:
 
 
 class SEWInput(nn.Module):
-    """What a SEW block computes before its first neurons: convolution - BN of the branch, and the shortcut, side by side.
+    """A SEW block up to its first neurons: convolution - BN of the branch, and the shortcut, side by side.
 
     Shape:
         [T, B, C, H, W] -> [T, B, 2 C', H / stride, W / stride], rounded up.
@@ -37,7 +37,7 @@ class SEWInput(nn.Module):
 
 
 class SEWOutput(nn.Module):
-    """The rest of a SEW block: N - convolution - BN - N of the branch, N of a shortcut that is no identity, and their sum.
+    """The rest of a SEW block: N - convolution - BN - N of the branch, N of a shortcut that is not an identity, and their sum.
 
     Shape:
         [T, B, 2 C, H, W] -> [T, B, C, H, W].

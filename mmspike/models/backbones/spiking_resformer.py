@@ -17,7 +17,7 @@ class DualSpikeSelfAttention(nn.Module):
     head with a token a patch. Then a = N(y1^T s / sqrt(f_s d)), z = N(y2 a / sqrt(f_a N')), out = BN(1x1 z), where f_s and f_a
     are running firing rates of the head: they keep the variance of the sums near 1.
 
-    A side that is no multiple of p is padded with zeros, so that no pixel is left out.
+    A side that is not a multiple of p is padded with zeros, so that no pixel is left out.
 
     Args:
         dim: Channels, a multiple of ``num_heads``.

@@ -73,7 +73,7 @@ def rep_block(dim: int, ratio: float, neuron: dict, norm_cfg: dict, drop_path: f
 class PadToMultiple(nn.Module):
     """Zeros below and right of [N, C, H, W] up to the next multiple of ``size``.
 
-    The stem's convolution leaves out up to two rows of an image whose height is no multiple of its stride.
+    The stem's convolution leaves out up to two rows of an image whose height is not a multiple of its stride.
     """
 
     takes_time = False

@@ -15,7 +15,7 @@ from mmspike.registry import MODELS
 class DistilledImageClassifier(ImageClassifier):
     """``ImageClassifier`` whose distilled head learns, besides the labels, the classes that a frozen teacher sees.
 
-    The teacher sees the same preprocessed images, in evaluation mode and without gradient. It is no part of the state dict,
+    The teacher sees the same preprocessed images, in evaluation mode and without gradient. It is not part of the state dict,
     so a checkpoint is that of the student alone.
 
     Args:

@@ -5,8 +5,8 @@ def head_neuron(neuron: dict | None) -> dict:
     """The neuron config of a detection head; the default is SFA with D = 4 and Norm = 1.
 
     Raises:
-        ValueError: It is stateful. A head goes over the levels of a pyramid, or over boxes: the next call is no next moment of
-            the same membrane.
+        ValueError: It is stateful. A head goes over the levels of a pyramid, or over boxes: the next call is not the next
+            moment of the same membrane.
     """
     if neuron and neuron.get('stateful'):
         raise ValueError(

@@ -162,7 +162,7 @@ class SpikingYOLOHead(BaseDenseHead):
         return distance2bbox(cells[..., :2], self.distances(distributions) * cells[..., 2:3])
 
     def _targets(self, scores: Tensor, found: Tensor, gt: InstanceData, points: Tensor) -> tuple[Tensor, ...]:
-        """Of the cells [k] that are to find a box of an image: where they are, its label, the box, the score to be learned.
+        """Targets of the cells [k] that are to find a box of an image: their places, labels, boxes, and scores to be learned.
 
         Args:
             scores, found: Of all cells, [n, classes] and boxes [n, 4].

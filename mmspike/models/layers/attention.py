@@ -108,7 +108,7 @@ class SpikeAttention(nn.Module):
         [T, B, C, H, W] in and out, membranes.
 
     Raises:
-        ValueError: ``dim`` is no multiple of ``num_heads``.
+        ValueError: ``dim`` is not a multiple of ``num_heads``.
 
     Example:
         >>> import torch
@@ -156,7 +156,7 @@ class SpikeAttention(nn.Module):
         return not self.mask
 
     def mix(self, q: Signal, k: Signal, v: Signal | None) -> Signal:
-        """What the projection reads, [T, B, C_v, H, W], of the spikes q, k [T, B, C, H, W] and v [T, B, C_v, H, W]."""
+        """The input of the projection, [T, B, C_v, H, W], from the spikes q, k [T, B, C, H, W] and v [T, B, C_v, H, W]."""
         if v is None:
             return let_pass(k, typed(fire(self.attn_neuron, sum_over_channels(q, self.num_heads)), k))
         if not self.mask:

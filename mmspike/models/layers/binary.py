@@ -65,7 +65,7 @@ BINARY: dict[type, Any] = {nn.Conv2d: BinaryConv2d, nn.ConvTranspose2d: BinaryCo
 
 
 def is_binary(module: nn.Module) -> bool:
-    """Whether a layer computes with weights of one bit."""
+    """True if a layer computes with weights of one bit."""
     return isinstance(module, tuple(BINARY.values()))
 
 

@@ -97,7 +97,7 @@ class Residual(nn.Module):
 
 
 def branches(modules: Mapping[str, nn.Module], drop_path: float, layer_scale: float | None = None, dim: int = 0) -> list[dict]:
-    """Of each module a branch of :class:`Residual`, with drop path and by choice layer scale behind it.
+    """A branch of :class:`Residual` for each module, with drop path and by choice layer scale behind it.
 
     Args:
         modules: By name.

@@ -77,7 +77,7 @@ class Chain(nn.Sequential):
 
 
 class Row:
-    """What of a module the kernels can take over, worked out once.
+    """A module as the kernels see it, worked out once.
 
     Attributes:
         parts: The modules in order with their :func:`mmspike.models.layers.choice.role`; chains are opened, and a

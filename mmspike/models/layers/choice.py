@@ -45,7 +45,7 @@ def described(neuron: nn.Module, steps: int) -> Neuron | None:
 
 
 def count_divisor(neuron: nn.Module) -> float | None:
-    """What a neuron's counts are divided by, if they fit in a byte; else None."""
+    """The divisor of a neuron's counts, if they fit in a byte; else None."""
     if hooked(neuron):  # who may change what it puts out
         return None
     if type(neuron) in (LIF, PLIF, IF):
@@ -133,7 +133,7 @@ ROLES: dict[type, str] = {
 
 
 def role(module: nn.Module) -> str:
-    """What the kernels take a module for: a value of :data:`ROLES` if it is of the ordinary kind; '': nothing."""
+    """The role of a module for the kernels: a value of :data:`ROLES` if its settings are ordinary; '': none."""
     found = ROLES.get(type(module), '')
     if found == 'norm':
         ordinary = module.affine and module.track_running_stats and module.momentum is not None
@@ -147,7 +147,7 @@ def role(module: nn.Module) -> str:
 
 
 def settings(module: nn.Module) -> Callable[[Any], tuple] | None:
-    """What reads those attributes of a module on which its :func:`role` depends beside its class."""
+    """A getter of those attributes of a module on which its :func:`role` depends beside its class."""
     if isinstance(module, _BatchNorm):
         return attrgetter('affine', 'track_running_stats', 'momentum')
     if isinstance(module, _ConvNd):

@@ -49,11 +49,11 @@ class RepConv(nn.Module):
         self.norm2 = build_norm(norm_cfg, out_channels)
 
     def border(self) -> Tensor:
-        """What the first norm gives for a zero input [C]."""
+        """The output of the first norm for a zero input [C]."""
         return border(self.norm1)
 
     def bias(self) -> Tensor:
-        """What the border adds to the output of the depthwise convolution [C]."""
+        """The addition of the border to the output of the depthwise convolution [C]."""
         # Padding with a constant c is zero padding of (y - c), plus c times the sum of the kernel everywhere.
         return self.border() * self.dwconv.weight.sum((1, 2, 3))
 
@@ -88,11 +88,11 @@ class NormFirstRepConv(nn.Module):
         self.dwconv = nn.Conv2d(out_channels, out_channels, 3, groups=out_channels, bias=False)
 
     def border(self) -> Tensor:
-        """What the norm gives for a zero input [C]."""
+        """The output of the norm for a zero input [C]."""
         return border(self.norm1)
 
     def bias(self) -> Tensor:
-        """What the border adds to the output of the depthwise convolution [C']."""
+        """The addition of the border to the output of the depthwise convolution [C']."""
         return self.conv1.weight.flatten(1) @ self.border() * self.dwconv.weight.sum((1, 2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def build_batch_norm(norm_cfg: dict, channels: int, name: str) -> _BatchNorm:
 
 @torch.no_grad()
 def border(norm: _BatchNorm) -> Tensor:
-    """What a norm gives for a zero input [C].
+    """The output of a norm for a zero input [C].
 
     It comes from the running statistics in training, too, and gets no gradient, as in the published code.
     """

@@ -1,4 +1,4 @@
-"""What all neurons share: the layout, and the membrane that ``stateful=True`` keeps between calls."""
+"""The base of all neurons: the layout, and the membrane that ``stateful=True`` keeps between calls."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ class BaseNeuron(nn.Module):
 
     Args:
         stateful: Keep the membrane (detached) between calls, for streams. ``reset`` drops it; ``mmspike.SpikeResetHook``
-            calls that before every iteration. The state is no part of the state dict.
+            calls that before every iteration. The state is not part of the state dict.
 
     Shape:
         [T, B, ...] in and out, elementwise but for the recursion over T.

@@ -1,4 +1,4 @@
-"""What the spiking decode heads share."""
+"""The base of the spiking decode heads."""
 
 from collections.abc import Sequence
 
@@ -54,7 +54,7 @@ class SpikingDecodeHead(BaseDecodeHead):
         return [unfold(level, T) for level in x] if isinstance(x, list) else unfold(x, T)
 
     def classify(self, feat: Tensor) -> Tensor:
-        """What the classifier adds to the output membrane at each step, [T, B, classes, H, W], for [T, B, C, H, W]."""
+        """Increments of the output membrane by the classifier at each step, [T, B, classes, H, W], for [T, B, C, H, W]."""
         if self.dropout is None or not self.dropout.training:
             return run([self.neuron_seg, self.conv_seg], feat)
         spikes = self.neuron_seg(feat)

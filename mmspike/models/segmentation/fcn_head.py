@@ -17,7 +17,7 @@ class SpikingFCNHead(SpikingDecodeHead):
 
     An up-step is N - 4x4 transposed convolution of stride 2, plus N - 1x1 of the next finer feature, both with as many
     channels as there are classes. (The published code enlarges by 3x3 and resizes, and its first up-step reads scores that
-    are no spikes.) On one feature there is no up-step: that serves as an auxiliary head, too, and has the arguments of mmseg's
+    are not spikes.) On one feature there is no up-step: that serves as an auxiliary head, too, and has the arguments of mmseg's
     ``FCNHead``.
 
     Args:

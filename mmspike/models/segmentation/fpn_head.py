@@ -29,7 +29,7 @@ class SpikingFPNHead(SpikingDecodeHead):
         [B, classes, H_0, W_0].
 
     Raises:
-        ValueError: The strides are no powers of two times the first, or not as many as the levels.
+        ValueError: The strides are not powers of two times the first, or not as many as the levels.
 
     Example:
         >>> import torch
