@@ -53,16 +53,15 @@ class BinarySteps(BaseNeuron):
     def __init__(self, neuron: BaseNeuron) -> None:
         super().__init__()
         self.neuron = neuron
-        self.steps = neuron.levels
         self.levels = self.norm = 1
         self.layout = neuron.layout
 
     def forward(self, x: Tensor) -> Tensor:
         counts = self.neuron(x)
-        return torch.cat([(counts > d).to(x.dtype) for d in range(self.steps)])
+        return torch.cat([(counts > d).to(x.dtype) for d in range(self.neuron.levels)])
 
     def extra_repr(self) -> str:
-        return f'steps={self.steps}'
+        return f'levels={self.neuron.levels}'
 
 
 def on_grid(x: Tensor, terms: float) -> Tensor:
@@ -82,7 +81,7 @@ class Accumulate(nn.Module):
 
     Args:
         layer: ``nn.Conv2d``, ``nn.ConvTranspose2d`` or ``nn.Linear``.
-        steps: Binary steps D that stand outermost in the first dimension of the input.
+        levels: Binary steps D that stand outermost in the first dimension of the input.
         largest: Largest count that the input may have in all steps together.
 
     Shape:
@@ -91,10 +90,10 @@ class Accumulate(nn.Module):
 
     takes_time = True
 
-    def __init__(self, layer: nn.Module, steps: int, largest: int) -> None:
+    def __init__(self, layer: nn.Module, levels: int, largest: int) -> None:
         super().__init__()
         self.layer = layer
-        self.steps = steps
+        self.levels = levels
         with torch.no_grad():
             w = layer.weight.double()
             # transposed convolutions have their output channels second, within groups
@@ -113,13 +112,13 @@ class Accumulate(nn.Module):
                 y = F.conv_transpose2d(y, w, None, m.stride, m.padding, m.output_padding, m.groups, m.dilation)
             else:
                 y = F.conv2d(y, w, None, m.stride, m.padding, m.dilation, m.groups)
-        if self.steps > 1:
-            y = y.unflatten(0, (self.steps, y.shape[0] // self.steps)).sum(0)
+        if self.levels > 1:
+            y = y.unflatten(0, (self.levels, y.shape[0] // self.levels)).sum(0)
         if m.bias is not None:
             y = y + (m.bias.double() if isinstance(m, nn.Linear) else m.bias.double().view(-1, 1, 1))
         if x.dim() == 5 and not isinstance(m, nn.Linear):
-            y = y.unflatten(0, (x.shape[0] // self.steps, x.shape[1]))
+            y = y.unflatten(0, (x.shape[0] // self.levels, x.shape[1]))
         return y.to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f'steps={self.steps}'
+        return f'levels={self.levels}'

@@ -82,19 +82,19 @@ int FN(lif_backward)(const REAL *x, const REAL *v0, const REAL *grad_spikes, con
     return failed;
 }
 
-/* counts / norm, and whether the gradient passes (0 <= x <= levels) */
+/* counts / divisor, and whether the gradient passes (0 <= x <= levels) */
 void FN(sfa_forward)(const REAL *restrict x, REAL *restrict out, uint8_t *restrict window, int64_t N, REAL levels,
-                     REAL norm) {
+                     REAL divisor) {
 #pragma omp parallel for simd schedule(static)
     for (int64_t i = 0; i < N; i++) {
         const REAL a = x[i] < 0 ? (REAL)0 : x[i] > levels ? levels : x[i];
-        out[i] = (sizeof(REAL) == 4 ? (REAL)__builtin_rintf((float)a) : (REAL)__builtin_rint((double)a)) / norm;
+        out[i] = (sizeof(REAL) == 4 ? (REAL)__builtin_rintf((float)a) : (REAL)__builtin_rint((double)a)) / divisor;
         window[i] = x[i] >= 0 & x[i] <= levels;
     }
 }
 
 void FN(sfa_backward)(const REAL *restrict grad, const uint8_t *restrict window, REAL *restrict grad_x, int64_t N,
-                      REAL norm) {
+                      REAL divisor) {
 #pragma omp parallel for simd schedule(static)
-    for (int64_t i = 0; i < N; i++) grad_x[i] = window[i] ? grad[i] / norm : (REAL)0;
+    for (int64_t i = 0; i < N; i++) grad_x[i] = window[i] ? grad[i] / divisor : (REAL)0;
 }

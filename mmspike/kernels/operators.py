@@ -107,28 +107,28 @@ def _(x, v, decay, grad_spikes, grad_v, tau, v_threshold, v_reset, surrogate, al
 
 
 @torch.library.custom_op('mmspike::sfa_forward', mutates_args=(), device_types='cpu')
-def sfa_forward(x: Tensor, levels: int, norm: float) -> tuple[Tensor, Tensor]:
-    """Counts / norm, and the window of the gradient as bool."""
+def sfa_forward(x: Tensor, levels: int, divisor: float) -> tuple[Tensor, Tensor]:
+    """Counts / divisor, and the window of the gradient as bool."""
     if not torch.ops.aten.is_non_overlapping_and_dense(x):
         x = x.contiguous()
     out, window = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
-    call('sfa_forward', x.dtype, *pointers(x, out, window), ctypes.c_int64(x.numel()), *reals(x.dtype, levels, norm))
+    call('sfa_forward', x.dtype, *pointers(x, out, window), ctypes.c_int64(x.numel()), *reals(x.dtype, levels, divisor))
     return out, window
 
 
 @sfa_forward.register_fake
-def _(x, levels, norm):
+def _(x, levels, divisor):
     return torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
 
 
 @torch.library.custom_op('mmspike::sfa_backward', mutates_args=(), device_types='cpu')
-def sfa_backward(grad: Tensor, window: Tensor, norm: float) -> Tensor:
+def sfa_backward(grad: Tensor, window: Tensor, divisor: float) -> Tensor:
     grad_x = torch.empty_like(window, dtype=grad.dtype)
     grad = _as(grad, grad_x)
-    call('sfa_backward', grad.dtype, *pointers(grad, window, grad_x), ctypes.c_int64(grad.numel()), *reals(grad.dtype, norm))
+    call('sfa_backward', grad.dtype, *pointers(grad, window, grad_x), ctypes.c_int64(grad.numel()), *reals(grad.dtype, divisor))
     return grad_x
 
 
 @sfa_backward.register_fake
-def _(grad, window, norm):
+def _(grad, window, divisor):
     return torch.empty_like(window, dtype=grad.dtype)

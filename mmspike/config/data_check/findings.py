@@ -41,10 +41,10 @@ class Tally:
         self.counts[kind] = self.counts.get(kind, 0) + 1
         self.first.setdefault(kind, text)
 
-    def texts(self, unit: str) -> list[str]:
-        """For each kind the first case, and how many ``unit`` more there are."""
+    def texts(self, things: str) -> list[str]:
+        """For each kind the first case, and how many more ``things`` there are."""
         more = {kind: count - 1 for kind, count in self.counts.items()}
-        return [f'{text} (and {more[kind]} {unit} more)' if more[kind] else text for kind, text in self.first.items()]
+        return [f'{text} (and {more[kind]} {things} more)' if more[kind] else text for kind, text in self.first.items()]
 
 
 class Clock:
@@ -97,9 +97,9 @@ class Sample:
     def complete(self) -> bool:
         return self.seen == len(self.items)
 
-    def share(self, unit: str) -> str:
+    def share(self, things: str) -> str:
         """Such as '200 of 5000 images'."""
-        return f'{self.seen} of {len(self.items)} {unit}'
+        return f'{self.seen} of {len(self.items)} {things}'
 
 
 @dataclass

@@ -89,9 +89,9 @@ def read_events(
         An array of ``EVENT`` (fields t in us, x, y, p), at least one.
 
     Raises:
-        RecordingError: (a ValueError) The file is missing, of another format, cut off or empty, or holds what is not an event; the
-            message has its name. Neither ``.bin`` nor AEDAT 2.0 say how long they are: a file cut off just between two
-            events is a shorter recording.
+        RecordingError: (a ValueError) The file is missing, of another format, cut off or empty, or holds what is not an
+            event; the message has its name. Neither ``.bin`` nor AEDAT 2.0 say how long they are: a file cut off just between
+            two events is a shorter recording.
 
     Example:
         >>> events = read_events('Train/0/00002.bin', sensor_size=(34, 34))

@@ -77,12 +77,12 @@ class SpikingVGG(SpikingBackbone):
             raise ValueError(
                 f'arch needs a depth for each width, of 2 or more in the first stage and 1 or more in others, got {arch}'
             )
-        unit: dict = dict(neuron=neuron or dict(type='LIF', tau=2.0), norm_cfg=norm_cfg or dict(type='BN'))
-        stem = nn.Sequential(ConvNorm(in_channels, dims[0], 3, norm_cfg=unit['norm_cfg']))
+        layer_cfg: dict = dict(neuron=neuron or dict(type='LIF', tau=2.0), norm_cfg=norm_cfg or dict(type='BN'))
+        stem = nn.Sequential(ConvNorm(in_channels, dims[0], 3, norm_cfg=layer_cfg['norm_cfg']))
         stages = []
         for i, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
             dilation = arch['dilation'] if i == len(dims) - 1 else 1
-            layers = [pooled_conv(dims[i - 1], dim, pool, **unit)] if i else []
-            layers += [SpikingConv(dim, dim, 3, dilation=dilation, **unit) for _ in range(depth - 1)]
+            layers = [pooled_conv(dims[i - 1], dim, pool, **layer_cfg)] if i else []
+            layers += [SpikingConv(dim, dim, 3, dilation=dilation, **layer_cfg) for _ in range(depth - 1)]
             stages.append(nn.Sequential(*layers))
         self._register_stages(stem, stages, [dims[0], *dims], [1, *[2**i for i in range(len(dims))]])

@@ -42,15 +42,15 @@ class SpikingFCNMaskHead(FCNMaskHead):
             )
         neuron = head_neuron(neuron)
         del self.relu
-        unit = dict(norm_cfg=self.norm_cfg, neuron=neuron, binary=binary)
+        layer_cfg = dict(norm_cfg=self.norm_cfg, neuron=neuron, binary=binary)
         dim, convs = self.in_channels, []
         for _ in range(self.num_convs):
-            convs.append(SpikingConv(dim, self.conv_out_channels, self.conv_kernel_size, **unit))
+            convs.append(SpikingConv(dim, self.conv_out_channels, self.conv_kernel_size, **layer_cfg))
             dim = self.conv_out_channels
         self.convs = nn.ModuleList(convs)
         if self.upsample_method == 'deconv':
             scale = self.scale_factor
-            self.upsample = SpikingConvTranspose(dim, self.conv_out_channels, scale, scale, **unit)
+            self.upsample = SpikingConvTranspose(dim, self.conv_out_channels, scale, scale, **layer_cfg)
         self.neuron_logits = build_neuron(neuron)
 
     def init_weights(self) -> None:

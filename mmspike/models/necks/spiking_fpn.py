@@ -17,10 +17,10 @@ class SpikingFPN(BaseModule):
     inputs are added on top, each of twice the stride of the one below.
 
     Args:
-        in_channels: Channels of the input levels, finest first.
-        out_channels: Channels of every output level.
-        num_outs: Number of output levels, at least that of the inputs from ``start_level`` on.
-        start_level: First input level that is used.
+        in_channels: Channels of the input features, finest first.
+        out_channels: Channels of every pyramid level.
+        num_outs: Number of pyramid levels, at least that of the inputs from ``start_level`` on.
+        start_level: First input feature that is used.
         extra_levels: 'conv' makes a further level by N - 3x3 of stride 2 on the one below, 'pool' takes every second pixel
             of the one below (no weights).
         norm_cfg: Norm after each convolution (``dict(type='BN')``; segmentation, and detection from scratch), or None: bias
@@ -85,10 +85,10 @@ class SpikingFPN(BaseModule):
                 raise ValueError(
                     f'expected features [T, B, C, H, W], got shape {tuple(x.shape)}: set temporal_output="keep" in the backbone'
                 )
-        levels = [conv(x) for conv, x in zip(self.lateral_convs, feats[self.start_level :], strict=True)]
-        for i in range(len(levels) - 1, 0, -1):
-            levels[i - 1] = levels[i - 1] + resized(levels[i], levels[i - 1].shape[-2:], mode='nearest')
-        outs = [conv(x) for conv, x in zip(self.fpn_convs, levels, strict=True)]
+        pyramid = [conv(x) for conv, x in zip(self.lateral_convs, feats[self.start_level :], strict=True)]
+        for i in range(len(pyramid) - 1, 0, -1):
+            pyramid[i - 1] = pyramid[i - 1] + resized(pyramid[i], pyramid[i - 1].shape[-2:], mode='nearest')
+        outs = [conv(x) for conv, x in zip(self.fpn_convs, pyramid, strict=True)]
         for i in range(self.num_outs - len(outs)):
             outs.append(self.extra_convs[i](outs[-1]) if self.extra_convs else outs[-1][..., ::2, ::2])
         return tuple(outs)

@@ -15,40 +15,40 @@ class _SFAFunction(torch.autograd.Function):
     """Saves one byte an element: whether it lies in the window."""
 
     @staticmethod
-    def forward(ctx, x, levels, norm, rounding):
-        ctx.norm = norm
+    def forward(ctx, x, levels, divisor, rounding):
+        ctx.divisor = divisor
         if rounding == 'up':
             ctx.save_for_backward((x > 0) & (x < levels))
             out = (x.clamp(0, levels) + 0.5).floor()
-            return out if norm == 1 else out / norm
+            return out if divisor == 1 else out / divisor
         if cpu.usable(x) or gpu.usable(x):
-            out, window = (gpu if x.device.type == 'cuda' else cpu).sfa_forward(x, levels, norm)
+            out, window = (gpu if x.device.type == 'cuda' else cpu).sfa_forward(x, levels, divisor)
             ctx.save_for_backward(window)
             return out
         ctx.save_for_backward((x >= 0) & (x <= levels))
         # nothing in place: torch.compile (2.11) then gets the gradient of what uses the output wrong
         out = x.clamp(0, levels).round()
-        return out if norm == 1 else out / norm
+        return out if divisor == 1 else out / divisor
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         (window,) = ctx.saved_tensors
         if cpu.usable(grad) or gpu.usable(grad):
-            return (gpu if grad.device.type == 'cuda' else cpu).sfa_backward(grad, window, ctx.norm), None, None, None
+            return (gpu if grad.device.type == 'cuda' else cpu).sfa_backward(grad, window, ctx.divisor), None, None, None
         grad = grad * window
-        return grad if ctx.norm == 1 else grad / ctx.norm, None, None, None
+        return grad if ctx.divisor == 1 else grad / ctx.divisor, None, None, None
 
 
 class _IntegerLIFFunction(torch.autograd.Function):
     """All T steps as one node of the graph, on CUDA. It saves its input alone, and recomputes the membrane going backward."""
 
     @staticmethod
-    def forward(ctx, x, v, levels, beta, norm):
+    def forward(ctx, x, v, levels, beta, divisor):
         ctx.save_for_backward(x, v)
         ctx.set_materialize_grads(False)
-        ctx.args = levels, beta, norm
-        return gpu.integer_lif_forward(x, v, levels, beta, norm)
+        ctx.args = levels, beta, divisor
+        return gpu.integer_lif_forward(x, v, levels, beta, divisor)
 
     @staticmethod
     @once_differentiable

@@ -38,8 +38,8 @@ class SpikingDecodeHead(BaseDecodeHead):
         super().__init__(in_channels, channels, conv_cfg=None, act_cfg=None, **kwargs)
         self.neuron_cfg = neuron or dict(type='SFA', levels=4, norm=1)
         self.neuron_seg = build_neuron(self.neuron_cfg)
-        #: of the units of hidden layers
-        self.unit_cfg = dict(neuron=self.neuron_cfg, norm_cfg=self.norm_cfg, binary=binary)
+        #: of the hidden layers
+        self.layer_cfg = dict(neuron=self.neuron_cfg, norm_cfg=self.norm_cfg, binary=binary)
 
     def _transform_inputs(self, inputs: Sequence[Tensor]) -> Tensor | list[Tensor]:
         """The features that ``in_index`` and ``input_transform`` ask for, [T, B, C, H, W]."""

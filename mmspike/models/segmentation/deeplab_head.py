@@ -34,7 +34,7 @@ class SpikingDeepLabHead(SpikingDecodeHead):
 
     def __init__(self, in_channels: int | Sequence[int], channels: int = 1024, dilation: int = 12, **kwargs) -> None:
         super().__init__(in_channels, channels, **kwargs)
-        self.conv = SpikingConv(self.in_channels, channels, 3, dilation=dilation, **self.unit_cfg)
+        self.conv = SpikingConv(self.in_channels, channels, 3, dilation=dilation, **self.layer_cfg)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Logits, see the class."""

@@ -64,11 +64,11 @@ class SpikingFCNHead(SpikingDecodeHead):
         *finer, width = [self.in_channels] if isinstance(self.in_channels, int) else self.in_channels
         if num_convs == 0 and width != channels:
             raise ValueError(f'num_convs=0 needs in_channels ({width}) equal to channels ({channels})')
-        unit = self.unit_cfg
+        layer_cfg = self.layer_cfg
         self.convs = nn.Sequential()
         for i in range(num_convs):
-            self.convs.append(SpikingConv(channels if i else width, channels, kernel_size, dilation=dilation, **unit))
-        self.conv_cat = SpikingConv(width + channels, channels, kernel_size, **unit) if concat_input else None
+            self.convs.append(SpikingConv(channels if i else width, channels, kernel_size, dilation=dilation, **layer_cfg))
+        self.conv_cat = SpikingConv(width + channels, channels, kernel_size, **layer_cfg) if concat_input else None
         classes, neuron = self.out_channels, self.neuron_cfg
         self.ups = nn.ModuleList(SpikingConvTranspose(classes, classes, 4, 2, 1, neuron=neuron) for _ in finer)
         self.skips = nn.ModuleList(SpikingConv(c, classes, neuron=neuron) for c in reversed(finer))

@@ -19,7 +19,7 @@ class SpikingFPNHead(SpikingDecodeHead):
     what is enlarged (bilinearly) and summed.
 
     Args:
-        feature_strides: Strides of the levels, finest first, each a power of two times the first.
+        feature_strides: Strides of the pyramid levels, finest first, each a power of two times the first.
         in_channels: Channels of the levels that ``in_index`` names.
         norm_cfg: Norm after each convolution (``dict(type='BN')``), or None: bias instead.
         **kwargs: Those of :class:`SpikingDecodeHead`.
@@ -51,14 +51,14 @@ class SpikingFPNHead(SpikingDecodeHead):
         self.scale_heads = nn.ModuleList()
         for in_channels, n in zip(self.in_channels, doublings, strict=True):
             widths = [in_channels] + [self.channels] * max(1, n)
-            self.scale_heads.append(nn.ModuleList(SpikingConv(c, self.channels, 3, **self.unit_cfg) for c in widths[:-1]))
+            self.scale_heads.append(nn.ModuleList(SpikingConv(c, self.channels, 3, **self.layer_cfg) for c in widths[:-1]))
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Logits, see the class."""
-        levels = self._transform_inputs(inputs)
-        size = levels[0].shape[-2:]
+        pyramid = self._transform_inputs(inputs)
+        size = pyramid[0].shape[-2:]
         total: Any = None
-        for x, n, convs in zip(levels, self.doublings, self.scale_heads, strict=True):
+        for x, n, convs in zip(pyramid, self.doublings, self.scale_heads, strict=True):
             for i, conv in enumerate(convs):
                 x = conv(x)
                 if n:
