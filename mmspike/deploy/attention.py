@@ -95,8 +95,10 @@ class FusedAttention(nn.Module):
             fired = heads(self._fire(y.reshape(T, B, -1, 1, 1).to(x.dtype)))
             y = (masked.unsqueeze(1) * fired).flatten(0, 2).to(x.dtype).reshape(-1, B, C, H, W)
         else:
-            kv = (v.unsqueeze(1) @ k.transpose(-2, -1)).sum((0, 1))
-            y = self._fire((kv @ q).sum(0).to(x.dtype).reshape(T, B, -1, H, W))
+            # counts are one step each: [1, T, B, …] has nothing to sum over
+            pairs = (v.unsqueeze(1) @ k.transpose(-2, -1)).sum((0, 1)) if len(k) > 1 else (v @ k.transpose(-2, -1))[0]
+            y = (pairs @ q).sum(0) if len(q) > 1 else pairs @ q[0]
+            y = self._fire(y.to(x.dtype).reshape(T, B, -1, H, W))
         y = self.proj_conv(y)
         return y if self.proj_neuron is None else self.proj_neuron(y)
 

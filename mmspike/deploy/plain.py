@@ -30,19 +30,20 @@ class PlainFiring(nn.Module):
         self.decay = neuron.w.sigmoid().item() if isinstance(neuron, PLIF) else None
 
     def forward(self, x: Tensor) -> Tensor:
-        v = torch.full_like(x[0], self.v_reset)
+        v: Tensor | None = None  # at rest
         spikes = []
-        for t in range(x.shape[0]):
-            current = x[t]
+        for gain in x.unbind():  # the order of sums is that of the neuron; nothing is added that is 0
+            if v is not None and (self.decay is not None or self.tau is not None):
+                gain = gain - (v - self.v_reset if self.v_reset else v)
             if self.decay is not None:
-                h = v + (current - (v - self.v_reset)) * self.decay
+                gain = gain * self.decay
             elif self.tau is not None:
-                h = v + (current - (v - self.v_reset)) / self.tau
-            else:
-                h = v + current
-            fired = (h >= self.v_threshold).to(x.dtype)
-            v = fired * self.v_reset + (1 - fired) * h
-            spikes.append(fired)
+                gain = gain / self.tau
+            before = v if v is not None else self.v_reset
+            h = gain if v is None and not self.v_reset else before + gain
+            fired = h >= self.v_threshold
+            v = torch.where(fired, self.v_reset, h)
+            spikes.append(fired.to(x.dtype))
         return torch.stack(spikes)
 
 
@@ -81,9 +82,53 @@ class PlainIntegerLIF(nn.Module):
         return torch.stack(spikes) / self.norm
 
 
+class PlainThresholds(nn.Module):
+    """SFA with a folded scale: a factor, clip and round where one factor does the same to every whole number, else as it is."""
+
+    def __init__(self, neuron: ThresholdSFA) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.levels = neuron.levels
+        self.scale = scale_of(neuron.thresholds)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.neuron(x) if self.scale is None else (x * self.scale).clamp(0, self.levels).round()
+
+
+def scale_of(thresholds: Tensor) -> float | None:
+    """The factor s for which ``round(clip(s * y, 0, D))`` counts how many of D whole ``thresholds`` a whole number y reaches.
+
+    Returns:
+        None where there is none, as with one that is not positive.
+
+    Example:
+        >>> import torch
+        >>> scale_of(torch.tensor([3.0, 7.0, 12.0, 16.0]))
+        0.21488095238095237
+    """
+    thresholds = thresholds.double()
+    reach = torch.arange(1, len(thresholds) + 1, dtype=torch.float64, device=thresholds.device) - 0.5
+    low = (reach / thresholds).max().item()  # s * t_k >= k - 1/2
+    high = min((reach / (thresholds - 1)).min().item(), 2 * low)  # s * (t_k - 1) < k - 1/2, at a half as rounding decides
+    y = torch.cat([thresholds - 1, thresholds]).cpu().float()  # both sides of every step: in between neither changes
+    count = (y[:, None] >= thresholds.cpu().float()).sum(1)
+    for scale in ((low + high) / 2, low, high):
+        if 0 < scale < float('inf') and (y * scale).clamp(0, len(thresholds)).round().equal(count.float()):
+            return scale
+    return None
+
+
 # exact classes: a subclass may compute something else
-PLAIN = {LIF: PlainFiring, PLIF: PlainFiring, IF: PlainFiring, SFA: PlainSFA, ILIF: PlainIntegerLIF, NILIF: PlainIntegerLIF}
-AS_THEY_ARE = (ThresholdSFA, BinarySteps)
+PLAIN = {
+    LIF: PlainFiring,
+    PLIF: PlainFiring,
+    IF: PlainFiring,
+    SFA: PlainSFA,
+    ILIF: PlainIntegerLIF,
+    NILIF: PlainIntegerLIF,
+    ThresholdSFA: PlainThresholds,
+}
+AS_THEY_ARE = (BinarySteps,)
 
 
 def plain(model: nn.Module) -> nn.Module:
@@ -94,7 +139,7 @@ def plain(model: nn.Module) -> nn.Module:
     """
     model = deepcopy(model)
     refused = []
-    for name, module in model.named_modules():
+    for name, module in list(model.named_modules()):
         for child_name, child in list(module._modules.items()):
             full = f'{name}.{child_name}' if name else child_name
             if isinstance(child, AS_THEY_ARE):

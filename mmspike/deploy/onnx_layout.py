@@ -1,0 +1,79 @@
+"""ONNX graphs of spiking networks without the reshapes between [T, B, ...] and [T*B, ...] that only PyTorch needs."""
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+#: what computes every element by itself
+ELEMENTWISE = ('Add', 'Sub', 'Mul', 'Div', 'Clip', 'Round', 'Floor', 'Relu', 'GreaterOrEqual', 'Cast', 'Identity', 'Sigmoid')
+
+
+def keep_folded(model: ir.Model) -> ir.Model:
+    """Let neurons and sums run on [T*B, C, H, W], in place.
+
+    The layers of a network stand on 4 dimensions, its neurons on 5, and engines fuse a convolution, the sum and the neuron
+    behind it only where nothing stands between them. The function stays the same.
+    """
+    graph = model.graph
+    folded: dict[ir.Value, ir.Value] = {}  # [T, B, ...] -> the same as [T*B, ...]
+    outputs = set(graph.outputs)
+    for node in list(graph):
+        if len(node.outputs) != 1 or node.outputs[0].shape is None:
+            continue
+        x, out = node.inputs[0] if node.inputs else None, node.outputs[0]
+        if node.op_type in ('Reshape', 'Squeeze', 'Unsqueeze', 'Flatten') and x is not None and x.shape is not None:
+            if _merges(out, x):
+                folded[out] = x
+            elif _merges(x, out):
+                if x not in folded:
+                    folded[x] = out
+                elif out not in outputs:
+                    out.replace_all_uses_with(folded[x])
+            elif node.op_type == 'Reshape' and x in folded:
+                node.replace_input_with(0, folded[x])
+        elif node.op_type == 'ReduceMean' and x in folded and x.shape[0] == 1 and _merges(x, out) and out not in outputs:
+            out.replace_all_uses_with(folded[x])
+        elif node.op_type in ELEMENTWISE and _all_folded(node, folded):
+            _fold_elementwise(graph, node, folded)
+    RemoveUnusedNodesPass()(model)
+    return model
+
+
+def _merges(apart: ir.Value, together: ir.Value) -> bool:
+    """Whether ``together`` has the first two dimensions of ``apart`` as one, and all others alike."""
+    a, b = apart.shape, together.shape
+    return a is not None and b is not None and len(a) == len(b) + 1 and len(b) > 1 and list(a[2:]) == list(b[1:])
+
+
+def _all_folded(node: ir.Node, folded: dict) -> bool:
+    shape = node.outputs[0].shape
+    if not all(isinstance(s, int) for s in (shape[0], *shape[2:])):
+        return False
+    tensors = [v for v in node.inputs if v is not None and v.const_value is None]
+    constants = [v for v in node.inputs if v is not None and v.const_value is not None]
+    return (
+        bool(tensors)
+        and all(v in folded and v.shape == shape for v in tensors)
+        and all(len(v.const_value.shape) < len(shape) - 1 for v in constants)
+    )
+
+
+def _fold_elementwise(graph: ir.Graph, node: ir.Node, folded: dict) -> None:
+    """Run an operation on folded inputs, and unfold its output for whoever wants that."""
+    out = node.outputs[0]
+    inputs = [folded.get(v, v) for v in node.inputs]
+    new = ir.Node(node.domain, node.op_type, inputs, [*node.attributes.values()], version=node.version)
+    new.metadata_props.update(node.metadata_props)
+    new.outputs[0].name, new.outputs[0].type = f'{out.name}_folded', out.type
+    first = next(v for v in inputs if v is not None and v.const_value is None)
+    new.outputs[0].shape = ir.Shape([first.shape[0], *out.shape[2:]])
+    target = ir.tensor([out.shape[0], -1, *out.shape[2:]], dtype=ir.DataType.INT64, name=f'{out.name}_shape')
+    sizes = ir.Value(name=target.name, shape=target.shape, type=ir.TensorType(target.dtype), const_value=target)
+    graph.register_initializer(sizes)
+    unfolded = ir.Node('', 'Reshape', [new.outputs[0], sizes], version=node.version)
+    unfolded.outputs[0].type, unfolded.outputs[0].shape = out.type, out.shape
+    graph.insert_before(node, [new, unfolded])
+    name = out.name
+    out.replace_all_uses_with(unfolded.outputs[0], replace_graph_outputs=True)
+    out.name, unfolded.outputs[0].name = f'{name}_before', name
+    graph.remove(node, safe=True)
+    folded[unfolded.outputs[0]] = new.outputs[0]
