@@ -1,5 +1,10 @@
 """The spikes of an ONNX graph: which of its tensors hold whole numbers from 0 on, and how large they can be."""
 
+# onnx_ir types whatever a node has as optional
+# mypy: disable-error-code="union-attr,arg-type,index,list-item,assignment"
+
+from math import prod
+
 import numpy as np
 import onnx_ir as ir
 
@@ -47,8 +52,9 @@ def _largest(node: ir.Node, counts: dict[ir.Value, int]) -> int | None:
         return 1 if node.inputs[0].dtype == ir.DataType.BOOL else None
     if node.op_type in LAYOUT and given and all(c is not None for c in given[: None if node.op_type == 'Concat' else 1]):
         return max(c for c in given if c is not None)
-    if node.op_type == 'Add' and len(given) == 2 and None not in given:
-        return sum(c for c in given if c is not None)
+    both = [c for c in given if c is not None]
+    if node.op_type in ('Add', 'Mul') and len(both) == len(node.inputs):
+        return sum(both) if node.op_type == 'Add' else prod(both)
     return None
 
 

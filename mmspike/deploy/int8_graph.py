@@ -8,6 +8,9 @@ neuron: it rounds halves to even. Membranes, which are sums, stay float32.
 - onnxruntime takes operators of integers: ``QLinearConv`` where a neuron follows, ``ConvInteger`` where a membrane does.
 """
 
+# onnx_ir types whatever a node has as optional
+# mypy: disable-error-code="union-attr,arg-type,index,list-item,assignment"
+
 from collections.abc import Sequence
 from typing import Any
 

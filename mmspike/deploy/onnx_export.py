@@ -80,6 +80,8 @@ def export_onnx(model: nn.Module, shape: Sequence[int], path: str | Path) -> flo
     """
     require(('onnx', 'onnxscript', 'onnxruntime'), 'ONNX export')
     classifier = _check_kind(model)
+    from .onnx_layout import keep_folded  # needs onnx_ir, which comes with onnxscript
+
     traced = _Traced(plain(model), classifier).eval().cpu().float().requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     batch = 0 if len(shape) == 4 else 1
@@ -90,17 +92,18 @@ def export_onnx(model: nn.Module, shape: Sequence[int], path: str | Path) -> flo
     names = ['logits'] if classifier else [f'features_{i}' for i in range(len(expected[1]))]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of the exporter about itself
-        torch.onnx.export(
+        program = torch.onnx.export(
             traced,
             (inputs[2],),
-            path,
             input_names=['inputs'],
             output_names=names,
             dynamic_shapes=({batch: torch.export.Dim('batch')},),
             dynamo=True,
-            external_data=False,
             verbose=False,
         )
+    assert program is not None
+    keep_folded(program.model)
+    program.save(path, external_data=False)
     return max(_difference(path, inputs[n], expected[n]) for n in (1, 3))
 
 

@@ -1,5 +1,8 @@
 """ONNX graphs of spiking networks without the reshapes between [T, B, ...] and [T*B, ...] that only PyTorch needs."""
 
+# onnx_ir types whatever a node has as optional
+# mypy: disable-error-code="union-attr,arg-type,index,list-item,assignment"
+
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -28,8 +31,14 @@ def keep_folded(model: ir.Model) -> ir.Model:
                     folded[x] = out
                 elif out not in outputs:
                     out.replace_all_uses_with(folded[x])
-            elif node.op_type == 'Reshape' and x in folded:
-                node.replace_input_with(0, folded[x])
+            elif node.op_type == 'Reshape':
+                if x in folded:
+                    node.replace_input_with(0, folded[x])
+                if len(out.shape) == 5 and _sizes_known(out):
+                    folded[out] = _reshape(graph, node, node.inputs[0], ir.Shape([None, *out.shape[2:]]))
+        elif node.op_type in ('Expand', 'Transpose', 'Concat') and len(out.shape) == 5 and _sizes_known(out):
+            behind = graph.node(list(graph).index(node) + 1)
+            folded[out] = _reshape(graph, behind, out, ir.Shape([None, *out.shape[2:]]))
         elif node.op_type == 'ReduceMean' and x in folded and x.shape[0] == 1 and _merges(x, out) and out not in outputs:
             out.replace_all_uses_with(folded[x])
         elif node.op_type in ELEMENTWISE and _all_folded(node, folded):
@@ -44,14 +53,19 @@ def _merges(apart: ir.Value, together: ir.Value) -> bool:
     return a is not None and b is not None and len(a) == len(b) + 1 and len(b) > 1 and list(a[2:]) == list(b[1:])
 
 
+def _sizes_known(value: ir.Value) -> bool:
+    """Whether all dimensions but the second are numbers."""
+    return all(isinstance(s, int) for s in (value.shape[0], *value.shape[2:]))
+
+
 def _all_folded(node: ir.Node, folded: dict) -> bool:
     shape = node.outputs[0].shape
-    if not all(isinstance(s, int) for s in (shape[0], *shape[2:])):
-        return False
     tensors = [v for v in node.inputs if v is not None and v.const_value is None]
     constants = [v for v in node.inputs if v is not None and v.const_value is not None]
     return (
         bool(tensors)
+        and len(shape) > 2
+        and _sizes_known(node.outputs[0])
         and all(v in folded and v.shape == shape for v in tensors)
         and all(len(v.const_value.shape) < len(shape) - 1 for v in constants)
     )
@@ -66,14 +80,22 @@ def _fold_elementwise(graph: ir.Graph, node: ir.Node, folded: dict) -> None:
     new.outputs[0].name, new.outputs[0].type = f'{out.name}_folded', out.type
     first = next(v for v in inputs if v is not None and v.const_value is None)
     new.outputs[0].shape = ir.Shape([first.shape[0], *out.shape[2:]])
-    target = ir.tensor([out.shape[0], -1, *out.shape[2:]], dtype=ir.DataType.INT64, name=f'{out.name}_shape')
-    sizes = ir.Value(name=target.name, shape=target.shape, type=ir.TensorType(target.dtype), const_value=target)
-    graph.register_initializer(sizes)
-    unfolded = ir.Node('', 'Reshape', [new.outputs[0], sizes], version=node.version)
-    unfolded.outputs[0].type, unfolded.outputs[0].shape = out.type, out.shape
-    graph.insert_before(node, [new, unfolded])
+    graph.insert_before(node, new)
+    unfolded = _reshape(graph, node, new.outputs[0], out.shape)
     name = out.name
-    out.replace_all_uses_with(unfolded.outputs[0], replace_graph_outputs=True)
-    out.name, unfolded.outputs[0].name = f'{name}_before', name
+    out.replace_all_uses_with(unfolded, replace_graph_outputs=True)
+    out.name, unfolded.name = f'{name}_before', name
     graph.remove(node, safe=True)
-    folded[unfolded.outputs[0]] = new.outputs[0]
+    folded[unfolded] = new.outputs[0]
+
+
+def _reshape(graph: ir.Graph, before: ir.Node, value: ir.Value, shape: ir.Shape) -> ir.Value:
+    """``value`` in another shape, one dimension of which may be no number."""
+    name = f'{value.name}_to_{len(shape)}'
+    target = ir.tensor([s if isinstance(s, int) else -1 for s in shape], dtype=ir.DataType.INT64, name=name)
+    sizes = ir.Value(name=name, shape=target.shape, type=ir.TensorType(target.dtype), const_value=target)
+    graph.register_initializer(sizes)
+    node = ir.Node('', 'Reshape', [value, sizes], version=before.version)
+    node.outputs[0].type, node.outputs[0].shape = value.type, shape
+    graph.insert_before(before, node)
+    return node.outputs[0]

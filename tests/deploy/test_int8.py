@@ -1,0 +1,157 @@
+"""Integers all the way: the file computes what the network does with rounded weights, spike by spike."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from mmspike.deploy import fuse
+from mmspike.deploy.engines import ENGINES, installed_engines
+from mmspike.deploy.layers import ThresholdSFA
+from mmspike.deploy.plain import PlainThresholds, plain, scale_of
+from mmspike.models.backbones.base import SpikingBackbone
+from mmspike.models.layers import Chain, ConvNorm, Residual, SpikeAttention, SpikingConv
+
+from .networks import LIF, sfa, trained
+
+ir = pytest.importorskip('onnx_ir')
+pytest.importorskip('onnxscript')
+onnxruntime = pytest.importorskip('onnxruntime')
+
+from mmspike.deploy.engine_check import check_engine, tapped, with_weights  # noqa: E402
+from mmspike.deploy.int8_graph import quantize  # noqa: E402
+from mmspike.deploy.int8_weights import quantize_weight  # noqa: E402
+from mmspike.deploy.onnx_export import _Traced, export_onnx  # noqa: E402
+
+NORM = dict(type='BN')
+
+
+class Small(SpikingBackbone):
+    """A convolution of the image, a shortcut, an attention of counts, and LIF neurons."""
+
+    def __init__(self) -> None:
+        super().__init__(T=2)
+        stages = [
+            Residual(
+                dict(
+                    conv1=SpikingConv(8, 12, 1, neuron=sfa(4), norm_cfg=NORM),
+                    conv2=SpikingConv(12, 8, 3, neuron=sfa(4), norm_cfg=NORM),
+                )
+            ),
+            SpikeAttention(8, 2, lambda name: ConvNorm(8, 8), sfa(4)),
+            SpikingConv(8, 6, 3, 2, neuron=LIF, norm_cfg=NORM),
+        ]
+        stem = nn.Sequential(Chain(conv=ConvNorm(3, 8, 3, 2)))
+        self._register_stages(stem, [nn.Sequential(stage) for stage in stages], [8, 8, 8, 6], [2, 2, 2, 4])
+
+
+@pytest.fixture(scope='module')
+def exported(tmp_path_factory):
+    """The float32 file of a small network, what was exported, and an image."""
+    torch.manual_seed(0)
+    network = fuse(trained(Small()))
+    path = tmp_path_factory.mktemp('onnx') / 'small.onnx'
+    assert export_onnx(network, (1, 3, 32, 32), path) < 1e-4
+    module = _Traced(plain(network), classifier=False).eval()
+    return path, module, np.random.default_rng(0).standard_normal((1, 3, 32, 32), np.float32)
+
+
+def test_neurons_and_sums_stay_folded(exported):
+    graph = ir.load(exported[0]).graph
+    assert {
+        len(n.inputs[0].shape) for n in graph if n.op_type in ('Conv', 'Add', 'Clip', 'Round') and 'attn' not in n.name
+    } == {4}
+    check = check_engine(*exported, 'onnxruntime')
+    assert check.same and not check.spikes.differ and check.spikes.total > 10000
+
+
+@pytest.mark.parametrize('engine', ENGINES)
+def test_the_integer_file_has_the_spikes_of_rounded_weights(exported, engine, tmp_path):
+    path, module, image = exported
+    model = ir.load(path)
+    weights = quantize(model, engine)
+    ir.save(model, tmp_path / 'int8.onnx')
+    graph = ir.load(tmp_path / 'int8.onnx').graph
+    # all but the convolution of the image: three of two shortcuts, four of the attention, one of LIF
+    kernels = [name for name in weights if name.endswith('weight')]
+    assert len(kernels) == 7 and not any('stem' in name for name in kernels)
+    assert (
+        sum(v.dtype in (ir.DataType.INT8, ir.DataType.UINT8) and v.const_value.size > 1 for v in graph.initializers.values())
+        >= 7
+    )
+    floats = [n for n in graph if n.op_type == 'Conv' and n.inputs[1].is_initializer()]
+    assert len(floats) == 1  # the image's
+    operations = {n.op_type for n in graph}
+    if engine == 'onnxruntime':
+        assert {'QLinearConv', 'ConvInteger', 'MatMulInteger'} <= operations
+    reference = with_weights(module, weights)
+    with torch.no_grad():
+        expected = reference(torch.from_numpy(image))
+    if engine in installed_engines():
+        check = check_engine(tmp_path / 'int8.onnx', reference, image, engine)
+        assert check.same and not check.spikes.differ, str(check)
+    # as the operators are defined; onnxruntime's optimisations round biases of what is dequantised
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    outputs = onnxruntime.InferenceSession(tmp_path / 'int8.onnx', options).run(None, dict(inputs=image))
+    for a, b in zip(outputs, expected, strict=True):
+        torch.testing.assert_close(torch.from_numpy(a), b, rtol=1e-4, atol=1e-5)
+
+
+def test_another_network_is_reported(exported):
+    path, module, image = exported
+    name = next(
+        n for n, p in module.named_parameters() if n.endswith('conv1.conv.conv.weight') or n.endswith('conv1.conv.weight')
+    )
+    other = with_weights(module, {name: dict(module.named_parameters())[name].detach().numpy() * 1.02})
+    check = check_engine(path, other, image, 'onnxruntime')
+    assert not check.same and check.spikes.first and 'it computes the network differently' in str(check)
+    assert replace(check, spikes=replace(check.spikes, first_differ=1)).same  # rounding
+    with pytest.raises(ValueError, match=r'nothing.weight \[1\]: the exported module has no such parameter'):
+        with_weights(module, {'nothing.weight': np.zeros(1, np.float32)})
+
+
+def test_a_file_is_tapped_at_every_neuron(exported):
+    path, module, _ = exported
+    neurons = [name for name, m in module.named_modules() if type(m).__module__ == 'mmspike.deploy.plain']
+    assert sorted(tapped(path)[1]) == sorted(neurons) and len(neurons) == 8
+
+
+def test_a_network_without_spikes_is_refused():
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in 'xy']
+    weight = numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), 'w')
+    graph = helper.make_graph([helper.make_node('Conv', ['x', 'w'], ['y'])], 'ann', ends[:1], ends[1:], [weight])
+    model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 20)]))
+    with pytest.raises(ValueError, match='nothing in the network reads counts of spikes'):
+        quantize(model, 'openvino')
+
+
+def test_weights_are_rounded_by_channel():
+    weight = np.random.default_rng(0).standard_normal((5, 4, 3, 3)) * np.array([1, 10, 0.1, 0, 3]).reshape(5, 1, 1, 1)
+    for axis in (0, 1):
+        numbers, scale = quantize_weight(weight, axis)
+        shape = [-1 if i == axis else 1 for i in range(4)]
+        rounded = numbers * scale.reshape(shape)
+        coarse = np.abs(weight).max(tuple(i for i in range(4) if i != axis)) / 127
+        assert numbers.dtype == np.int8 and numbers.min() >= -127
+        assert (scale[coarse > 0] <= coarse[coarse > 0] * 1.0001).all()
+        plainly = (weight / np.where(coarse > 0, coarse, 1).reshape(shape)).round() * coarse.reshape(shape)
+        assert ((rounded - weight) ** 2).sum() <= ((plainly - weight) ** 2).sum() * 1.0001
+
+
+@pytest.mark.parametrize('thresholds', [[3, 7, 12, 16], [56, 167, 278, 388], [5, 12, 21, 28], [1], [1, 2, 3, 4]])
+def test_a_factor_counts_thresholds(thresholds):
+    neuron = ThresholdSFA(torch.tensor(thresholds, dtype=torch.float32))
+    y = torch.arange(thresholds[-1] + 10.0).view(1, -1)
+    assert scale_of(neuron.thresholds) is not None
+    assert PlainThresholds(neuron)(y).equal(neuron(y))
+
+
+def test_thresholds_without_a_factor_stay():
+    neuron = ThresholdSFA(torch.tensor([1.0, 5.0, 100.0]))
+    assert scale_of(neuron.thresholds) is None
+    y = torch.arange(110.0).view(1, -1)
+    assert PlainThresholds(neuron)(y).equal(neuron(y))
