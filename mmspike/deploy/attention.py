@@ -4,6 +4,7 @@ Each class takes the place of a trained attention, whose neurons and weights it 
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,15 @@ def _take(new: nn.Module, trained: nn.Module, *names: str) -> None:
     for name in names:
         child = getattr(trained, name)
         new.add_module(name, unit_neuron(child) if isinstance(child, BaseNeuron) else child)
+
+
+def _by_steps(product: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
+    """Every step [T, B, …] of one factor [D, T, B, …] with every step of the other one; counts are one step each."""
+    return product(a, b) if len(a) == len(b) == 1 else product(a.unsqueeze(1), b).flatten(0, 1)
+
+
+def _summed(steps: Tensor) -> Tensor:
+    return steps[0] if len(steps) == 1 else steps.sum(0)
 
 
 class FusedAttention(nn.Module):
@@ -82,22 +92,19 @@ class FusedAttention(nn.Module):
 
         q = heads(self.q_neuron(self.q_conv(s)))
         k = heads(self.k_neuron(self.k_conv(s)))
-        # every step of one factor meets every step of the other
         if self.mask == 'k':
             y = q.sum(0).sum(3).reshape(T, B, self.num_heads, H, W)
             fired = self._fire(y.to(x.dtype)).to(k.dtype).reshape(-1, T, B, self.num_heads, 1, H * W)
-            y = (k.unsqueeze(1) * fired).flatten(0, 2).to(x.dtype).reshape(-1, B, C, H, W)
-            return self.proj_conv(y)
+            return self.proj_conv(_by_steps(torch.mul, k, fired).to(x.dtype).reshape(-1, B, C, H, W))
         v = heads(self.v_neuron(self.v_conv(s)))
         if self.mask:
             a, b, masked = (q, k, v) if self.mask == 'v' else (k, v, q)
-            y = (a.unsqueeze(1) * b).sum((0, 1)).sum(-1)
+            y = _summed(_by_steps(torch.mul, a, b)).sum(-1)
             fired = heads(self._fire(y.reshape(T, B, -1, 1, 1).to(x.dtype)))
-            y = (masked.unsqueeze(1) * fired).flatten(0, 2).to(x.dtype).reshape(-1, B, C, H, W)
+            y = _by_steps(torch.mul, masked, fired).to(x.dtype).reshape(-1, B, C, H, W)
         else:
-            # counts are one step each: [1, T, B, …] has nothing to sum over
-            pairs = (v.unsqueeze(1) @ k.transpose(-2, -1)).sum((0, 1)) if len(k) > 1 else (v @ k.transpose(-2, -1))[0]
-            y = (pairs @ q).sum(0) if len(q) > 1 else pairs @ q[0]
+            pairs = _summed(_by_steps(torch.matmul, v, k.transpose(-2, -1)))
+            y = _summed(_by_steps(torch.matmul, pairs.unsqueeze(0), q))
             y = self._fire(y.to(x.dtype).reshape(T, B, -1, H, W))
         y = self.proj_conv(y)
         return y if self.proj_neuron is None else self.proj_neuron(y)

@@ -14,7 +14,8 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from .check import SpikeDifference
+from mmspike.analysis.flips import FlipReport, Flips
+
 from .engines import Session, open_session
 
 #: share of the first layer that differs, up to which it is rounding: a membrane that lies within a float32 of a threshold
@@ -27,22 +28,22 @@ class EngineCheck:
 
     Attributes:
         engine, version, precision: What ran it.
-        spikes: How many spikes differ from PyTorch's.
+        spikes: How many spikes differ from PyTorch's, by neuron layer.
     """
 
     engine: str
     version: str | None
     precision: str
-    spikes: SpikeDifference
+    spikes: FlipReport
 
     @property
     def same(self) -> bool:
         """Equal but for rounding: in the first layer that differs at all, hardly a spike does."""
-        return self.spikes.first_differ <= max(1, ROUNDING * self.spikes.first_total)
+        first = self.spikes.layers.get(self.spikes.first)
+        return first is None or first.flipped <= max(1, ROUNDING * first.outputs)
 
     def __str__(self) -> str:
-        share = self.spikes.differ / max(self.spikes.total, 1)
-        text = f'{self.engine} {self.version}, {self.precision}: {self.spikes} ({share:.3%})'
+        text = f'{self.engine} {self.version}, {self.precision}: {self.spikes} ({self.spikes.total.share:.3%})'
         return text if self.same else f'{text}: it computes the network differently'
 
 
@@ -113,14 +114,11 @@ def check_engine(
     session: Session = open_session(content, engine, precision=precision)
     out = session(inputs)
     expected = spikes_in_pytorch(module, list(names), inputs)
-    found = SpikeDifference()
-    for name, spikes in expected.items():  # in the order of execution
-        got = out[names[name]].reshape(-1)
-        differ = int((got.round() != spikes.reshape(-1).round()).sum())
-        if differ and not found.first:
-            found.first, found.first_differ, found.first_total = name.removeprefix('network.'), differ, spikes.size
-        found.differ += differ
-        found.total += spikes.size
+    found = FlipReport(batches=1)
+    for path_of, spikes in expected.items():  # in the order of execution
+        name = path_of.removeprefix('network.')
+        counts, got = spikes.reshape(-1).round(), out[names[path_of]].reshape(-1).round()
+        found.layers[name] = Flips(name, counts.size, int(counts.sum()), int((counts != got).sum()))
     return EngineCheck(engine, session.version, precision, found)
 
 
