@@ -115,6 +115,10 @@ def backbones() -> dict[str, type]:
 # --- in the process of one network ---------------------------------------------------------------------------------------
 
 
+class UnknownNetworkError(Exception):
+    """There is no network of a name; a checkout that is compared with need not know the errors of this one."""
+
+
 def build(case: dict):
     """The network of a case; its input is an image."""
     name, arch, T = case['against'], case['model'], case['T']
@@ -129,7 +133,7 @@ def build(case: dict):
         from mmpretrain import get_model, list_models
 
         if not list_models(f'{name}*'):
-            raise SystemExit(f"no network '{name}': neither timm, if it is installed, nor mmpretrain has one")
+            raise UnknownNetworkError(f"no network '{name}': neither timm, if it is installed, nor mmpretrain has one")
         return get_model(list_models(f'{name}*')[0])
 
     cls = backbones()[arch]
@@ -144,7 +148,7 @@ def build(case: dict):
             return straightforward.meta_spikeformer(dims, depths, T)
         if cls.__name__ == 'ESpikeFormer':
             return straightforward.e_spikeformer(dims, depths, T, case['levels'])
-        raise SystemExit(f'there is no straightforward {cls.__name__}: give other names to --against, or none')
+        raise UnknownNetworkError(f'there is no straightforward {cls.__name__}: give other names to --against, or none')
     neuron = dict(type='ReLU') if name == 'relu' else dict(type='SFA', levels=case['levels']) if integer else None
     return cls(arch, T=T, neuron=neuron, with_cp=case['with_cp'] and name == 'ours')
 
@@ -213,7 +217,9 @@ class Worker:
     def _read(self) -> str:
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f'measuring {self.case} failed with exit code {self.process.wait()}, see above')
+            from mmspike.utils.errors import UserError
+
+            raise UserError(f'measuring {self.case} failed with exit code {self.process.wait()}, see above')
         return line.strip()
 
     def step(self) -> None:
@@ -333,7 +339,10 @@ def main(args: argparse.Namespace) -> int:
 
 if __name__ == '__main__':
     if sys.argv[1:2] == ['--worker']:  # of the checkout that PYTHONPATH names; its memory shows whatever is imported
-        worker(json.loads(sys.argv[2]))
+        try:
+            worker(json.loads(sys.argv[2]))
+        except UnknownNetworkError as error:
+            sys.exit(str(error))
     else:
         sys.path.insert(0, str(REPO))  # this checkout's mmspike, installed or not
         from mmspike.cli import run
