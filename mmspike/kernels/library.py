@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parent
-SOURCES = [FOLDER / name for name in ('neurons.c', 'norm_neuron.c', 'depthwise.c', 'pack.c')]  # in float and double
+SOURCES = [FOLDER / name for name in ('neurons.c', 'norm_neuron.c', 'depthwise.c', 'pack.c', 'sparse.c')]  # in float and double
 AMX = FOLDER / 'amx.c'
 FLAGS = [
     '-O3',
@@ -79,7 +79,8 @@ def library() -> ctypes.CDLL | None:
     """The compiled functions; None where they cannot be had."""
     try:
         functions = ctypes.CDLL(str(_compile()))
-        functions.amx_weight_size.restype = ctypes.c_int64
+        for name in ('amx_weight_size', 'sparse_size_f', 'sparse_size_d'):
+            getattr(functions, name).restype = ctypes.c_int64
         return functions
     except (OSError, subprocess.CalledProcessError) as error:
         reason = error.stderr.decode(errors='replace') if isinstance(error, subprocess.CalledProcessError) else error

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .layout import images, rows
+from .layout import fold, images, rows
 from .library import call, check, pointers
 from .operators import SURROGATE_CODES
-from .recompute import Recompute, Signal
+from .recompute import Recompute, Signal, kept_bits
+from .sparse import pack
 
 LIF, SFA, IDENTITY = 0, 1, 2
 
@@ -33,6 +34,11 @@ class Neuron(NamedTuple):
     alpha: float = 1.0
     levels: int = 1
     divisor: float = 1.0
+
+    @property
+    def binary(self) -> bool:
+        """It puts out 0 and 1."""
+        return self.kind != IDENTITY and self.levels == self.divisor == 1
 
 
 def _struct(real: type) -> type:
@@ -156,7 +162,9 @@ def norm_neuron(
         shift = bias - mean * scale
     out, counts = _NormNeuron.apply(y, weight, bias, eps, mean, inverse, scale, shift, training, neuron, signal.anew, count)
     divisor = None if neuron.kind == IDENTITY or neuron.levels > 255 else float(neuron.divisor)
-    return Signal(out, divisor, counts, _again(neuron, scale, shift, signal))
+    bits = pack(fold(out), out.dtype) if neuron.binary and counts is None and torch.is_grad_enabled() else None
+    anew = _again(neuron, scale, shift, signal) if bits is None else kept_bits(bits, out.dtype, out.shape[0])
+    return Signal(out, divisor, counts, anew, bits)
 
 
 def scaled_neuron(neuron: Neuron, signal: Signal, scale: float) -> Tensor:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+from .layout import unfold
+from .sparse import Bits, unpack
 
 
 class Recompute(NamedTuple):
@@ -23,12 +28,14 @@ class Signal(NamedTuple):
         divisor: It holds whole counts from 0 to 255 over this number; None: it does not, or nobody knows.
         counts: They, as bytes, where they are at hand.
         anew: How to compute it in the backward pass; None: it has to be saved.
+        bits: It, of 0 and 1, as bits, where they are at hand.
     """
 
     x: Tensor
     divisor: float | None = None
     counts: Tensor | None = None
     anew: Recompute | None = None
+    bits: Bits | None = None
 
     def back(self) -> Recompute:
         """The recomputation of the tensor: anew where that is known, else kept."""
@@ -51,3 +58,12 @@ def derived(function: Callable[..., Tensor], *parents: Recompute) -> Recompute:
         return function(*values)
 
     return Recompute(compute, tuple(t for parent in parents for t in parent.tensors))
+
+
+def kept_bits(bits: Bits, dtype: torch.dtype, T: int) -> Recompute:
+    """How spikes [T, B, ...] come back that are kept as bits."""
+    return Recompute(partial(_of_bits, bits.channels, dtype, T), (bits.words,))
+
+
+def _of_bits(channels: int, dtype: torch.dtype, T: int, words: Tensor) -> Tensor:
+    return unfold(unpack(words, channels, dtype), T)

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from . import amx
+from . import amx, sparse
 from .layout import channels_last, fold, unfold
 from .library import call, pointers, reals
-from .recompute import Recompute, Signal
+from .norm_neuron import Neuron
+from .recompute import Recompute, Signal, kept_bits
 
 
 def pack(s: Tensor, divisor: float) -> Tensor | None:
@@ -54,7 +55,7 @@ def depthwise_weight_gradient(x: Tensor, grad: Tensor, k: int) -> Tensor:
     return partial.sum(0).permute(2, 0, 1).unsqueeze(1).contiguous()
 
 
-class _Layer:
+class Layer:
     """The arguments of a linear layer or a convolution, which are not tensors, and both passes of it."""
 
     def __init__(self, layer: nn.Module, padding: tuple[int, int] | None = None) -> None:
@@ -73,7 +74,19 @@ class _Layer:
             return F.conv_transpose2d(
                 s, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
             )
+        if self.pointwise(weight):
+            return torch.mkldnn_convolution(s, weight, bias, self.padding, self.stride, self.dilation, 1)
         return F.conv2d(s, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def pointwise(self, weight: Tensor) -> bool:
+        """A 1x1 convolution, of which PyTorch makes a product of matrices, which takes longer than oneDNN's convolution."""
+        return (
+            weight.shape[2:] == (1, 1)
+            and self.groups == 1
+            and (*self.stride, *self.dilation, *self.padding) == (1, 1, 1, 1, 0, 0)
+            and weight.dtype == torch.float32
+            and torch.backends.mkldnn.is_available()
+        )
 
     def backward(self, grad: Tensor, s: Tensor, weight: Tensor, needs: Sequence[bool]) -> tuple[Tensor | None, ...]:
         need_input, need_weight, need_bias = needs
@@ -83,26 +96,39 @@ class _Layer:
             return grad_input, flat.t() @ s.flatten(0, -2) if need_weight else None, flat.sum(0) if need_bias else None
         args = self.stride, self.padding, self.dilation
         own = need_weight and not self.transposed and depthwise_fits(weight, *args, self.groups)
-        mask = [need_input, need_weight and not own, need_bias]
-        sizes = [grad.shape[1]] if need_bias else None
-        grad_input, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-            grad, s, weight, sizes, *args, self.transposed, self.output_padding, self.groups, mask
-        )
+        pointwise = need_input and not self.transposed and self.pointwise(weight)
+        mask = [need_input and not pointwise, need_weight and not own, False]
+        grad_input = grad_weight = None
+        if any(mask):
+            grad_input, grad_weight, _ = torch.ops.aten.convolution_backward(
+                grad, s, weight, None, *args, self.transposed, self.output_padding, self.groups, mask
+            )
+        if pointwise:
+            grad_input = torch.mkldnn_convolution(grad, weight.transpose(0, 1), None, (0, 0), (1, 1), (1, 1), 1)
         if own:
             grad_weight = depthwise_weight_gradient(s, grad, weight.shape[-1])
-        return grad_input, grad_weight, grad_bias
+        return grad_input, grad_weight, grad.sum((0, 2, 3)) if need_bias else None
 
 
 class _SpikeConv(torch.autograd.Function):
-    """Saves what its input is computed from anew, and on the matrix units counts of one byte."""
+    """Saves its input as bits, on the matrix units as counts of one byte, else what it is computed from anew.
+
+    ``value``: The input, where ``s`` only stands for it in the graph.
+    """
 
     @staticmethod
-    def forward(ctx, s, weight, bias, layer, divisor, counts, anew):
+    def forward(ctx, s, weight, bias, layer, divisor, value, counts, bits, anew):
         ctx.matrix_units = counts is not None
-        out = amx.conv(counts, divisor, weight, bias) if ctx.matrix_units else layer.forward(s, weight, bias)
+        ctx.few = bits is not None and bits.share <= sparse.SHARE
+        if ctx.matrix_units:
+            out = amx.conv(counts, divisor, weight, bias)
+        elif ctx.few:
+            out = sparse.conv(bits.words, weight, bias, layer)
+        else:
+            out = layer.forward(s if value is None else value, weight, bias)
         kept: tuple[Tensor | None, ...] = ()
         if ctx.needs_input_grad[1]:
-            kept = (counts,) if ctx.matrix_units else anew.tensors
+            kept = (counts,) if ctx.matrix_units else (bits.words,) if ctx.few else anew.tensors
         ctx.save_for_backward(weight, *kept)
         ctx.layer, ctx.divisor, ctx.shape, ctx.compute = layer, divisor, s.shape, anew.compute
         return out
@@ -116,17 +142,29 @@ class _SpikeConv(torch.autograd.Function):
         if ctx.matrix_units:
             grad_input = amx.conv_input_gradient(grad, weight) if need_input else None
             grad_weight = amx.conv_weight_gradient(kept[0], ctx.divisor, grad, weight.shape[-1]) if need_weight else None
-            return grad_input, grad_weight, grad.sum((0, 2, 3)) if need_bias else None, *[None] * 4
-        if need_weight:
+            return grad_input, grad_weight, grad.sum((0, 2, 3)) if need_bias else None, *[None] * 6
+        by_ones = need_weight and ctx.few
+        if need_weight and not by_ones:
             s = channels_last(fold(ctx.compute(*kept))) if grad.dim() == 4 else fold(ctx.compute(*kept))
         else:
-            s = grad.new_empty(()).expand(ctx.shape)  # of this the gradient of the input takes the shape only
-        return *ctx.layer.backward(grad, s, weight, (need_input, need_weight, need_bias)), *[None] * 4
+            # of this the gradient of the input takes the shape and the order in memory only
+            order = torch.channels_last if grad.dim() == 4 else torch.contiguous_format
+            s = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=order)
+        grads = ctx.layer.backward(grad, s, weight, (need_input, need_weight and not by_ones, need_bias))
+        grad_weight = sparse.weight_gradient(kept[0], grad, weight.shape, ctx.layer) if by_ones else grads[1]
+        return grads[0], grad_weight, grads[2], *[None] * 6
 
 
-def takes_counts(conv: nn.Module, x: Tensor) -> bool:
-    """``conv`` on ``x`` [T, B, C, H, W] would read counts of one byte."""
+def on_matrix_units(conv: nn.Module, x: Tensor) -> bool:
+    """``conv`` on ``x`` [T, B, C, H, W] runs on the CPU's matrix units."""
     return type(conv) is nn.Conv2d and amx.fits(x, conv.weight, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def takes_counts(conv: nn.Module, x: Tensor, neuron: Neuron) -> bool:
+    """``conv`` on ``x`` [T, B, C, H, W], spikes of ``neuron``, would read counts of one byte."""
+    if type(conv) is not nn.Conv2d:
+        return False
+    return neuron.levels < 256 and on_matrix_units(conv, x) or neuron.binary and sparse.fits(conv, x.dtype)
 
 
 def spike_conv(
@@ -143,28 +181,39 @@ def spike_conv(
     """
     weight = layer.weight if weight is None else weight
     bias = layer.bias if bias is None else bias
-    x, divisor, counts, anew = signal
-    arguments = _Layer(layer, padding)
+    x, divisor, counts, anew, bits = signal
+    arguments = Layer(layer, padding)
     if not arguments.linear and layer.kernel_size == (1, 1) and layer.stride != (1, 1) and arguments.padding == (0, 0):
         if not arguments.transposed:
             # it reads every second pixel alone. PyTorch (2.11 to 2.14) crashes in its backward pass on some CPUs
-            down = layer.stride
-            x, counts, anew = x[..., :: down[0], :: down[1]], None, None
+            down = (..., slice(None, None, layer.stride[0]), slice(None, None, layer.stride[1]))
+            x, counts, anew, bits = x[down], None if counts is None else counts[down], None, None
             arguments.stride = (1, 1)
-    s, after, fixed = fold(x), None, (weight.detach(), None if bias is None else bias.detach())
-    if divisor is not None and takes_counts(layer, x):
-        counts = pack(s, divisor) if counts is None else fold(counts)
+    s, T, value, after, fixed = fold(x), x.shape[0], None, None, (weight.detach(), None if bias is None else bias.detach())
+    counts = None if counts is None else fold(counts)
+    if divisor is not None and on_matrix_units(layer, x):
+        counts = pack(s, divisor) if counts is None else counts
+        bits = None
         products = weight[0].numel()  # for an element of the output
         if counts is not None and products < 1000 and layer.out_channels >= layer.in_channels:
-            after = Recompute(partial(_conv_anew, divisor, x.shape[0]), (counts, *fixed))
-    else:
+            after = Recompute(partial(_conv_anew, divisor, T), (counts, *fixed))
+    elif divisor == 1 and sparse.fits(layer, x.dtype):
+        bits = sparse.pack(s if counts is None else counts, x.dtype) if bits is None else bits
+        if bits is not None:
+            anew = kept_bits(bits, x.dtype, T)
+            if bits.share <= sparse.SHARE_ANEW:
+                after = Recompute(partial(_sum_anew, arguments, T), (bits.words, *fixed))
+            if bits.share > sparse.SHARE and counts is not None:
+                value = bits.unpack(x.dtype)
         counts = None
+    else:
+        counts = bits = None
     if anew is None:
         anew = kept_spikes(x, divisor) if weight.requires_grad and torch.is_grad_enabled() else Signal(x).back()
-    out = _SpikeConv.apply(s, weight, bias, arguments, divisor, counts, anew)
+    out = _SpikeConv.apply(s, weight, bias, arguments, divisor, value, counts, bits, anew)
     if after is None and not arguments.linear and arguments.groups == layer.in_channels > 1 and layer.kernel_size <= (3, 3):
         after = Recompute(partial(_depthwise_anew, arguments, anew.compute), (*fixed, *anew.tensors))
-    return Signal(unfold(out, x.shape[0]), anew=after)
+    return Signal(unfold(out, T), anew=after)
 
 
 def kept_spikes(x: Tensor, divisor: float | None) -> Recompute:
@@ -175,11 +224,15 @@ def kept_spikes(x: Tensor, divisor: float | None) -> Recompute:
     return Recompute(partial(_unpacked, divisor, x.dtype, x.shape[0]), (counts,))
 
 
+def _sum_anew(layer: Layer, T: int, words: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return unfold(sparse.conv(words, weight, bias, layer), T)
+
+
 def _unpacked(divisor: float, dtype: torch.dtype, T: int, counts: Tensor) -> Tensor:
     return unfold(unpack(counts, divisor, dtype), T)
 
 
-def _depthwise_anew(layer: _Layer, compute, weight: Tensor, bias: Tensor | None, *tensors: Tensor | None) -> Tensor:
+def _depthwise_anew(layer: Layer, compute, weight: Tensor, bias: Tensor | None, *tensors: Tensor | None) -> Tensor:
     x = compute(*tensors)
     return unfold(layer.forward(fold(x), weight, bias), x.shape[0])
 

@@ -167,7 +167,7 @@ def walk(modules: Iterable[nn.Module], signal: Signal) -> Signal:
             if i < end and parts[i][1] == 'neuron':
                 neuron = described(parts[i][0], signal.x.shape[0])
                 i += neuron is not None
-            count = neuron is not None and neuron.levels < 256 and i < end and takes_counts(parts[i][0], signal.x)
+            count = neuron is not None and i < end and takes_counts(parts[i][0], signal.x, neuron)
             signal = norm_neuron(norms, neuron or Neuron(), signal, count=count)
         elif kind == 'layer':
             weight = binary_weight(m.weight, int(isinstance(m, nn.ConvTranspose2d))) if is_binary(m) else None

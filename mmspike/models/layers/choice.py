@@ -17,12 +17,14 @@ from mmspike.kernels import operators
 from mmspike.kernels.norm_neuron import LIF as FIRING
 from mmspike.kernels.norm_neuron import SFA as COUNTING
 from mmspike.kernels.norm_neuron import Neuron, neuron_anew, scaled_neuron
-from mmspike.kernels.recompute import Signal, derived
+from mmspike.kernels.recompute import Signal, derived, kept_bits
+from mmspike.kernels.sparse import pack
 from mmspike.kernels.spike_conv import kept_spikes
 from mmspike.models.neurons import IF, ILIF, LIF, NILIF, PLIF, SFA
 
 from .binary import BINARY
 from .repconv import NormFirstRepConv, RepConv
+from .temporal import fold
 
 _known = lru_cache(Neuron)  # of the few settings that a network has
 _firing = attrgetter('surrogate', 'tau', 'v_threshold', 'v_reset', 'alpha')
@@ -65,12 +67,16 @@ def fire(neuron: nn.Module, signal: Signal, scale: float | Tensor = 1.0, keep: b
     saving = torch.is_grad_enabled() and x.dim() == 5 and fusable(x, neuron)
     if saving and kind is not None and signal.anew is not None and isinstance(scale, float):
         spikes, divisor = scaled_neuron(kind, signal, scale), count_divisor(neuron)
+        if kind.binary and (bits := pack(fold(spikes), spikes.dtype)):
+            return Signal(spikes, divisor, None, kept_bits(bits, spikes.dtype, x.shape[0]), bits)
         anew = kept_spikes(spikes, divisor) if keep or divisor is None else neuron_anew(kind, signal, scale)
         return Signal(spikes, divisor, None, anew)
     signal = signal if isinstance(scale, float) and scale == 1 else Signal(x * scale)
     spikes, divisor = neuron(signal.x), count_divisor(neuron)
     if not saving or divisor is None:
         return Signal(spikes, divisor)
+    if divisor == 1 and (bits := pack(fold(spikes), spikes.dtype)):
+        return Signal(spikes, divisor, None, kept_bits(bits, spikes.dtype, x.shape[0]), bits)
     if kind is not None and kind.kind == FIRING:  # has saved its input
         return Signal(spikes, divisor, None, neuron_anew(kind, signal))
     return Signal(spikes, divisor, None, kept_spikes(spikes, divisor))
