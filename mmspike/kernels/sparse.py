@@ -85,9 +85,9 @@ def _shape(words: Tensor, weight_shape: Sequence[int], layer: Layer) -> _Conv:
 
 def conv(words: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
     """The convolution or linear layer of bits, [B, N, H', W'] with channels innermost in memory or [B, N]."""
-    shape, dtype = _shape(words, weight.shape, layer), weight.dtype
+    weight, shape, dtype = weight.contiguous(), _shape(words, weight.shape, layer), weight.dtype
     tiles = torch.empty(call('sparse_size', dtype, ctypes.byref(shape)), dtype=dtype, device='cpu')
-    call('sparse_tiles', dtype, *pointers(weight.contiguous(), tiles), ctypes.byref(shape))
+    call('sparse_tiles', dtype, *pointers(weight, tiles), ctypes.byref(shape))
     out = torch.empty(shape.B, shape.out_H, shape.out_W, shape.N, dtype=dtype, device='cpu')
     check(call('sparse_forward', dtype, *pointers(words, tiles, bias, out), ctypes.byref(shape)))
     return out.flatten(1) if layer.linear else out.permute(0, 3, 1, 2)

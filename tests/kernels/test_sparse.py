@@ -132,6 +132,25 @@ def test_spikes_that_are_counted_are_read_as_bits():
         torch.testing.assert_close(grads, expected)
 
 
+def test_weights_of_any_layout():
+    layer, x = nn.Conv2d(64, 96, 3, padding=1), spikes(0.1, 64, 9, 9, dtype=torch.float32)
+    out = spike_conv(layer, Signal(x, 1.0)).x
+    assert torch.equal(spike_conv(layer.to(memory_format=torch.channels_last), Signal(x, 1.0)).x, out)
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('share', [0.1, 0.9])
+def test_pointwise_in_float32(share, memory_format):
+    layer = nn.Conv2d(64, 96, 1).to(memory_format=memory_format)
+    x = spikes(share, 64, 9, 7, dtype=torch.float32).requires_grad_()
+    leaves = [x, *layer.parameters()]
+    weight = torch.randn(2, 3, 96, 9, 7)
+    outs = spike_conv(layer, Signal(x, 1.0)).x, unfold(layer(fold(x)), 2)
+    grads, expected = (torch.autograd.grad((out * weight).sum(), leaves) for out in outs)
+    torch.testing.assert_close(outs[0], outs[1], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(grads, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_sums_do_not_depend_on_threads():
     layer, x, threads = nn.Conv2d(64, 96, 3, padding=1), spikes(0.1, 64, 20, 20, dtype=torch.float32), torch.get_num_threads()
     results = []
