@@ -197,16 +197,16 @@ def _compare(name: str, before: list[Tensor], after: list[Tensor]) -> Flips:
     return flips
 
 
-def measure_norms(model: Any, batches: Iterable[Any]) -> None:
+def measure_norms(way: Way, batches: Iterable[Any]) -> None:
     """Give the batch norms of a network that was not trained the statistics of ``batches``, so that its neurons fire."""
-    norms = [(m, m.momentum) for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    with evaluating(model):
+    norms = [(m, m.momentum) for m in way.model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    with evaluating(way.model):
         for norm, _ in norms:
             norm.reset_running_stats()
             norm.momentum = None  # the mean over all batches
             norm.train()
         for batch in batches:
-            model.test_step(deepcopy(batch))
+            way.step(deepcopy(batch))
     for norm, momentum in norms:
         norm.momentum = momentum
 

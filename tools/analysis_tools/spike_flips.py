@@ -119,7 +119,7 @@ def main(args: argparse.Namespace) -> None:
         batches = images(cfg, model, args)
         if args.checkpoint is None:
             print('No checkpoint was given: an untrained network, with statistics of the norms measured on these images.')
-            measure_norms(model, batches)
+            measure_norms(plain(model), batches)
         try:
             report = spike_flips(batches, plain(model), second_way(model, args.against))
         except ValueError as error:

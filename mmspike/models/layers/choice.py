@@ -1,7 +1,6 @@
 """Which modules of a row the kernels can take over, and spikes with what is known of them."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -26,10 +25,6 @@ from .binary import BINARY
 from .repconv import NormFirstRepConv, RepConv
 from .temporal import fold
 
-_known = lru_cache(Neuron)  # of the few settings that a network has
-_firing = attrgetter('surrogate', 'tau', 'v_threshold', 'v_reset', 'alpha')
-_firing_without_leak = attrgetter('surrogate', 'v_threshold', 'v_reset', 'alpha')
-
 
 def described(neuron: nn.Module, steps: int) -> Neuron | None:
     """A neuron on ``steps`` time steps as the kernel of norms knows it; None: it does not."""
@@ -37,13 +32,13 @@ def described(neuron: nn.Module, steps: int) -> Neuron | None:
     if cls not in (LIF, IF, SFA, ILIF, NILIF) or neuron.stateful:
         return None
     if cls in (ILIF, NILIF):  # one step from rest counts what SFA does
-        return _known(COUNTING, levels=neuron.levels, divisor=neuron.norm) if steps == 1 else None
+        return Neuron(COUNTING, levels=neuron.levels, divisor=neuron.norm) if steps == 1 else None
+    # written out, since torch.compile traces neither attrgetters of several names nor classes behind a cache
     if cls is LIF:
-        return _known(FIRING, 1, *_firing(neuron))
+        return Neuron(FIRING, 1, neuron.surrogate, neuron.tau, neuron.v_threshold, neuron.v_reset, neuron.alpha)
     if cls is IF:
-        surrogate, *rest = _firing_without_leak(neuron)
-        return _known(FIRING, 0, surrogate, 1.0, *rest)
-    return _known(COUNTING, levels=neuron.levels, divisor=neuron.norm) if neuron.rounding == 'even' else None
+        return Neuron(FIRING, 0, neuron.surrogate, 1.0, neuron.v_threshold, neuron.v_reset, neuron.alpha)
+    return Neuron(COUNTING, levels=neuron.levels, divisor=neuron.norm) if neuron.rounding == 'even' else None
 
 
 def count_divisor(neuron: nn.Module) -> float | None:
@@ -98,14 +93,13 @@ def pad(signal: Signal, right: int, below: int) -> Signal:
     return Signal(enlarged(signal.x), signal.divisor, None, signal.anew and derived(enlarged, signal.anew))
 
 
-_listeners = attrgetter('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
 #: torch's tables of those who listen to all modules
 _global_listeners = attrgetter(*(f'_global_{kind}_hooks' for kind in ('forward', 'forward_pre', 'backward', 'backward_pre')))
 
 
 def hooked(*modules: nn.Module) -> bool:
     """Somebody listens to one of the modules, who may change what it puts out."""
-    return any(map(any, map(_listeners, modules)))
+    return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in modules)
 
 
 def fusable(x: Tensor, *modules: nn.Module) -> bool:
