@@ -145,6 +145,13 @@ def to_text(report: EnergyReport) -> str:
             f'{energy(q["twin_energy_mj"])} mJ; this network at 8 bit weights, exact: {energy(q["energy_mj"])} mJ; '
             f'twin / this: {ratio(q["ratio"])}',
         ]
+    if report.spikeyolo:
+        s = report.spikeyolo
+        lines += [
+            '',
+            f"As SpikeYOLO's authors count (layers that floats feed at {preset['ac'] * preset['mac']:.3g} pJ a MAC): "
+            f'{energy(s["energy_mj"])} mJ; ordinary twin {energy(s["twin_energy_mj"])} mJ; twin / this: {ratio(s["ratio"])}',
+        ]
     if report.memory:
         m = report.memory
         table = [['with memory access (mJ)', *m['components_mj'], 'sum']]

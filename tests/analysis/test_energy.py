@@ -82,6 +82,15 @@ def test_quantised_twin_by_hand(silent_but_one) -> None:
     assert quantised['energy_mj'] == pytest.approx((0.23 * dense1 + 0.03 * exact) * 1e-9)
 
 
+def test_the_count_of_spikeyolo_by_hand(silent_but_one) -> None:
+    """The image's convolution at 0.9 x 4.6 pJ a MAC, the other by the formula."""
+    report = measure_energy(silent_but_one, batches(1), spikeyolo=True)
+    assert report.spikeyolo['energy_mj'] == pytest.approx((0.9 * 4.6 * 64 + 0.9 * 576) * 1e-9)
+    assert report.spikeyolo['twin_energy_mj'] == report.total['twin_energy_mj']
+    assert "As SpikeYOLO's authors count (layers that floats feed at 4.14 pJ a MAC)" in to_text(report)
+    assert measure_energy(silent_but_one, batches(1)).spikeyolo is None
+
+
 def test_bits() -> None:
     assert [activation_bits(T, D) for T, D in ((1, 1), (4, 1), (1, 4), (1, 8), (4, 4), (1, 7), (1, 15))] == [
         1,
@@ -279,9 +288,12 @@ def test_tools_on_a_classifier(run_tool, repo, shared, tmp_path) -> None:
     assert files[2].read_text().count('<img') == 6  # the image and five stages
     folded = tmp_path / 'folded.json'
     torch.manual_seed(0)
-    result = run_tool('analysis_tools/get_energy.py', config, *data, '--num-images', 2, '--deployed', '--json', folded)
+    result = run_tool(
+        'analysis_tools/get_energy.py', config, *data, '--num-images', 2, '--deployed', '--spikeyolo', '--json', folded
+    )
     assert result.returncode == 0 and '- backbone.stem.0.conv.conv (conv)' in result.stdout, result.stderr
     folded = load_report(folded)
+    assert folded['spikeyolo']['energy_mj'] < folded['total']['energy_mj'] and report['spikeyolo'] is None
     assert folded['info']['deployed'] and not report['info']['deployed'] and not folded['unknown']
     assert len(folded['layers']) == len(report['layers'])
     assert folded['total']['macs'] == report['total']['macs']

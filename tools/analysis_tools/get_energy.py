@@ -34,6 +34,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--quantised', action='store_true', help='also compare with an ordinary network of ceil(log2(T*D + 1)) bit activations'
     )
+    parser.add_argument(
+        '--spikeyolo', action='store_true', help="with --deployed: also as SpikeYOLO's authors count, whose layers are merged"
+    )
     parser.add_argument('--deployed', action='store_true', help='count the network as deployment folds it')
     parser.add_argument(
         '--keep-depthwise',
@@ -47,8 +50,9 @@ def parse_args() -> argparse.Namespace:
     add_device_option(parser)
     add_config_options(parser)
     args = parser.parse_args()
-    if args.keep_depthwise and not args.deployed:
-        parser.error('--keep-depthwise is about the network as it is deployed: add --deployed')
+    for option in ('keep_depthwise', 'spikeyolo'):
+        if getattr(args, option) and not args.deployed:
+            parser.error(f'--{option.replace("_", "-")} is about the network as it is deployed: add --deployed')
     return args
 
 
@@ -70,7 +74,8 @@ def main(args: argparse.Namespace) -> None:
         params = sum(p.numel() for p in model.parameters())
         if args.deployed:
             model = fuse(model, not args.keep_depthwise)
-        report = measure_energy(model, sample_images(cfg, args.num_images), args.preset, args.memory, args.quantised)
+        images = sample_images(cfg, args.num_images)
+        report = measure_energy(model, images, args.preset, args.memory, args.quantised, args.spikeyolo)
         checkpoint = args.checkpoint or 'none: an untrained network'
         report.info = dict(config=args.config, checkpoint=checkpoint, params=params)
         report.info |= dict(deployed=args.deployed, metric=args.metric)

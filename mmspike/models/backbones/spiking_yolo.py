@@ -1,7 +1,8 @@
 """The backbone of SpikeYOLO (ECCV 2024, arXiv 2407.20708), convolutional throughout."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from operator import mul
 
 import numpy as np
 import torch
@@ -134,6 +135,7 @@ class SpikingYOLOBackbone(SpikingBackbone):
             ``depths`` (blocks of stem and stages), ``mlp_ratios`` (widths inside the blocks at c3 and c4 over theirs).
         T: Time steps; 1 in the published models for images.
         in_channels: Channels of the input: 3 for images, 2 for event frames of two polarities.
+        strides: Of the four downsampling convolutions; smaller ones suit small objects.
         neuron: Neuron config, by default I-LIF with D = 4 (section 3.2).
         norm_cfg: Norm config, of a batch norm.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
@@ -164,6 +166,7 @@ class SpikingYOLOBackbone(SpikingBackbone):
         arch: str | dict = 'spikingyolo-s',
         T: int = 1,
         in_channels: int = 3,
+        strides: Sequence[int] = (4, 2, 2, 2),
         neuron: dict | None = None,
         norm_cfg: dict | None = None,
         drop_path_rate: float = 0.0,
@@ -171,6 +174,8 @@ class SpikingYOLOBackbone(SpikingBackbone):
     ) -> None:
         super().__init__(T=T, in_channels=in_channels, **kwargs)
         arch = resolve_arch(arch, self.arch_settings, type(self).__name__)
+        if len(strides) != 4:
+            raise ValueError(f'strides needs 4 entries, one a downsampling convolution, got {strides}')
         neuron = neuron or dict(type='ILIF', levels=4)
         norm_cfg = norm_cfg or NORM
         rates = iter(np.linspace(0, drop_path_rate, sum(arch['depths'])).tolist())
@@ -182,9 +187,12 @@ class SpikingYOLOBackbone(SpikingBackbone):
             return [rep_block(dim, ratio, neuron, norm_cfg, next(rates)) for _ in range(depth)]
 
         parts = [blocks(*sizes) for sizes in zip(arch['dims'], arch['depths'], ratios, strict=True)]
-        first = Chain(pad=PadToMultiple(4), conv=ConvNorm(in_channels, arch['dims'][0], 7, 4, 2, bias=True, norm_cfg=norm_cfg))
-        stages = [[Downsample(*dims, 2, neuron, norm_cfg)] for dims in pairwise(arch['dims'])]
-        stages = [[*down, *part] for down, part in zip(stages, parts[1:], strict=True)]
-        stages[-1].append(SpikingSPPF(arch['dims'][-1], neuron, norm_cfg))
+        dims, stride = arch['dims'], strides[0]
+        # the least padding that leaves no row out, which is the published one at stride 4
+        conv = ConvNorm(in_channels, dims[0], 7, stride, 2 if stride > 2 else 3, bias=True, norm_cfg=norm_cfg)
+        first = Chain(pad=PadToMultiple(stride), conv=conv)
+        downs = [Downsample(*pair, s, neuron, norm_cfg) for pair, s in zip(pairwise(dims), strides[1:], strict=True)]
+        stages = [[down, *part] for down, part in zip(downs, parts[1:], strict=True)]
+        stages[-1].append(SpikingSPPF(dims[-1], neuron, norm_cfg))
         stem = nn.Sequential(first, *parts[0])
-        self._register_stages(stem, [nn.Sequential(*stage) for stage in stages], arch['dims'], (4, 8, 16, 32))
+        self._register_stages(stem, [nn.Sequential(*stage) for stage in stages], dims, list(accumulate(strides, mul)))

@@ -35,6 +35,7 @@ class SpikingYOLOHead(BaseDenseHead):
         in_channels: Channels of the levels.
         strides: Of the levels, in pixels of the input.
         bins: Of the distribution of a distance.
+        objects: Boxes that an image of 640 x 640 px has on average, by which the scores start.
         box_channels: Width of the branch for boxes; None: a quarter of the finest level's, at least 64.
         cls_channels: Width of the branch for classes; None: that of the finest level, at least min(classes, 100).
         neuron: Neuron config; the default is SFA with D = 4 and Norm = 1, which is I-LIF at T = 1.
@@ -55,6 +56,7 @@ class SpikingYOLOHead(BaseDenseHead):
         in_channels: Sequence[int],
         strides: Sequence[int] = (8, 16, 32),
         bins: int = 16,
+        objects: float = 5,
         box_channels: int | None = None,
         cls_channels: int | None = None,
         neuron: dict | None = None,
@@ -72,7 +74,7 @@ class SpikingYOLOHead(BaseDenseHead):
             raise ValueError(f'in_channels and strides need one entry a level, got {in_channels} and {strides}')
         self.num_classes = self.cls_out_channels = num_classes
         self.use_sigmoid_cls = True
-        self.in_channels, self.strides, self.bins = in_channels, strides, bins
+        self.in_channels, self.strides, self.bins, self.objects = in_channels, strides, bins, objects
         self.box_channels = box_channels or max(in_channels[0] // 4, 64)
         self.cls_channels = cls_channels or max(in_channels[0], min(num_classes, 100))
         shared: dict = dict(neuron=head_neuron(neuron), norm_cfg=norm_cfg or NORM)
@@ -98,11 +100,11 @@ class SpikingYOLOHead(BaseDenseHead):
         )
 
     def init_weights(self) -> None:
-        """As PyTorch does; outputs start with a bias: 1 for boxes, and five objects an image of 640 px for classes."""
+        """As PyTorch does; outputs start with a bias: 1 for boxes, and ``objects`` a level and image for classes."""
         super().init_weights()
         for box, cls, stride in zip(self.box_branches, self.cls_branches, self.strides, strict=True):
             nn.init.constant_(box[-1].conv.bias, 1.0)
-            nn.init.constant_(cls[-1].conv.bias, math.log(5 / self.num_classes / (640 / stride) ** 2))
+            nn.init.constant_(cls[-1].conv.bias, math.log(self.objects / self.num_classes / (640 / stride) ** 2))
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Scores and distributions of all levels, see the class."""

@@ -34,6 +34,15 @@ def test_parameters(arch, millions):
     assert model.out_strides == (8, 16, 32)
 
 
+@pytest.mark.parametrize('strides', [(1, 2, 2, 2), (2, 2, 2, 2), (3, 1, 2, 1), (4, 2, 2, 2), (5, 2, 1, 2)])
+def test_strides_divide_every_size_rounded_up(strides):
+    model = SpikingYOLOBackbone(ARCH, strides=strides, out_indices=('stem', 0, 1, 2)).eval()
+    with torch.no_grad():
+        for height, width in ((32, 35), (33, 38), (41, 34)):
+            sizes = [tuple(f.shape[-2:]) for f in model(torch.rand(1, 3, height, width))]
+            assert sizes == [(-(-height // s), -(-width // s)) for s in model.out_strides]
+
+
 def padded(norm, x):
     """The output of a norm [N, C, H, W] with one more pixel on each side: what it gives for zero, without gradient."""
     zero = (norm.bias - norm.running_mean * norm.weight / (norm.running_var + norm.eps).sqrt()).detach()

@@ -205,6 +205,8 @@ def test_start_of_the_outputs():
         assert made.box_branches[i][-1].conv.bias.eq(1).all()
         bias = torch.full((2,), math.log(5 / 2 / (640 / stride) ** 2))
         torch.testing.assert_close(made.cls_branches[i][-1].conv.bias.detach(), bias)
+    more = head(objects=40).cls_branches[0][-1].conv.bias
+    torch.testing.assert_close(more.detach(), made.cls_branches[0][-1].conv.bias.detach() + math.log(8))
 
 
 def levels(channels=(4, 6, 8), sizes=((16, 24), (8, 12), (4, 6)), T=2):
