@@ -4,7 +4,12 @@ neuron = dict(type='ILIF', levels=4)
 model = dict(
     type='SingleStageDetector',
     data_preprocessor=dict(
-        type='DetDataPreprocessor', mean=[0.0] * 3, std=[255.0] * 3, bgr_to_rgb=True, pad_value=114, pad_size_divisor=32
+        type='DetDataPreprocessor',
+        mean=[0.0] * 3,
+        std=[255.0] * 3,
+        bgr_to_rgb=True,
+        pad_value=114 / 255,  # images are padded when they have been scaled
+        pad_size_divisor=32,
     ),
     backbone=dict(type='mmspike.SpikingYOLOBackbone', arch='spikingyolo-s', T=1, neuron=neuron, temporal_output='keep'),
     neck=dict(type='mmspike.SpikingYOLOPAFPN', in_channels=[128, 256, 512], channels=128, neuron=neuron),

@@ -84,6 +84,12 @@ def test_loss_and_predictions(repo, T, neuron):
             assert found.bboxes.min() >= 0 and (found.bboxes <= torch.tensor([width, height] * 2)).all()
 
 
+def test_images_are_scaled_and_padded_with_the_grey_of_the_letterbox(repo):
+    images = batch(build(tiny(repo)), False)['inputs']
+    assert images.shape == (2, 3, 96, 96) and images.min() >= 0 and images.max() <= 1
+    assert images[0, :, :, 64:].eq(114 / 255).all() and images[1, :, 70:].eq(114 / 255).all()
+
+
 def test_no_boxes_in_a_batch(repo):
     """The classes learn that there is nothing, and every parameter is in the graph."""
     model = build(tiny(repo)).train()
