@@ -94,7 +94,8 @@ def gather(
         ValueError: Time, column or row is not a whole number, a polarity of unknown code, an event outside the sensor, or time
             that falls by more than half of ``clock_period``. Smaller steps back are put in order.
     """
-    return _in_order(np.concatenate([np.empty(0, EVENT), *_checked(blocks, clock_period, sensor_size, interval)]))
+    checked = list(_checked(blocks, clock_period, sensor_size, interval))
+    return in_order(checked[0] if len(checked) == 1 else np.concatenate([np.empty(0, EVENT), *checked]))
 
 
 def _checked(
@@ -127,7 +128,8 @@ def _checked(
         yield events
 
 
-def _in_order(events: np.ndarray) -> np.ndarray:
+def in_order(events: np.ndarray) -> np.ndarray:
+    """``EVENT`` in order of time; those of equal times keep theirs."""
     if (np.diff(events['t']) < 0).any():
         events = events[np.argsort(events['t'], kind='stable')]
     return events
