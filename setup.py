@@ -72,6 +72,7 @@ extras = {
     'mim': parse_requirements('mminstall'),
     'tests': parse_requirements('tests'),
     'optional': parse_requirements('optional'),
+    'events': parse_requirements('events'),
     'docs': parse_requirements('docs'),
     'webui': parse_requirements('webui'),
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmspike.datasets.class_folders import class_folders
-from mmspike.datasets.events.readers import READERS, read_events
+from mmspike.datasets.events.readers import READ, read_events
 from mmspike.datasets.events.recording import RecordingError
 
 from .findings import Clock, Report, Tally
@@ -82,18 +82,18 @@ def _left_out(report: Report, source: Source, root: str, folders: list[str]) -> 
     others: list[str] = []
     for folder in folders:
         names = [f.name for f in Path(root, folder).iterdir() if f.is_file() and not f.name.startswith('.')]
-        odd = [name for name in names if Path(name).suffix.lower() not in READERS]
+        odd = [name for name in names if Path(name).suffix.lower() not in READ]
         if odd and len(odd) == len(names):
             report.stop(
                 source.place,
-                f'{osp.join(root, folder)} has no recording, only {suffixes(odd)}: read are {" ".join(READERS)}. Convert them, '
+                f'{osp.join(root, folder)} has no recording, only {suffixes(odd)}: read are {" ".join(READ)}. Convert them, '
                 'for example to .npz with arrays t (us), x, y, p',
             )
         else:
             others += odd
     if others:
         report.doubt(
-            source.place, f'{len(others)} files in {root} are left out ({suffixes(others)}): read are {" ".join(READERS)}'
+            source.place, f'{len(others)} files in {root} are left out ({suffixes(others)}): read are {" ".join(READ)}'
         )
 
 

@@ -2,7 +2,7 @@
 
 from .augment import DropHotPixels, RandomEventAffine, RandomEventDrop
 from .frames import read_frames
-from .readers import read_events
+from .readers import open_events, read_events
 from .transforms import EventsToFrames, LoadEventFrames, LoadEvents
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     'LoadEvents',
     'RandomEventAffine',
     'RandomEventDrop',
+    'open_events',
     'read_events',
     'read_frames',
 ]

@@ -1,7 +1,7 @@
 """AEDAT 4, the files of iniVation's DV, by the package aedat.
 
-The package decodes a file from its beginning. What a packet holds is told by its position in the file alone, so that some packets
-behind the file's header make a smaller file, which it decodes as well: that is how an interval is read. Facts of the layout:
+The package decodes a file from its beginning. Packets do not depend on each other, so that some of them behind the file's
+header make a smaller file, which it decodes as well: that is how an interval is read. Facts of the layout:
 docs.inivation.com, "AEDAT 4".
 """
 

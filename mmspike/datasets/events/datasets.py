@@ -15,7 +15,7 @@ from mmpretrain.datasets import BaseDataset
 
 from mmspike.registry import DATASETS
 
-from .readers import READERS, UNREAD
+from .readers import READ, UNREAD
 from .recording import RecordingError, unreadable
 
 CIFAR10_CLASSES = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
@@ -50,9 +50,9 @@ def _recordings(folder: Path) -> tuple[list[Path], Counter[str]]:
     if unread:
         raise RecordingError(
             f'{folder} has {len(unread)} recordings of formats that are not read, such as {unread[0].name}, beside those of '
-            f'{list(READERS)}: convert them to .npz (arrays t, x, y, p), or move them elsewhere'
+            f'{list(READ)}: convert them to .npz (arrays t, x, y, p), or move them elsewhere'
         )
-    files = sorted((f for f in found if f.suffix.lower() in READERS or f.is_dir()), key=_natural_key)
+    files = sorted((f for f in found if f.suffix.lower() in READ or f.is_dir()), key=_natural_key)
     return files, Counter(f.suffix.lower() for f in found) - Counter(f.suffix.lower() for f in files)
 
 

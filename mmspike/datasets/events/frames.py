@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .readers import FAULTS, load_npz
-from .recording import unreadable
+from .readers import load_npz
+from .recording import FAULTS, unreadable
 
 IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp')
 

@@ -58,6 +58,9 @@ class Hdf5Stream(EventStream):
                 raise MissingPackage(f'{self.path} is packed with a filter that h5py lacks: pip install hdf5plugin') from None
             raise
 
+    def _pixels(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self._slice('x', start, stop), self._slice('y', start, stop), self._slice('p', start, stop)
+
     def _read(self) -> Iterator[tuple[tuple[int, int, int], Block]]:
         largest, self.repaired = None, 0
         for start in range(0, self._length, BLOCK):
@@ -66,7 +69,7 @@ class Hdf5Stream(EventStream):
             t, repaired = self._times(start, stop, state)
             self.repaired += repaired
             largest = int(t[-1])
-            yield (start, stop, state), (t, *(self._slice(name, start, stop) for name in 'xyp'))
+            yield (start, stop, state), (t, *self._pixels(start, stop))
 
     def _times(self, start: int, stop: int, before: int) -> tuple[np.ndarray, int]:
         t = self._slice('t', start, stop)
@@ -78,7 +81,7 @@ class Hdf5Stream(EventStream):
 
     def _decode(self, part: Part) -> Block:
         t, _ = self._times(part.start, part.stop, part.state)
-        return (t, *(self._slice(name, part.start, part.stop) for name in 'xyp'))
+        return (t, *self._pixels(part.start, part.stop))
 
     def close(self) -> None:
         self._file.close()

@@ -103,8 +103,8 @@ def raw_format(path: Path) -> tuple[str, tuple[int, int] | None, int]:
     version = {'2': '2', '2.0': '2', '3': '3', '3.0': '3'}.get(found)
     if version is None:
         raise ValueError(
-            f'its header names the format {("EVT " + found) if found else "nowhere"}: EVT 2.0 and 3.0 are read. Convert it with '
-            "Prophesee's tools (metavision_file_to_dat)"
+            f'its header names the format {found or "nowhere"}: EVT 2.0 and 3.0 are read. Convert it with '
+            "Prophesee's metavision_file_to_dat"
         )
     return version, size, offset
 
@@ -187,13 +187,21 @@ class Evt3Stream(EventStream):
             yield (start, stop, int(block[0][-1]) if len(block[0]) else 0), block
 
     def _decode(self, part: Part) -> Block:
-        if part.start != self._at:
-            self._running = self._decoder()
-            self._running.feed(self._bytes(max(part.start - self.CHUNK, 0), part.start))
+        data, before = self._bytes(part.start, part.stop), self.CHUNK
+        if part.start == self._at:
+            t, x, y, p = _fields(self._running.feed(data))
+        else:
+            while True:
+                start = max(part.start - before, 0)
+                self._running = self._decoder()
+                self._running.feed(self._bytes(start, part.start))
+                t, x, y, p = _fields(self._running.feed(data))
+                if len(t) == part.number or not start:
+                    break
+                before *= 8  # nothing said the row or the time for so long
         self._at = part.stop
-        t, x, y, p = _fields(self._running.feed(self._bytes(part.start, part.stop)))
-        if len(t) != part.count:
-            raise ValueError(f'bytes {part.start} to {part.stop} hold {len(t)} events, {part.count} when it was read first')
+        if len(t) != part.number:
+            raise ValueError(f'bytes {part.start} to {part.stop} hold {len(t)} events, {part.number} when it was read first')
         # the decoder counts from the first beginning that it saw
         return t + (part.state - int(t[-1])), x, y, p
 

@@ -6,16 +6,17 @@ read of a DVS128 only. A broken file is named, with the place: a recording that 
 short one.
 """
 
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .aedat import read_aedat
-from .recording import Block, gather, unreadable
+from .aedat4 import VERSION, Aedat4Stream
+from .hdf5 import Hdf5Stream
+from .prophesee import DatStream, open_raw
+from .recording import Block, gather, named, unreadable
+from .stream import ENDLESS, EventStream, Part
 
 CHUNK = 2**20  # events of a .bin file decoded at once
 
@@ -61,17 +62,98 @@ def _read_npz(path: Path) -> tuple[Iterable[Block], int]:
     return [(t, x, y, p)], 2 ** (8 * min(t.dtype.itemsize, 4) if t.dtype.kind in 'iu' else 32)
 
 
-# a reader gives blocks of events, and what the format's clock counts to, in us
-READERS: dict[str, Callable[[Path], tuple[Iterable[Block], int]]] = {
+# what is decoded as a whole: a reader gives blocks of events, and what the format's clock counts to, in us
+WHOLE: dict[str, Callable[[Path], tuple[Iterable[Block], int]]] = {
     '.bin': _read_atis,
     '.aedat': read_aedat,
     '.npz': _read_npz,
 }
-# files of events by their names, which nothing here reads
-UNREAD = ('.aedat4', '.raw', '.dat', '.h5', '.hdf5', '.es', '.npy', '.mat', '.bag')
+# what is read in part
+STREAMS: dict[str, Callable[..., EventStream]] = {
+    '.dat': DatStream,
+    '.raw': open_raw,
+    '.h5': Hdf5Stream,
+    '.hdf5': Hdf5Stream,
+    '.aedat4': Aedat4Stream,
+}
+#: endings of the files that are read
+READ = (*WHOLE, *STREAMS)
+#: endings of other files of events -> what to do with them
+UNREAD = {
+    '.es': 'convert it with the package event-stream or faery',
+    '.bag': 'convert it with the package rosbags',
+    '.mat': 'convert it with scipy.io.loadmat',
+    '.npy': 'store its fields as arrays',
+    '.hdf': "convert it with Prophesee's metavision_file_to_dat",
+}
 
-# what numpy raises for files that are not archives or broken ones
-FAULTS = (OSError, ValueError, EOFError, KeyError, struct.error, zipfile.BadZipFile, zlib.error)
+
+class WholeStream(EventStream):
+    """A recording of a format that is decoded as a whole, when its events are first asked for."""
+
+    def _events(self) -> np.ndarray:
+        blocks, clock_period = WHOLE[self.path.suffix.lower()](self.path)
+        return gather(blocks, clock_period, self.sensor_size)
+
+    def _read(self) -> Iterator[tuple[tuple[int, int, int], Block]]:
+        events = self._events()
+        yield (0, len(events), 0), (events['t'], events['x'], events['y'], events['p'])
+
+    def _decode(self, part: Part) -> Block:
+        events = self._events()
+        return events['t'], events['x'], events['y'], events['p']
+
+
+def open_events(path: str | Path, sensor_size: tuple[int, int] | None = None, index: np.ndarray | None = None) -> EventStream:
+    """A recording to read in part.
+
+    Args:
+        path: ``.dat``, ``.raw`` (EVT 2.0; 3.0 with the package evt3), ``.h5`` or ``.hdf5`` (DSEC, RVT; packages h5py and
+            hdf5plugin), ``.aedat4`` (package aedat), or what :func:`read_events` reads as a whole.
+        sensor_size: Height and width in px, where the file does not say.
+        index: ``EventStream.index`` of an earlier time, which saves a pass over the file.
+
+    Raises:
+        RecordingError: (a ValueError) The file is missing, of another format, cut off, or of a sensor of another size.
+        MissingPackage: (an ImportError) The package of this format is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), 'drive_td.dat')
+        >>> records = np.array([[10, 3 | 5 << 14], [400, 3 | 6 << 14 | 1 << 28], [900, 7]], '<u4')  # t; x, y, polarity
+        >>> path.write_bytes(b'% Height 240\\n% Width 304\\n' + bytes([0, 8]) + records.tobytes())
+        51
+        >>> with open_events(path) as stream:
+        ...     print(stream.count, stream.span, stream.between(400, 900)['x'])
+        3 (10, 900) [3]
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    with named(path):
+        if suffix not in READ:
+            raise ValueError(_refusal(suffix))
+        if not path.is_file():
+            raise FileNotFoundError('there is no such file')
+        suffix = '.aedat4' if _is_aedat4(path) else suffix
+        stream = STREAMS.get(suffix, WholeStream)(path, index)
+        if sensor_size is not None:
+            if stream.sensor_size not in (None, tuple(sensor_size)):
+                raise ValueError(f'its sensor has {_px(stream.sensor_size)}, expected {_px(sensor_size)} (height x width)')
+            stream.sensor_size = sensor_size[0], sensor_size[1]
+    return stream
+
+
+def _px(size: Sequence[int]) -> str:
+    return f'{size[0]} x {size[1]} px'
+
+
+def _refusal(suffix: str) -> str:
+    hint = UNREAD.get(suffix)
+    return (
+        f'files of events end with one of {", ".join(READ)}. '
+        + (f'To read {suffix}, {hint}, ' if hint else 'Convert others ')
+        + 'to .npz with the arrays t (us), x, y, p'
+    )
 
 
 def read_events(
@@ -81,7 +163,8 @@ def read_events(
 
     Args:
         path: ``.bin`` (ATIS, 40 bits an event), ``.aedat`` (2.0 of a DVS128, turned as CIFAR10-DVS needs it, or of a DAVIS;
-            3.1) or ``.npz`` (arrays t, x, y, p: whole us, whole px, polarity as 0 and 1, -1 and 1 or bool).
+            3.1), ``.npz`` (arrays t, x, y, p: whole us, whole px, polarity as 0 and 1, -1 and 1 or bool), or what
+            :func:`open_events` takes; of long recordings that reads parts.
         sensor_size: Height and width in px; an event outside is an error. None: not checked.
         interval: Only events with start <= t < end, in us of the recording's clock.
 
@@ -98,20 +181,23 @@ def read_events(
         >>> duration = events['t'].max() - events['t'].min()  # us
     """
     path = Path(path)
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise unreadable(
-            path,
-            f'files of events end with one of {list(READERS)}. Convert AEDAT 4 (package aedat), EVT3 (package evt3), HDF5 '
-            '(package h5py) or others to .npz with t, x, y, p',
-        )
-    try:
-        blocks, clock_period = reader(path)
-        events = gather(blocks, clock_period, sensor_size, interval)
-    except FAULTS as error:
-        raise unreadable(path, error) from error
+    if path.suffix.lower() in WHOLE and not _is_aedat4(path):
+        with named(path):
+            blocks, clock_period = WHOLE[path.suffix.lower()](path)
+            events = gather(blocks, clock_period, sensor_size, interval)
+    else:
+        with open_events(path, sensor_size) as stream:
+            events = stream.between(*((-ENDLESS, ENDLESS) if interval is None else interval))
     if not len(events):
         raise unreadable(
             path, 'it has no events' if interval is None else f'it has no events from {interval[0]} to {interval[1]} us'
         )
     return events
+
+
+def _is_aedat4(path: Path) -> bool:
+    """True for an AEDAT 4 file, whatever its name."""
+    if path.suffix.lower() != '.aedat' or not path.is_file():
+        return False
+    with path.open('rb') as file:
+        return file.read(len(VERSION)) == VERSION

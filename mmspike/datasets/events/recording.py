@@ -1,6 +1,10 @@
 """Checked events: what decoders give is compared with what an event can be, before anything is cast to smaller numbers."""
 
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,10 @@ POLARITIES = ((0, 1), (-1, 1), (0, 255))  # codes of OFF and ON that cannot be t
 LARGEST_SIDE = np.iinfo(np.int16).max + 1  # px
 
 
+#: what numpy and others raise for files that are not archives or broken ones
+FAULTS = (OSError, ValueError, EOFError, KeyError, struct.error, zipfile.BadZipFile, zlib.error)
+
+
 class RecordingError(UserError, ValueError):
     """A recording that cannot be used; the message says which, why and what to do."""
 
@@ -26,6 +34,17 @@ def unreadable(path: str | Path, error: Exception | str) -> RecordingError:
     """The error for a recording that cannot be used: its path, and why."""
     reason = f'{type(error).__name__}: {error}' if isinstance(error, Exception) and type(error) is not ValueError else error
     return RecordingError(f'cannot read recording {path}: {reason}. Replace the file, or take it out of the data set')
+
+
+@contextmanager
+def named(path: str | Path) -> Iterator[None]:
+    """Inside, what is wrong with a recording is raised with its path."""
+    try:
+        yield
+    except RecordingError:
+        raise
+    except FAULTS as error:
+        raise unreadable(path, error) from error
 
 
 def _whole_numbers(name: str, values: Any, remedy: str) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmspike.utils.errors import UserError
 
-from .recording import EVENT, Block, gather, in_order
+from .recording import EVENT, Block, gather, in_order, named, unreadable
 
 #: times of a stream go on for ever: its decoder has counted how often the clock of the file began anew
 ENDLESS = 2**62
@@ -22,7 +22,7 @@ class Part(NamedTuple):
     start: int
     stop: int
     state: int
-    count: int
+    number: int
     first: int
     last: int
 
@@ -38,11 +38,6 @@ class EventStream:
 
     Attributes:
         sensor_size: Height and width in px, or None where the file does not say.
-
-    Example:
-        >>> from mmspike.datasets.events import open_events
-        >>> with open_events('drive_td.dat') as stream:  # doctest: +SKIP
-        ...     events = stream.between(250_000, 500_000)
     """
 
     sensor_size: tuple[int, int] | None = None
@@ -64,9 +59,10 @@ class EventStream:
     def parts(self) -> list[Part]:
         """The blocks that hold events; the first use of it passes over the file once."""
         parts = []
-        for place, (t, *_) in self._read():
-            if len(t):
-                parts.append(Part(*place, len(t), int(t.min()), int(t.max())))
+        with named(self.path):
+            for place, (t, *_) in self._read():
+                if len(t):
+                    parts.append(Part(*place, len(t), int(t.min()), int(t.max())))
         return parts
 
     @property
@@ -77,30 +73,31 @@ class EventStream:
     @property
     def count(self) -> int:
         """Number of events."""
-        return sum(part.count for part in self.parts)
+        return sum(part.number for part in self.parts)
 
     @property
     def span(self) -> tuple[int, int]:
         """Times of the first and the last event, in us.
 
         Raises:
-            ValueError: The recording has no events.
+            RecordingError: (a ValueError) The recording has no events.
         """
         if not self.parts:
-            raise ValueError(f'{self.path} has no events')
+            raise unreadable(self.path, 'it has no events')
         return min(part.first for part in self.parts), max(part.last for part in self.parts)
 
     def between(self, start: int, end: int) -> np.ndarray:
         """Events with start <= t < end, in us of the recording's clock, in order of time; an array of ``EVENT``, may be empty.
 
         Raises:
-            ValueError: An event outside the sensor.
+            RecordingError: (a ValueError) An event lies outside the sensor, or the file is broken there.
         """
         parts = [part for part in self.parts if part.first < end and part.last >= start]
-        events, n, ordered = np.empty(sum(part.count for part in parts), EVENT), 0, True
+        events, n, ordered = np.empty(sum(part.number for part in parts), EVENT), 0, True
         for part in parts:
             within = start <= part.first and part.last < end
-            block = gather([self._decode(part)], ENDLESS, self.sensor_size, None if within else (start, end))
+            with named(self.path):
+                block = gather([self._decode(part)], ENDLESS, self.sensor_size, None if within else (start, end))
             ordered = ordered and (not n or not len(block) or events['t'][n - 1] <= block['t'][0])
             events[n : n + len(block)] = block
             n += len(block)
@@ -108,8 +105,20 @@ class EventStream:
 
     def blocks(self) -> Iterator[np.ndarray]:
         """The whole recording, in arrays of ``EVENT``; in order of time within each."""
-        for _, block in self._read():
-            yield gather([block], ENDLESS, self.sensor_size)
+        for _, events in self.stored():
+            yield events
+
+    def stored(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """As :meth:`blocks`, each with its times in the order in which they are stored."""
+        read = self._read()
+        while True:
+            with named(self.path):
+                entry = next(read, None)
+                events = None if entry is None else gather([entry[1]], ENDLESS, self.sensor_size)
+            if entry is None or events is None:
+                return
+            if len(events):
+                yield entry[1][0], events
 
     def close(self) -> None:
         """Let go of the file."""

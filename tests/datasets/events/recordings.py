@@ -2,6 +2,7 @@
 
 import struct
 
+import h5py
 import numpy as np
 
 
@@ -46,3 +47,45 @@ def aedat3_bytes(t, x, y, p, overflow=0, packet=200):
 
 def write_npz(path, t, x, y, p):
     np.savez(path, t=t, x=x, y=y, p=p)
+
+
+def dat_bytes(t, x, y, p, size=(34, 34)):
+    header = f'% Data file containing CD events.\n% Version 2\n% Height {size[0]}\n% Width {size[1]}\n'.encode()
+    words = np.stack([t % 2**32, x | y << 14 | p << 28], 1).astype('<u4')
+    return header + bytes([12, 8]) + words.tobytes()
+
+
+def evt2_bytes(t, x, y, p, size=(34, 34)):
+    """A word of the upper bits of the time before every event in which they change."""
+    high = t >> 6 & (2**28 - 1)
+    words = p << 28 | (t & 63) << 22 | x << 11 | y
+    changes = np.flatnonzero(np.diff(high, prepend=-1))
+    words = np.insert(words, changes, 8 << 28 | high[changes]).astype('<u4')
+    return f'% evt 2.0\n% format EVT2;height={size[0]};width={size[1]}\n% end\n'.encode() + words.tobytes()
+
+
+def evt3_bytes(t, x, y, p, size=(34, 34)):
+    """The upper bits of the time whenever they change, as sensors send them; of every event the lower bits, row and column."""
+    words, high = [], int(t[0]) >> 12
+    for time, column, row, polarity in zip(*(values.tolist() for values in (t, x, y, p)), strict=True):
+        words += [8 << 12 | h & 0xFFF for h in range(high + bool(words), (time >> 12) + 1)]
+        high = time >> 12
+        words += [6 << 12 | time & 0xFFF, row, 2 << 12 | polarity << 11 | column]
+    words = np.array(words)
+    return f'% evt 3.0\n% geometry {size[1]}x{size[0]}\n% end\n'.encode() + words.astype('<u2').tobytes()
+
+
+def write_rvt(path, t, x, y, p, size):
+    """As RVT's preprocessing: events with the size of the sensor."""
+    with h5py.File(path, 'w') as file:
+        for name, values in dict(t=t, x=x, y=y, p=p).items():
+            file[f'events/{name}'] = values
+        file['events/height'], file['events/width'] = size
+
+
+def write_dsec(path, t, x, y, p, offset=0):
+    with h5py.File(path, 'w') as file:
+        for name, values in dict(t=t.astype(np.uint32), x=x, y=y, p=p).items():
+            file[f'events/{name}'] = values
+        file['ms_to_idx'] = np.searchsorted(t, np.arange(0, t[-1] + 1000, 1000))
+        file['t_offset'] = offset
