@@ -1,14 +1,19 @@
 """tools/dist_train.sh and dist_test.sh with two processes on the CPU compute what one process with the doubled batch does."""
 
+import multiprocessing
 import os
 import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import mmengine.runner  # noqa: F401  (once, and not in every forked process)
 import pytest
 import torch
 
+import mmspike.models.hosted  # noqa: F401
+
+FORK = multiprocessing.get_context('fork')
 REPO = Path(__file__).resolve().parents[2]
 
 MODULE = """
@@ -100,13 +105,24 @@ def run(tmp_path):
     return call
 
 
+def _in_fork(arguments, folder):
+    os.environ['CUDA_VISIBLE_DEVICES'] = ''
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    sys.argv = [str(argument) for argument in arguments]
+    runpy.run_path(sys.argv[0], run_name='__main__')
+
+
 def losses(path):
     return torch.tensor([float(line) for line in path.read_text().splitlines()])
 
 
 def test_two_processes_equal_one_with_the_doubled_batch(tmp_path, run):
     tools = REPO / 'tools'
-    run(sys.executable, tools / 'train.py', 'config.py', '--work-dir', 'one')
+    alone = FORK.Process(target=_in_fork, args=((tools / 'train.py', 'config.py', '--work-dir', 'one'), tmp_path))
+    alone.start()
+    alone.join()
+    assert alone.exitcode == 0
     halved = ['--cfg-options', 'train_dataloader.batch_size=2']
     output = run(tools / 'dist_train.sh', 'config.py', 2, '--work-dir', 'two', *halved)
     assert '2 processes on the CPU communicate through gloo' in output
