@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from mmspike.registry import MODELS
+from mmspike.utils.registered import registered
 
-from .backbones.test_backbones import backbones, small
+from .backbones.test_backbones import SMALL, backbones, small
 from .test_state_dicts import NETWORKS
 
 T, LIF = 2, dict(type='LIF', v_threshold=0.45)
@@ -77,6 +78,31 @@ def assert_alone_equals_batch(model, x):
 def test_an_image_alone_gives_what_it_gives_in_a_batch(name):
     """State runs over time, never over the batch."""
     assert_alone_equals_batch(small(name), torch.randn(3, 3, 64, 64, dtype=torch.float64))
+
+
+def test_an_image_alone_with_extra_stages():
+    backbone = dict(type='mmspike.MetaSpikeFormer', **SMALL['MetaSpikeFormer'])
+    model = MODELS.build(dict(type='mmspike.ExtraStages', backbone=backbone, num_stages=2, neuron=LIF))
+    assert_alone_equals_batch(model, torch.randn(3, 3, 64, 64, dtype=torch.float64))
+
+
+# not run by themselves: bases, parts of others, what has no weights
+APART = {
+    'CIoUOverlaps',
+    'DistilledImageClassifier',
+    'EventDataPreprocessor',
+    'SpikingCascadeRoIHead',
+    'SpikingConvFCBBoxHead',
+    'SpikingRoIExtractor',
+    'SpikingStandardRoIHead',
+    'TemporalMean',
+}
+
+
+def test_every_neck_and_head_is_here():
+    packages = ('necks', 'detection', 'segmentation', 'classification')
+    names = {found.name for package in packages for found in registered(f'mmspike.models.{package}')}
+    assert names - APART == set(INPUTS)
 
 
 @pytest.mark.parametrize('name', INPUTS)
