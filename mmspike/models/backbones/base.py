@@ -52,6 +52,10 @@ def resolve_arch(arch: str | dict, settings: dict[str, dict], name: str) -> dict
     return arch
 
 
+def _mask_for(block: nn.Module, visible: Tensor | None) -> tuple[Tensor, ...]:
+    return (visible,) if visible is not None and getattr(block, 'takes_mask', False) else ()
+
+
 class SpikingBackbone(BaseModule):
     """Base of the spiking backbones.
 
@@ -207,13 +211,9 @@ class SpikingBackbone(BaseModule):
     def _features(self, x: Tensor, visible: Tensor | None = None) -> tuple[Tensor, ...]:
         """Features of ``x``; a mask ``visible`` [B, h, w] goes to the blocks that have ``takes_mask``."""
         self._check_input(x)
-
-        def mask(block: nn.Module) -> tuple[Tensor, ...]:
-            return (visible,) if visible is not None and getattr(block, 'takes_mask', False) else ()
-
         # an image goes through the first convolution once and is repeated before the first neuron
         first = self.stem[0]
-        x = first(channels_inside(x.unsqueeze(0) if x.dim() == 4 else x), *mask(first))
+        x = first(channels_inside(x.unsqueeze(0) if x.dim() == 4 else x), *_mask_for(first, visible))
         if x.shape[0] != self.T:
             x = self._repeat(x)
         outs, signal = [], Signal(x)
@@ -222,7 +222,7 @@ class SpikingBackbone(BaseModule):
                 break
             if self.with_cp or visible is not None:
                 for block in stage:
-                    signal = Signal(self._run(block, signal.x, *mask(block)))
+                    signal = Signal(self._run(block, signal.x, *_mask_for(block, visible)))
             else:
                 signal = walk(stage, signal)
             if position in self._positions:
