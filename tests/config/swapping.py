@@ -16,7 +16,7 @@ SMALL = 'mmspike.ESpikeFormer,arch=dict(dims=[16, 24, 32, 40], depths=(1, 1, 1, 
 # Configs that are swapped and run, and what is made smaller for it to be quick: settings that no backbone has to do with.
 # docs/swapping.md lists these, with the features, and a test compares them.
 DETR = {'num_queries': 20, 'encoder.num_layers': 1, 'decoder.num_layers': 2}
-RPN = {'test_cfg.rpn.max_per_img': 50, 'train_cfg.rpn_proposal.max_per_img': 50}
+RPN = {'test_cfg.rpn.max_per_img': 10, 'train_cfg.rpn_proposal.max_per_img': 10}
 RUNS: dict[str, dict] = {
     'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py': RPN,
     'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py': RPN,
@@ -29,7 +29,7 @@ RUNS: dict[str, dict] = {
     'mmdet::pafpn/faster-rcnn_r50_pafpn_1x_coco.py': RPN,
     'mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco.py': DETR,
     'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py': DETR,
-    'mmdet::sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py': {},
+    'mmdet::sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py': {'rpn_head.num_proposals': 10},
     'mmdet::solov2/solov2_r50_fpn_1x_coco.py': {'mask_head.stacked_convs': 1, 'mask_head.feat_channels': 64},
     'mmdet::yolox/yolox_s_8xb8-300e_coco.py': {'data_preprocessor.batch_augments': None},
     'mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py': {},
