@@ -20,6 +20,7 @@ from mmspike.utils.carried import carried
 
 CONFIG = carried('configs') / 'mask_rcnn_metaspike_shapes.py'
 REQUIRED_AP50 = 0.5  # of boxes on held-out pictures; less means that something is broken, not that training was unlucky
+COMMANDS = ('mmspike test', 'mmspike train')  # outside a clone
 PICTURES = 4  # in two rows
 ENLARGE = 4  # so that labels are readable on small pictures
 
@@ -179,7 +180,6 @@ def main(args: argparse.Namespace) -> int:
 
     minutes, seconds = divmod(round(time.perf_counter() - start), 60)
     checkpoint = (args.work_dir / 'last_checkpoint').read_text().strip()
-    config = os.path.relpath(CONFIG)
     print(f'\nHeld-out shapes, {minutes}:{seconds:02d} minutes after the start:')
     print_table(metrics)
     print(f'\nGround truth and predictions side by side: {args.work_dir / "demo.png"}')
@@ -187,11 +187,12 @@ def main(args: argparse.Namespace) -> int:
     if metrics['coco/bbox_mAP_50'] < REQUIRED_AP50:
         print(f'\nThe demo failed: box AP50 is {metrics["coco/bbox_mAP_50"]:.3f}, at least {REQUIRED_AP50} was expected.')
         return 1
+    test, train = ('python tools/test.py', 'python tools/train.py') if Path('tools/train.py').is_file() else COMMANDS
     print(
         '\nNext:\n'
-        f'  python tools/test.py {config} {checkpoint} --data-root {args.data_root} --show-dir pictures\n'
-        f'  python tools/train.py {config} --data-root {args.data_root} --work-dir work_dirs/shapes\n'
-        f'  python tools/train.py configs/mask_rcnn_metaspike_coco.py --data-root YOUR_COCO'
+        f'  {test} configs/{CONFIG.name} {checkpoint} --data-root {args.data_root} --show-dir pictures\n'
+        f'  {train} configs/{CONFIG.name} --data-root {args.data_root} --work-dir work_dirs/shapes\n'
+        f'  {train} configs/mask_rcnn_metaspike_coco.py --data-root YOUR_COCO'
     )
     return 0
 

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 
+from mmspike.utils.carried import carried
 from mmspike.utils.environment import HOST_PACKAGES
 from mmspike.utils.errors import UserError
 
@@ -29,14 +30,22 @@ def type_name(cfg: dict) -> str:
 def config_path(config: str) -> str:
     """The file of a config given as a path, or as a name such as 'mmseg::fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py'.
 
+    A path such as 'configs/mask_rcnn_metaspike_coco.py' that does not exist here is looked up among those that mmspike
+    carries, where it was installed from a wheel; so is 'mmspike::mask_rcnn_metaspike_coco.py'.
+
     A name is looked up among the configs that the installed host carries, by the name under which it is imported. (mmengine
     looks for the distribution, whose name differs between releases.)
 
     Raises:
         UserError: No such host, or no such config.
     """
+    if config.startswith('mmspike::'):
+        config = f'configs/{config.removeprefix("mmspike::")}'
     if '::' not in config:
         if not osp.isfile(config):
+            ours = carried('configs').parent / config
+            if config.startswith('configs/') and ours.is_file():
+                return str(ours)
             folder = osp.dirname(config)
             names = sorted(os.listdir(folder or '.')) if osp.isdir(folder or '.') else []
             raise UserError(f'config {config} does not exist{_nearest(osp.basename(config), names, folder)}')

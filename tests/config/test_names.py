@@ -74,3 +74,12 @@ def test_missing_module_of_ones_own_is_no_missing_host(tmp_path):
     path.write_text("value = __import__('nowhere')\n")
     with pytest.raises(ModuleNotFoundError, match='nowhere'):
         read_file(str(path))
+
+
+@pytest.mark.parametrize('name', ['configs/mask_rcnn_metaspike_coco.py', 'mmspike::mask_rcnn_metaspike_coco.py'])
+def test_configs_that_mmspike_carries_are_found_outside_a_clone(repo, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert config_path(name) == str(repo / 'configs' / 'mask_rcnn_metaspike_coco.py')
+    (tmp_path / 'configs').mkdir()
+    with pytest.raises(UserError, match='config configs/mask_rcnn_metaspike_cocoa.py does not exist'):
+        config_path('configs/mask_rcnn_metaspike_cocoa.py')
