@@ -104,7 +104,7 @@ def scale_of(thresholds: Tensor) -> float | None:
     Example:
         >>> import torch
         >>> scale_of(torch.tensor([3.0, 7.0, 12.0, 16.0]))
-        0.21488095238095237
+        0.22301136363636365
     """
     thresholds = thresholds.double()
     reach = torch.arange(1, len(thresholds) + 1, dtype=torch.float64, device=thresholds.device) - 0.5

@@ -329,12 +329,6 @@ def test_a_stage_may_have_no_blocks(name):
         assert feature.shape[1] == channels and feature.isfinite().all()
 
 
-@pytest.mark.parametrize('name', [n for n in SMALL if 'strides' in signature(MODELS.get(n).__init__).parameters])
-def test_number_of_strides(name):
-    with pytest.raises(ValueError, match='strides needs [45] entries'):
-        small(name, strides=(2, 2))
-
-
 @pytest.mark.parametrize(
     ('shape', 'message'),
     [

@@ -1,5 +1,7 @@
 """Backbones after published networks: their sizes, and their outputs where spikingjelly has the network, too."""
 
+from inspect import signature
+
 import pytest
 import torch
 from spikingjelly.activation_based import functional
@@ -17,8 +19,10 @@ from mmspike.models.backbones import (
     SpikingVGG,
 )
 from mmspike.models.neurons import lif
+from mmspike.registry import MODELS
 
 from ..spikes import assert_weights_read_spikes
+from .test_backbones import SMALL, small
 
 LIF = dict(type='LIF', v_threshold=0.45)
 
@@ -325,3 +329,9 @@ class TestSpikingVGG:
     def test_bad_arguments(self, kwargs, message):
         with pytest.raises(ValueError, match=message):
             SpikingVGG(**kwargs)
+
+
+@pytest.mark.parametrize('name', [n for n in SMALL if 'strides' in signature(MODELS.get(n).__init__).parameters])
+def test_number_of_strides(name):
+    with pytest.raises(ValueError, match='strides needs [45] entries'):
+        small(name, strides=(2, 2))
