@@ -4,8 +4,8 @@ PyTorch's fake tensors carry shape, dtype, strides and device through every oper
 casts under autocast and the operators that are chosen there, and computes nothing. PyTorch's own backward pass asks the CUDA
 driver for the device; the one here walks the same graph, calls the same derivatives, and does not.
 
-What is counted is exact for the operators that PyTorch is asked for. A launch is one operator that writes a tensor; some of
-them start several kernels. Losses that read values from the GPU cannot run on such tensors.
+What is counted is exact for the operators that PyTorch is asked for, and for the package's own kernels. A launch is one operator
+of PyTorch that writes a tensor, some of which start several kernels, or one kernel. Losses that read values from the GPU cannot run on such tensors.
 """
 
 from collections import Counter
@@ -17,8 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.function import FunctionCtx
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from mmspike.kernels.gpu.launch import FUNCTIONS
 
 #: these reserve memory and start no kernel
 _RESERVATIONS = {'empty', 'empty_like', 'empty_strided', 'new_empty', 'new_empty_strided', 'detach', 'device', 'alias'}
@@ -55,20 +59,52 @@ class Launches(TorchDispatchMode):
         elsewhere: The same for tensors on other devices; a network that runs on the GPU has none.
     """
 
-    def __init__(self) -> None:
+    counts_launches = True  # for kernels, which are not used where others watch
+
+    def __init__(self, memory: 'Memory | None' = None) -> None:
         super().__init__()
         self.operators: Counter[str] = Counter()
         self.elsewhere: Counter[str] = Counter()
+        self._memory = memory
+
+    def started(self, kernel: str) -> None:
+        """A Triton kernel would have been started."""
+        self.operators[kernel] += 1
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        space, _, name = func._schema.name.partition('::')
+        if space == 'mmspike' and name in FUNCTIONS:  # its kernels, and the copies around them
+            with self:
+                return FUNCTIONS[name](*args, **(kwargs or {}))
         out = func(*args, **(kwargs or {}))
-        name = func._schema.name.partition('::')[2]
+        if self._memory is not None:
+            self._memory.see(out)
         if not getattr(func, 'is_view', False) and name not in _RESERVATIONS:
-            written = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
+            written = [x for x in tree_leaves(out if func._schema.returns else args) if isinstance(x, Tensor)]
             if written:
                 counter = self.operators if all(x.is_cuda for x in written) else self.elsewhere
                 counter[name] += 1
         return out
+
+
+class Memory:
+    """Bytes of the tensors that operators made and that are alive, and the most there were at once."""
+
+    def __init__(self) -> None:
+        self.peak = self._bound = 0
+        self._known: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def see(self, out: Any) -> None:
+        """Note the memory of results."""
+        for x in tree_leaves(out):
+            if isinstance(x, Tensor) and (key := x.untyped_storage()._cdata) not in self._known:
+                storage = x.untyped_storage()
+                self._known[key] = StorageWeakRef(storage), storage.nbytes()
+                self._bound += storage.nbytes()
+        if self._bound > self.peak:
+            self._known = {key: (ref, size) for key, (ref, size) in self._known.items() if not ref.expired()}
+            self._bound = sum(size for _, size in self._known.values())
+            self.peak = max(self.peak, self._bound)
 
 
 @dataclass
@@ -76,10 +112,12 @@ class TrainingStep:
     """Memory and launches of one forward and backward pass.
 
     Attributes:
+        peak: The most bytes of results alive at once, gradients of parameters among them; what is kept for the backward pass
+            is so to its end, which PyTorch's engine frees on the way.
         saved: Bytes kept for the backward pass, without parameters and buffers; a storage counts once.
         forward, backward: Launches by operator.
         elsewhere: Operators whose result was on another device.
-        neuron_dtypes: Name of each neuron -> dtype of its input.
+        neuron_dtypes: Name of each neuron -> dtype of its input, if asked for.
         gradients: Name of each parameter -> dtype of its gradient; a parameter without one is missing.
     """
 
@@ -89,6 +127,7 @@ class TrainingStep:
     elsewhere: Counter[str]
     neuron_dtypes: dict[str, torch.dtype] = field(default_factory=dict)
     gradients: dict[str, torch.dtype] = field(default_factory=dict)
+    peak: int = 0
 
     @property
     def launches(self) -> int:
@@ -109,21 +148,22 @@ def move(model: nn.Module) -> None:
                 own[name] = moved[tensor]
 
 
-def training_step(build: Callable[[], nn.Module], inputs: Callable[[], Any], amp: torch.dtype | None = None) -> TrainingStep:
+def training_step(
+    build: Callable[[], nn.Module], inputs: Callable[[], Any], amp: torch.dtype | None = None, neurons: bool = False
+) -> TrainingStep:
     """Count a forward and backward pass; the gradient of every output is one.
 
     Args:
         build: Makes the network, in training mode as it comes.
         inputs: Makes what the network is called with.
         amp: Autocast to this dtype, or None.
+        neurons: Listen to neurons, for ``neuron_dtypes``; modules with listeners are not fused.
 
     Example::
 
         step = training_step(lambda: ESpikeFormer(arch='t'), lambda: torch.zeros(2, 3, 224, 224), torch.float16)
         print(step.saved / 2e6, 'MB an image,', step.launches, 'launches')
     """
-    from mmspike.models.inspection import is_neuron  # not at the top: the models' room is large
-
     model = build().train()  # outside, since some initialisations read values
     with fake_cuda(amp):
         move(model)
@@ -145,9 +185,14 @@ def training_step(build: Callable[[], nn.Module], inputs: Callable[[], Any], amp
 
             return hook
 
-        handles = [module.register_forward_pre_hook(look(name)) for name, module in model.named_modules() if is_neuron(module)]
-        forward, backward = Launches(), Launches()
-        with forward, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        handles = []
+        if neurons:
+            from mmspike.models.inspection import is_neuron  # not at the top: the models' room is large
+
+            handles = [m.register_forward_pre_hook(look(name)) for name, m in model.named_modules() if is_neuron(m)]
+        memory = Memory()
+        forward, backward = Launches(memory), Launches(memory)
+        with forward, _asked_for_none(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             outputs = [y for y in tree_leaves(model(x)) if isinstance(y, Tensor) and y.requires_grad]
         for handle in handles:
             handle.remove()
@@ -159,7 +204,24 @@ def training_step(build: Callable[[], nn.Module], inputs: Callable[[], Any], amp
         torch.set_autocast_enabled('cuda', enabled)
         gradients = {name: leaves[p].dtype for name, p in named.items() if p in leaves}
         size = sum(storage.nbytes() for storage in saved.values())
-    return TrainingStep(size, forward.operators, backward.operators, forward.elsewhere + backward.elsewhere, dtypes, gradients)
+    elsewhere = forward.elsewhere + backward.elsewhere
+    return TrainingStep(size, forward.operators, backward.operators, elsewhere, dtypes, gradients, memory.peak)
+
+
+@contextmanager
+def _asked_for_none() -> Iterator[None]:
+    """Functions that are called inside and want None for the gradient of an unused output say so, which PyTorch does not."""
+    original = FunctionCtx.set_materialize_grads
+
+    def noted(ctx: Any, value: bool) -> None:
+        ctx.takes_none = not value
+        original(ctx, value)
+
+    FunctionCtx.set_materialize_grads = noted  # type: ignore[assignment,method-assign]
+    try:
+        yield
+    finally:
+        FunctionCtx.set_materialize_grads = original  # type: ignore[method-assign]
 
 
 def backward_pass(outputs: Iterable[Tensor], gradients: Iterable[Tensor]) -> dict[Tensor, Tensor]:
@@ -217,7 +279,7 @@ def _derivative(node: Any, slots: dict[int, Tensor]) -> tuple[Tensor | None, ...
     if function is None:
         results = node(*gradients)
         return results if isinstance(results, tuple) else (results,)
-    if getattr(node, 'materialize_grads', True):
+    if not getattr(node, 'takes_none', False):
         gradients = [
             torch.zeros(m.shape, dtype=m.dtype, device=m.device) if g is None else g
             for g, m in zip(gradients, node._input_metadata, strict=True)

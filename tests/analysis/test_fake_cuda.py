@@ -50,10 +50,10 @@ def test_autocast_reaches_the_neurons():
         return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Unflatten(0, (2, 2)), LIF(), SFA())
 
     for amp in (torch.float16, torch.bfloat16):
-        step = training_step(network, lambda: fold(torch.zeros(2, 2, 3, 9, 9)), amp)
+        step = training_step(network, lambda: fold(torch.zeros(2, 2, 3, 9, 9)), amp, neurons=True)
         assert set(step.neuron_dtypes.values()) == {amp}
         assert set(step.gradients.values()) == {torch.float32}
-        assert step.forward['lif_forward_triton'] == step.backward['lif_backward_triton'] == 1
+        assert step.forward['lif_forward'] == step.backward['lif_backward'] == 1
 
 
 def test_a_value_read_from_the_gpu_is_an_error():

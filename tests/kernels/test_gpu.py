@@ -5,8 +5,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
+import torch
 from packaging.version import Version
 
 triton = pytest.importorskip('triton', reason='PyTorch for CPUs alone brings no Triton')
@@ -14,7 +17,7 @@ triton = pytest.importorskip('triton', reason='PyTorch for CPUs alone brings no 
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from mmspike.kernels.gpu import integer, lif  # noqa: E402
+from mmspike.kernels.gpu import integer, launch, lif  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +30,8 @@ def test_kernels_equal_the_plain_neurons_under_the_interpreter():
 
 
 FORWARD = [
-    (lif._lif_forward, dict(LEAK=leak, REST=rest)) for leak, rest in ((lif.TAU, True), (lif.NO_LEAK, False), (lif.DECAY, True))
+    (lif._lif_forward, dict(LEAK=leak, REST=rest, LAST=rest))
+    for leak, rest in ((lif.TAU, True), (lif.NO_LEAK, False), (lif.DECAY, True))
 ]
 FORWARD += [(integer._sfa_forward, {}), (integer._integer_lif_forward, dict(REST=True))]
 BACKWARD = [
@@ -35,8 +39,13 @@ BACKWARD = [
     for leak, surrogate in ((lif.TAU, 0), (lif.TAU, 1), (lif.NO_LEAK, 2), (lif.DECAY, 0))
 ]
 BACKWARD += [(integer._sfa_backward, {}), (integer._integer_lif_backward, dict(REST=True, LAST=False))]
-FLOAT32 = ('v_ptr', 'decay_ptr', 'last_ptr', 'gv_ptr', 'h_ptr', 'gfirst_ptr', 'gdecay_ptr')  # whatever the dtype of x
-
+#: of pointers that do not have the dtype of the tensors
+TYPES = dict.fromkeys(
+    ('v', 'decay', 'last', 'gv', 'h', 'gfirst', 'gdecay', 'affine', 'part', 'gparam', 'mean', 'inverse'), 'fp32'
+)
+TYPES |= dict.fromkeys(('w1', 'b1', 'mean1', 'var1', 'w2', 'b2', 'mean2', 'var2', 'border', 'kernel', 'bias'), 'fp32')
+TYPES |= dict(kv='fp32', gsum='fp32', window='i1', code='u8', tracked1='i64', tracked2='i64')
+INTEGERS = ('N', 'E', 'C', 'B', 'inner', 'rounds', 'parts', 'sn', 'sn_v', 'sc')
 
 compiles = pytest.mark.skipif(
     Version(triton.__version__) < Version('3.3'),
@@ -44,50 +53,68 @@ compiles = pytest.mark.skipif(
 )
 
 
-def compiled(kernel, constants: dict, dtype: str, steps: int, arch: int):
-    """As for tensors of fewer than 2^31 elements, a multiple of 16, at aligned addresses."""
+def compiled(kernel, constants: dict, dtype: str, arch: int):
+    """As for tensors of fewer than 2^31 elements, sizes that are multiples of 16, aligned addresses."""
     names = kernel.arg_names
-    constants = constants | dict(BLOCK=1024)
-    if 'T' in names:
-        constants['T'] = steps
-    if 'REGISTERS' in names:
-        constants['REGISTERS'] = steps <= lif.REGISTER_STEPS
-    types = {name: 'constexpr' for name in constants}
-    for name in names:
-        if name.endswith('_ptr'):
-            types[name] = '*fp32' if name in FLOAT32 else '*i1' if name == 'window_ptr' else f'*{dtype}'
-    types = {name: types.get(name, 'i32' if name == 'N' else 'fp32') for name in names}
-    aligned = {(i,): [['tt.divisibility', 16]] for i, name in enumerate(names) if name.endswith('_ptr') or name == 'N'}
+    types = {name: 'i32' if name in INTEGERS else 'fp32' for name in names}
+    types |= {name: f'*{TYPES.get(name.removesuffix("_ptr"), dtype)}' for name in names if name.endswith('_ptr')}
+    types |= dict.fromkeys(constants, 'constexpr')
+    aligned = {(i,): [['tt.divisibility', 16]] for i, name in enumerate(names) if name.endswith('_ptr') or name in INTEGERS}
     source = ASTSource(kernel, signature=types, constexprs=constants, attrs=aligned)
     return triton.compile(source, target=GPUTarget('cuda', arch, 32), options=dict(enable_fp_fusion=False))
+
+
+def assert_lean(binary, forward: bool, what) -> None:
+    """Nothing leaves the registers, memory is read in vectors, nothing is contracted going forward, offsets have 64 bits."""
+    text = binary.asm
+    assert '.local' not in text['ptx'], what
+    assert '.v4' in text['ptx'] or '.v2' in text['ptx'], what
+    if forward:
+        assert 'fma.' not in text['ptx'], what
+    products = [line for line in text['ttir'].splitlines() if 'muli' in line and ('%N' in line or '%step' in line)]
+    assert not [line for line in products if line.endswith(': i32')], what
 
 
 def cases():
     for dtype, arch, (kernel, constants) in itertools.product(('fp32', 'fp16', 'bf16'), (75, 80, 90, 100), FORWARD + BACKWARD):
         if dtype == 'fp32' and arch in (75, 90) or dtype != 'fp32' and arch in (80, 100):
             for steps in (1, 4, 12) if dtype != 'bf16' and 'T' in kernel.arg_names else (4,):
-                yield kernel, constants, dtype, steps, arch
+                own = dict(T=steps, REGISTERS=steps <= lif.REGISTER_STEPS)
+                own = {k: v for k, v in own.items() if k in kernel.arg_names}
+                yield kernel, constants | own | dict(BLOCK=1024), dtype, arch
 
 
 @compiles
 def test_kernels_compile_for_every_generation():
-    """No membrane leaves the registers, memory is read in vectors, nothing is contracted, offsets have 64 bits."""
-    for kernel, constants, dtype, steps, arch in cases():
-        text = compiled(kernel, constants, dtype, steps, arch).asm
-        what = kernel.fn.__name__, constants, dtype, steps, arch
-        assert '.local' not in text['ptx'], what
-        assert '.v4' in text['ptx'], what
-        if (kernel, constants) in FORWARD:
-            assert 'fma.' not in text['ptx'], what
-        assert not [line for line in text['ttir'].splitlines() if 'muli' in line and '%N' in line and line.endswith(': i32')], (
-            what
-        )
+    for kernel, constants, dtype, arch in cases():
+        what = kernel.fn.__name__, constants, dtype, arch
+        assert_lean(compiled(kernel, constants, dtype, arch), kernel in [k for k, _ in FORWARD], what)
 
 
 @compiles
 def test_nan_passes_on_every_generation():
     """min and max of PTX drop a NaN operand, and a comparison is false: the membrane is compared with itself."""
-    kernels = [(lif._lif_forward, dict(LEAK=lif.TAU, REST=True)), (integer._sfa_forward, {})]
-    kernels += [(integer._integer_lif_forward, dict(REST=True))]
+    kernels = [(lif._lif_forward, dict(LEAK=lif.TAU, REST=True, LAST=True, T=4)), (integer._sfa_forward, {})]
+    kernels += [(integer._integer_lif_forward, dict(REST=True, T=4))]
     for (kernel, constants), arch in itertools.product(kernels, (75, 90)):
-        assert 'setp.num' in compiled(kernel, constants, 'fp32', 4, arch).asm['ptx']
+        assert 'setp.num' in compiled(kernel, constants | dict(BLOCK=1024), 'fp32', arch).asm['ptx']
+
+
+@pytest.mark.parametrize(
+    ('kind', 'setting', 'reason'),
+    [
+        ('cuda', dict(_tried=Mock(side_effect=RuntimeError('sm_50 is too old'))), 'Old Card.*RuntimeError: sm_50 is too old'),
+        ('cuda', dict(triton=None), 'Old Card.*ImportError: Triton is not installed'),
+        ('xpu', {}, 'xpu:0.*not for xpu'),
+    ],
+)
+def test_a_device_that_cannot_run_the_kernels_falls_back_and_says_so_once(kind, setting, reason, monkeypatch):
+    for name, value in setting.items():
+        monkeypatch.setattr(launch, name, value)
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda index: 'Old Card')
+    launch._runs_on.cache_clear()
+    x = SimpleNamespace(device=SimpleNamespace(type=kind, index=0), dtype=torch.float32)
+    with pytest.warns(UserWarning, match=reason) as said:
+        assert not launch.usable(x) and not launch.usable(x) and not launch.fuses(x)
+    assert len(said) == 1
+    launch._runs_on.cache_clear()

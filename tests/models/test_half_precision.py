@@ -34,7 +34,7 @@ def test_backbones(name):
     def network():
         return MODELS.build(dict(type=f'mmspike.{name}', **NETWORKS[name]))
 
-    check(training_step(network, lambda: torch.zeros(2, 3, 64, 64), torch.float16), trained(network()))
+    check(training_step(network, lambda: torch.zeros(2, 3, 64, 64), torch.float16, neurons=True), trained(network()))
 
 
 @pytest.mark.parametrize('name', INPUTS)
@@ -45,4 +45,4 @@ def test_necks_and_heads(name):
     def features():
         return tree_map(lambda x: torch.zeros(x.shape, dtype=torch.float16), examples)
 
-    check(training_step(lambda: build(name)[0], features, torch.float16), trained(network))
+    check(training_step(lambda: build(name)[0], features, torch.float16, neurons=True), trained(network))

@@ -6,10 +6,11 @@ card for which it cannot compile, the neurons run as plain PyTorch.
 """
 
 from .integer import integer_lif_backward, integer_lif_forward, sfa_backward, sfa_forward
-from .launch import usable
+from .launch import fuses, usable
 from .lif import lif_backward, lif_forward
 
 __all__ = [
+    'fuses',
     'integer_lif_backward',
     'integer_lif_forward',
     'lif_backward',

@@ -34,6 +34,50 @@ def _sfa_backward(grad_ptr, window_ptr, out_ptr, N, divisor, BLOCK: tl.constexpr
 
 
 @jit
+def _sfa_byte_forward(x_ptr, out_ptr, code_ptr, N, levels, divisor, BLOCK: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < tl.cast(N, tl.int64)
+    x = tl.load(x_ptr + at, inside).to(tl.float32)
+    count = _count(x, levels)
+    tl.store(out_ptr + at, tl.div_rn(count, divisor).to(out_ptr.dtype.element_ty), inside)
+    code = tl.where(x == x, count, 127.0) + tl.where((x >= 0.0) & (x <= levels), 128.0, 0.0)
+    tl.store(code_ptr + at, code.to(tl.int32).to(tl.uint8), inside)
+
+
+@jit
+def _sfa_byte_backward(grad_ptr, code_ptr, out_ptr, N, divisor, BLOCK: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < tl.cast(N, tl.int64)
+    grad = tl.load(grad_ptr + at, inside).to(tl.float32)
+    open_ = tl.load(code_ptr + at, inside) >= 128
+    grad = tl.where(open_, tl.div_rn(grad, divisor), grad * 0.0)  # a NaN stays one
+    tl.store(out_ptr + at, grad.to(out_ptr.dtype.element_ty), inside)
+
+
+@jit
+def _byte(spikes, divisor):
+    """Counts as bytes, to the nearest (a third times three may not be one), and 127 for NaN."""
+    count = spikes * divisor + 0.5
+    return tl.where(count == count, count, 127.0).to(tl.int32).to(tl.uint8)
+
+
+@jit
+def _pack(s_ptr, code_ptr, N, divisor, BLOCK: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < tl.cast(N, tl.int64)
+    tl.store(code_ptr + at, _byte(tl.load(s_ptr + at, inside).to(tl.float32), divisor), inside)
+
+
+@jit
+def _unpack(code_ptr, out_ptr, N, divisor, BLOCK: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < tl.cast(N, tl.int64)
+    count = (tl.load(code_ptr + at, inside).to(tl.int32) & 127).to(tl.float32)
+    count = tl.where(count == 127.0, float('nan'), count)
+    tl.store(out_ptr + at, tl.div_rn(count, divisor).to(out_ptr.dtype.element_ty), inside)
+
+
+@jit
 def _integer_lif_forward(
     x_ptr, v_ptr, s_ptr, last_ptr, N, levels, beta, divisor, T: tl.constexpr, REST: tl.constexpr, BLOCK: tl.constexpr
 ):
@@ -115,6 +159,44 @@ def sfa_backward(grad: Tensor, window: Tensor, divisor: float) -> Tensor:
     """Gradient of x in the layout of the window: grad / divisor inside it, 0 outside."""
     grad, out = in_layout_of(window, grad), torch.empty_like(window, dtype=grad.dtype)
     start(_sfa_backward, grad, grad.numel(), grad, window, out, grad.numel(), float(divisor))
+    return out
+
+
+#: counts up to this have room beside the window in a byte, in which 127 stands for NaN
+BYTE_LEVELS = 126
+
+
+@operator('sfa_byte_forward_triton')
+def sfa_byte_forward(x: Tensor, levels: int, divisor: float) -> tuple[Tensor, Tensor]:
+    """Counts / divisor, and bytes that hold the count (127 for NaN) and, in the highest bit, the window of the gradient."""
+    x = _in_one_piece(x)
+    out, code = torch.empty_like(x), torch.empty_like(x, dtype=torch.uint8)
+    start(_sfa_byte_forward, x, x.numel(), x, out, code, x.numel(), float(levels), float(divisor))
+    return out, code
+
+
+@operator('sfa_byte_backward_triton')
+def sfa_byte_backward(grad: Tensor, code: Tensor, divisor: float) -> Tensor:
+    """Gradient of x in the layout of the bytes."""
+    grad, out = in_layout_of(code, grad), torch.empty_like(code, dtype=grad.dtype)
+    start(_sfa_byte_backward, grad, grad.numel(), grad, code, out, grad.numel(), float(divisor))
+    return out
+
+
+@operator('pack_triton')
+def pack(spikes: Tensor, divisor: float) -> Tensor:
+    """Bytes that hold the counts, up to 126, of spikes count / divisor; 127 for NaN."""
+    spikes = _in_one_piece(spikes)
+    code = torch.empty_like(spikes, dtype=torch.uint8)
+    start(_pack, spikes, spikes.numel(), spikes, code, spikes.numel(), float(divisor))
+    return code
+
+
+@operator('unpack_triton')
+def unpack(code: Tensor, divisor: float, dtype: torch.dtype) -> Tensor:
+    """The spikes again."""
+    out = torch.empty_like(code, dtype=dtype)
+    start(_unpack, out, out.numel(), code, out, out.numel(), float(divisor))
     return out
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from packaging.version import Version
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from .. import enabled
 
@@ -34,27 +35,54 @@ def jit(function: Callable) -> Any:
 
 def usable(x: Tensor) -> bool:
     """There is a kernel for the device and dtype of ``x``, and it runs there."""
-    if not enabled() or x.device.type != 'cuda' or triton is None or x.dtype not in DTYPES:
+    if x.device.type == 'cpu' or not enabled() or x.dtype not in DTYPES:
         return False
     # nothing can be tried while a graph is traced; a network that is compiled has usually run before
-    return torch.compiler.is_compiling() or isinstance(x, FakeTensor) or _runs_on(x.device.index)
+    if x.device.type == 'cuda' and triton is not None and (torch.compiler.is_compiling() or isinstance(x, FakeTensor)):
+        return True
+    return _runs_on(x.device.type, x.device.index)
+
+
+def fuses(x: Tensor) -> bool:
+    """Rows of modules may run on the kernels: nobody watches each operation, but who counts launches."""
+    if not usable(x) or type(x) not in (Tensor, FakeTensor):
+        return False
+    mode = _get_current_dispatch_mode()
+    return mode is None or isinstance(mode, FakeTensorMode) or getattr(mode, 'counts_launches', False)
 
 
 @functools.cache
-def _runs_on(device: int) -> bool:
-    """One small kernel, compiled and run on the device; if that fails, the reason is a warning, once a process and device."""
+def _runs_on(kind: str, index: int | None) -> bool:
+    """The kernels run on a device; if not, the reason is a warning, once a process and device."""
+    if kind == 'meta':
+        return False
     try:
-        x = torch.zeros(1, device=f'cuda:{device}')
-        with torch.cuda.device(device):
-            _probe[(1,)](x)
-            return bool(x.item() == 1)
+        if kind != 'cuda':
+            raise NotImplementedError(f'there are kernels for CUDA and for the CPU, not for {kind}')
+        if triton is None:
+            raise ImportError('Triton is not installed; it comes with PyTorch for CUDA, or by pip install triton')
+        return _tried(index)
     except Exception as error:  # Triton's and the driver's errors have no common class
+        name = f'{kind}:{index}' if kind != 'cuda' else f'{torch.cuda.get_device_name(index)} (cuda:{index})'
         warnings.warn(
-            f"mmspike's Triton kernels do not run on {torch.cuda.get_device_name(device)}, so its neurons run as plain PyTorch "
-            f'there, slower and with more memory: {type(error).__name__}: {error}',
+            f"mmspike's kernels do not run on {name}, so its networks run as plain PyTorch there, slower and with more memory: "
+            f'{type(error).__name__}: {error}',
             stacklevel=2,
         )
         return False
+
+
+def _tried(index: int | None) -> bool:
+    """One small kernel, compiled and run."""
+    x = torch.zeros(1, device=f'cuda:{index}')
+    with torch.cuda.device(index):
+        _probe[(1,)](x)
+        return bool(x.item() == 1)
+
+
+def matrix_units(x: Tensor) -> bool:
+    """The GPU multiplies matrices of float32 on matrix units, in three parts (since Ampere)."""
+    return not x.is_cuda or isinstance(x, FakeTensor) or torch.cuda.get_device_capability(x.device) >= (8, 0)
 
 
 @jit
@@ -62,20 +90,37 @@ def _probe(x_ptr):
     tl.store(x_ptr, 1.0)
 
 
-def operator(name: str) -> Callable:
+#: the operators' functions by name, for who counts what they launch
+FUNCTIONS: dict[str, Callable] = {}
+
+
+def operator(name: str, mutates_args: tuple[str, ...] = ()) -> Callable:
     """Registers a function as ``torch.ops.mmspike.NAME``; its kernels are visible to ``torch.compile``."""
-    return torch.library.triton_op(f'mmspike::{name}', mutates_args=())
+
+    def register(function: Callable) -> Any:
+        FUNCTIONS[name] = function
+        return torch.library.triton_op(f'mmspike::{name}', mutates_args=mutates_args)(function)
+
+    return register
 
 
 def start(kernel: Any, x: Tensor, n: int, *args: Any, **constants: Any) -> None:
     """Run ``kernel`` on the device of ``x`` over blocks of ``n`` elements."""
+    start_on(kernel, x, (-(-n // BLOCK),), *args, **constants, BLOCK=BLOCK)
+
+
+def start_on(kernel: Any, x: Tensor, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
+    """Run ``kernel`` on the device of ``x`` with so many programs."""
+    if isinstance(x, FakeTensor) and hasattr(mode := _get_current_dispatch_mode(), 'started'):
+        mode.started(kernel.fn.__name__.removeprefix('_'))
+        return
     if isinstance(kernel, triton.JITFunction):
         kernel = torch.library.wrap_triton(kernel)
     elif isinstance(x, FakeTensor):  # Triton's interpreter, which cannot be traced
         return
     # of several GPUs; nothing for the interpreter on the CPU, and for tensors without data
     with contextlib.nullcontext() if isinstance(x, FakeTensor) else torch.cuda.device_of(x):
-        kernel[(triton.cdiv(n, BLOCK),)](*args, **constants, BLOCK=BLOCK, enable_fp_fusion=False)
+        kernel[grid](*args, **constants, enable_fp_fusion=False)
 
 
 def dense(x: Tensor) -> Tensor:

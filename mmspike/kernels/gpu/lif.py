@@ -32,7 +32,7 @@ def _derivative(u, alpha, SURROGATE: tl.constexpr):
 @jit
 def _lif_forward(
     x_ptr, v_ptr, decay_ptr, s_ptr, last_ptr, N, tau, v_threshold, v_reset,
-    T: tl.constexpr, LEAK: tl.constexpr, REST: tl.constexpr, BLOCK: tl.constexpr,
+    T: tl.constexpr, LEAK: tl.constexpr, REST: tl.constexpr, LAST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     n = tl.cast(N, tl.int64)  # T * N may pass 2^31
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -48,7 +48,8 @@ def _lif_forward(
         spikes = tl.where(h == h, tl.where(fired, 1.0, 0.0), h)  # a NaN never fires, but must be seen
         tl.store(s_ptr + t * n + at, spikes.to(s_ptr.dtype.element_ty), inside)
         v = tl.where(fired, v_reset, h)
-    tl.store(last_ptr + at, v, inside)
+    if LAST:
+        tl.store(last_ptr + at, v, inside)
 
 
 @jit
@@ -158,9 +159,36 @@ def lif_forward(
     # a pointer that the kernel does not read is that of x
     start(
         _lif_forward, x, n, x, x if v is None else v, x if decay is None else decay.float(), spikes, last,
-        n, tau, v_threshold, v_reset, T=x.shape[0], LEAK=leak, REST=v is None,
+        n, tau, v_threshold, v_reset, T=x.shape[0], LEAK=leak, REST=v is None, LAST=True,
     )  # fmt: skip
     return spikes, last
+
+
+@operator('lif_spikes_triton')
+def lif_spikes(x: Tensor, tau: float | None, v_threshold: float, v_reset: float) -> Tensor:
+    """As :func:`lif_forward` from rest, without the last membrane."""
+    x = dense(x)
+    spikes, n = torch.empty_like(x), x[0].numel()
+    leak, tau = _leak(tau, None)
+    start(
+        _lif_forward,
+        x,
+        n,
+        x,
+        x,
+        x,
+        spikes,
+        spikes,
+        n,
+        tau,
+        v_threshold,
+        v_reset,
+        T=x.shape[0],
+        LEAK=leak,
+        REST=True,
+        LAST=False,
+    )
+    return spikes
 
 
 @operator('lif_backward_triton')
@@ -176,7 +204,7 @@ def lif_backward(
     surrogate: str,
     alpha: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x (its dtype), v (float32, empty without one) and decay (0 without one)."""
+    """Gradients of x (its dtype), v (float32, empty without one) and decay (parts of a sum, none without one)."""
     x = dense(x)
     grad_spikes, grad_x = in_layout_of(x, grad_spikes), torch.empty_like(x)
     v, grad_v = (None if m is None else in_layout_of(x[0], m.float()) for m in (v, grad_v))
@@ -187,11 +215,11 @@ def lif_backward(
     hidden = grad_x
     if not registers and (x.dtype != torch.float32 or decay is not None):
         hidden = torch.empty_like(x, dtype=torch.float32)
-    partial = x.new_zeros(-(-n // BLOCK) if decay is not None else 1, dtype=torch.float32)
+    partial = x.new_empty(0 if decay is None else -(-n // BLOCK), dtype=torch.float32)  # each program fills its place
     leak, tau = _leak(tau, decay)
     start(
         _lif_backward, x, n, x, x if v is None else v, x if decay is None else decay.float(), grad_spikes,
         x if grad_v is None else grad_v, hidden, grad_x, grad_first, partial, n, tau, v_threshold, v_reset, alpha,
         T=steps, LEAK=leak, SURROGATE=SURROGATE_CODES[surrogate], REST=v is None, LAST=grad_v is not None, REGISTERS=registers,
     )  # fmt: skip
-    return grad_x, grad_first, partial.sum()
+    return grad_x, grad_first, partial

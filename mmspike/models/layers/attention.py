@@ -5,12 +5,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from mmspike.kernels import gpu
+from mmspike.kernels.gpu import attention
 from mmspike.kernels.products import Linear, Masked, Sums, multiply
 from mmspike.kernels.recompute import Signal
 from mmspike.models.neurons import build_neuron
 
 from .chain import run, walk
-from .choice import fire, fusable
+from .choice import described, fire, fusable
 
 
 def attend(q: Signal, k: Signal, v: Signal, heads: int) -> Signal:
@@ -31,7 +33,7 @@ def attend(q: Signal, k: Signal, v: Signal, heads: int) -> Signal:
         >>> attend(q, k, v, heads=2).x.unique()  # 9 tokens by 2 channels of a head
         tensor([18.])
     """
-    if _saves(q, k, v):
+    if _saves(q, k, v) and not gpu.usable(q.x):
         return multiply(Linear(heads), q, k, v)
     # heads are [d, N] here: q (k^T v) is the transpose of (v k^T) q
     xs = (s.x.to(torch.promote_types(s.x.dtype, torch.float32)) for s in (q, k, v))
@@ -160,9 +162,18 @@ class SpikeAttention(nn.Module):
         if v is None:
             return let_pass(k, typed(fire(self.attn_neuron, sum_over_channels(q, self.num_heads)), k))
         if not self.mask:
+            mixed = self._mix_on_cuda(q, k, v)
+            if mixed is not None:
+                return mixed
             return typed(fire(self.attn_neuron, attend(q, k, v, self.num_heads), self.scale, keep=True), q)
         a, b, masked = (q, k, v) if self.mask == 'v' else (k, v, q)
         return let_pass(masked, typed(fire(self.attn_neuron, sum_over_tokens(a, b)), masked))
+
+    def _mix_on_cuda(self, q: Signal, k: Signal, v: Signal) -> Signal | None:
+        kind = described(self.attn_neuron, q.x.shape[0])
+        if kind is None or not isinstance(self.scale, float) or not (gpu.usable(q.x) and fusable(q.x, self.attn_neuron)):
+            return None
+        return attention.attend(kind, q, k, v, self.num_heads, self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
         s = Signal(x) if self.neuron is None else fire(self.neuron, Signal(x))

@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
+from mmspike.kernels import gpu
 from mmspike.kernels.norm_neuron import Neuron, norm_neuron
 from mmspike.kernels.pools import spike_pool
 from mmspike.kernels.recompute import Signal
@@ -15,6 +16,7 @@ from mmspike.kernels.spike_conv import spike_conv, takes_counts
 
 from .binary import binary_weight, is_binary
 from .choice import count_divisor, described, fire, fusable, hooked, role, settings
+from .cuda_row import walk_on_cuda
 from .repconv import NormFirstRepConv, RepConv
 from .temporal import fold, unfold
 
@@ -26,9 +28,9 @@ class Chain(nn.Sequential):
     """Neurons, weights, norms and pools in order: what a block computes, as a row that deployment and analysis can read.
 
     It computes what ``nn.Sequential`` would, with less memory and time where that is possible: on the CPU in float32 and
-    float64, norms are fused with the neurons behind them and spikes are saved for the backward pass as bytes. With hooks on a
-    module, under autocast, compilation or tracing, and everywhere else, the modules are simply called. A chain in a chain
-    counts as the modules of its own.
+    float64, and on CUDA in float32 and under autocast, norms are fused with the neurons behind them and spikes are computed
+    anew in the backward pass or saved for it as bytes. With hooks on a module, under compilation or tracing, and everywhere
+    else, the modules are simply called. A chain in a chain counts as the modules of its own.
 
     Args:
         modules: By name, in order. Convolutions, linear layers, norms and pools of torch see time as part of the batch; any
@@ -155,6 +157,8 @@ def walk(modules: Iterable[nn.Module], signal: Signal) -> Signal:
             x = _call(m, x)
         return Signal(x)
     parts = rows[0].parts if len(rows) == 1 else [part for row in rows for part in row.parts]
+    if gpu.usable(x):
+        return walk_on_cuda(parts, signal, _call)
     end, i = len(parts), 0
     while i < end:
         m, kind = parts[i]

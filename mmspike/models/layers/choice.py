@@ -12,7 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from mmspike.kernels import operators
+from mmspike.kernels import gpu, operators
+from mmspike.kernels.gpu import layers
 from mmspike.kernels.norm_neuron import LIF as FIRING
 from mmspike.kernels.norm_neuron import SFA as COUNTING
 from mmspike.kernels.norm_neuron import Neuron, neuron_anew, scaled_neuron
@@ -60,6 +61,8 @@ def fire(neuron: nn.Module, signal: Signal, scale: float | Tensor = 1.0, keep: b
     """
     x, kind = signal.x, described(neuron, signal.x.shape[0])
     saving = torch.is_grad_enabled() and x.dim() == 5 and fusable(x, neuron)
+    if saving and gpu.usable(x):
+        return _fire_on_cuda(neuron, kind, signal if isinstance(scale, float) and scale == 1 else Signal(x * scale))
     if saving and kind is not None and signal.anew is not None and isinstance(scale, float):
         spikes, divisor = scaled_neuron(kind, signal, scale), count_divisor(neuron)
         if kind.binary and (bits := pack(fold(spikes), spikes.dtype)):
@@ -77,9 +80,21 @@ def fire(neuron: nn.Module, signal: Signal, scale: float | Tensor = 1.0, keep: b
     return Signal(spikes, divisor, None, kept_spikes(spikes, divisor))
 
 
+def _fire_on_cuda(neuron: nn.Module, kind: Neuron | None, signal: Signal) -> Signal:
+    divisor = count_divisor(neuron)
+    if kind is not None and divisor is not None and layers.takes(kind, signal.x.shape[0]):
+        return layers.fire(kind, signal.x)
+    spikes = neuron(signal.x)
+    if divisor is None or getattr(neuron, 'levels', 1) > layers.BYTE_LEVELS:
+        return Signal(spikes)
+    return Signal(spikes, divisor, None, layers.kept(spikes, divisor))
+
+
 def add(a: Signal, b: Signal) -> Signal:
     """The sum of a shortcut and a branch."""
-    return Signal(a.x + b.x, anew=b.anew and derived(torch.add, a.back(), b.anew))
+    # on a GPU the sum is kept, where the neuron behind it has to keep its input
+    anew = None if gpu.usable(a.x) else b.anew
+    return Signal(a.x + b.x, anew=anew and derived(torch.add, a.back(), anew))
 
 
 def pad(signal: Signal, right: int, below: int) -> Signal:
@@ -102,15 +117,21 @@ def hooked(*modules: nn.Module) -> bool:
     return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in modules)
 
 
-def fusable(x: Tensor, *modules: nn.Module) -> bool:
-    """``modules`` may be bypassed: nobody listens to them, and nothing special is going on."""
+def _on_the_cpu(x: Tensor) -> bool:
     return (
         operators.usable(x)
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled('cpu')
         and _get_current_dispatch_mode() is None  # which counts operations, or makes tensors without memory
         and type(x) is Tensor
+    )
+
+
+def fusable(x: Tensor, *modules: nn.Module) -> bool:
+    """``modules`` may be bypassed: nobody listens to them, and nothing special is going on."""
+    return (
+        (gpu.fuses(x) or _on_the_cpu(x))
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
         and x.numel() > 0
         and not any(_global_listeners(nn.modules.module))
         and not hooked(*modules)

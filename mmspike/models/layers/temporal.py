@@ -41,11 +41,13 @@ def mean_time(x: Tensor) -> Tensor:
 
 
 def channels_inside(x: Tensor) -> Tensor:
-    """The same values [T, B, C, H, W] with channels innermost in memory on the CPU, where layers run about twice as fast so.
+    """The same values [T, B, C, H, W] with channels innermost in memory, where layers run faster so; they keep the order.
 
-    Layers keep the order in memory. Elsewhere, and in float64, the tensor itself.
+    That is on the CPU, about twice as fast, and on CUDA in half precision, whose matrix units read channels side by side. Else,
+    and in float64, the tensor itself.
     """
-    if x.device.type != 'cpu' or x.dtype == torch.float64:
+    half = torch.is_autocast_enabled(x.device.type) or x.dtype in (torch.float16, torch.bfloat16)
+    if x.device.type not in ('cpu', 'cuda') or x.is_cuda and not half or x.dtype == torch.float64:
         return x
     return x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
 

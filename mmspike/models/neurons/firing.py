@@ -55,7 +55,7 @@ class _FireFunction(torch.autograd.Function):
         if cpu.usable(x) or gpu.usable(x):
             kernels = gpu if x.device.type == 'cuda' else cpu
             grads = kernels.lif_backward(x, v, decay, grad_spikes, grad_v, tau, v_threshold, v_reset, surrogate, alpha)
-            return grads[0], None if rest else grads[1], None if decay is None else grads[2], None, None, None, None, None
+            return grads[0], None if rest else grads[1], None if decay is None else grads[2].sum(), None, None, None, None, None
         dtype = membrane_dtype(x)
         v = x.new_full(x.shape[1:], v_reset, dtype=dtype) if rest else v
         grad_v = torch.zeros_like(v) if grad_v is None else grad_v

@@ -1,0 +1,244 @@
+"""Layers of a row on CUDA that save little for the backward pass, as nodes of the graph on :class:`Signal`.
+
+Spikes are computed anew in the backward pass from the input of the norm in front of them, which that has to keep anyway; those
+of neurons without a norm come from the neuron's own input, or from one byte each. Weights are cast for autocast together.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ..layout import fold, unfold
+from ..norm_neuron import IDENTITY, LIF, Neuron
+from ..recompute import Recompute, Signal
+from ..spike_conv import _Layer
+from . import norm_neuron as ops
+from .integer import BYTE_LEVELS, pack, sfa_byte_backward, sfa_byte_forward, unpack
+from .launch import REGISTER_STEPS
+from .lif import lif_backward, lif_spikes
+
+
+class _Cast(torch.autograd.Function):
+    """Copies in half precision, all in one launch each way."""
+
+    @staticmethod
+    def forward(ctx, dtype, *tensors):
+        copies = [torch.empty_like(t, dtype=dtype) for t in tensors]
+        torch._foreach_copy_(copies, list(tensors))
+        ctx.set_materialize_grads(False)
+        ctx.dtypes = [t.dtype for t in tensors]
+        return tuple(copies)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads):
+        given = [g for g in grads if g is not None]
+        copies = [torch.empty_like(g, dtype=d) for g, d in zip(grads, ctx.dtypes, strict=True) if g is not None]
+        if given:
+            torch._foreach_copy_(copies, given)
+        copied = iter(copies)
+        return None, *(None if g is None else next(copied) for g in grads)
+
+
+def cast_dtype(device: str) -> torch.dtype | None:
+    """The dtype that autocast gives layers; None: it is off."""
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+
+
+def cast(tensors: Sequence[Tensor], device: str) -> dict[Tensor, Tensor]:
+    """Tensor -> what a layer computes with under the autocast that is on."""
+    dtype = cast_dtype(device)
+    wide = [t for t in tensors if dtype is not None and t.dtype == torch.float32]
+    return dict(zip(wide, _Cast.apply(dtype, *wide), strict=True)) if wide else {}
+
+
+class _NormNeuron(torch.autograd.Function):
+    """N(norm(y)): saves y and four numbers a channel."""
+
+    @staticmethod
+    def forward(ctx, y, running, eps, momentum, neuron, training, *parameters):
+        statistics = ops.batch_statistics(fold(y), eps[0]) if training else (None, None)
+        out, affine = ops.norm_neuron_forward(y, *statistics, list(parameters), running, eps, momentum, neuron)
+        ctx.save_for_backward(y, affine, *parameters)
+        ctx.mark_non_differentiable(affine)
+        ctx.set_materialize_grads(False)
+        ctx.given = running, eps, neuron, training
+        return out, affine
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad, _):
+        y, affine, *parameters = ctx.saved_tensors
+        running, eps, neuron, training = ctx.given
+        grad = ops.laid_out_as(grad, y)
+        sums = ops.norm_neuron_sums(y, grad, affine, neuron)
+        grad_y, grads = ops.norm_neuron_backward(y, grad, affine, sums, parameters, running, eps, neuron, training)
+        return grad_y, *[None] * 5, *grads
+
+
+def norm_neuron(norms: Sequence[nn.BatchNorm2d], neuron: Neuron, signal: Signal) -> Signal:
+    """``neuron(norm(y))``, or ``neuron(norms[1](norms[0](y)))``; the output of the norms is not rounded in half precision."""
+    y, numbers = ops.laid_out(signal.x), ops.numbers(neuron)
+    parameters = [p for norm in norms for p in (norm.weight, norm.bias)]
+    eps, momentum = [norm.eps for norm in norms], [norm.momentum for norm in norms]
+    out, affine = _NormNeuron.apply(y, _running(*norms), eps, momentum, numbers, norms[0].training, *parameters)
+    divisor = None if neuron.kind == IDENTITY or neuron.levels > 255 else float(neuron.divisor)
+    return Signal(out, divisor, None, Recompute(partial(_neurons_anew, numbers), (y.detach(), affine)))
+
+
+def _running(*norms: nn.BatchNorm2d) -> list[Tensor]:
+    return [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var, norm.num_batches_tracked)]
+
+
+def _neurons_anew(numbers: list[float], y: Tensor, affine: Tensor) -> Tensor:
+    return ops.affine_neuron(y, affine, numbers, y.dtype)
+
+
+class _BorderedNorm(torch.autograd.Function):
+    """RepConv's first norm minus its output for a zero input, and what that adds behind the depthwise convolution."""
+
+    @staticmethod
+    def forward(ctx, y, weight, bias, kernel, norm, training, bias_counts):
+        statistics = ops.batch_statistics(fold(y), norm.eps) if training else (None, None)
+        affine, edge, added = ops.border(
+            kernel, *statistics, [weight, bias], _running(norm), norm.eps, norm.momentum, y.numel() // y.shape[2]
+        )
+        out = ops.affine_neuron(y, affine, ops.numbers(Neuron()), y.dtype)
+        ctx.save_for_backward(y, affine, weight, bias, edge, kernel)
+        ctx.norm, ctx.training = norm, training
+        ctx.mark_non_differentiable(affine, *([] if bias_counts else [added]))
+        ctx.set_materialize_grads(False)
+        return out, affine, added
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad, _, grad_added):
+        y, affine, weight, bias, edge, kernel = ctx.saved_tensors
+        neuron = ops.numbers(Neuron())
+        grad = ops.laid_out_as(grad, y)
+        sums = ops.norm_neuron_sums(y, grad, affine, neuron)
+        grad_y, (grad_weight, grad_bias) = ops.norm_neuron_backward(
+            y, grad, affine, sums, [weight, bias], _running(ctx.norm), [ctx.norm.eps], neuron, ctx.training
+        )
+        grad_kernel = None
+        if grad_added is not None:
+            grad_kernel = (edge * grad_added).to(kernel.dtype).view(-1, 1, 1, 1).expand_as(kernel)
+        return grad_y, grad_weight, grad_bias, grad_kernel, None, None, None
+
+
+def bordered_norm(rep: Any, kernel: Tensor, signal: Signal) -> tuple[Signal, Tensor]:
+    """The first norm of a RepConv, of which ``kernel`` is the depthwise weight, and the bias of that convolution [C].
+
+    The bias is the same for all elements of a channel: where the second norm has the statistics of the batch, which take it
+    away again, its gradient is 0 and is not computed.
+    """
+    y, norm = ops.laid_out(signal.x), rep.norm1
+    counts = not rep.norm2.training
+    out, affine, bias = _BorderedNorm.apply(y, norm.weight, norm.bias, kernel, norm, norm.training, counts)
+    return Signal(out, anew=Recompute(partial(_neurons_anew, ops.numbers(Neuron())), (y.detach(), affine))), bias
+
+
+class _Conv(torch.autograd.Function):
+    """A convolution or linear layer that saves what its input is computed from anew."""
+
+    @staticmethod
+    def forward(ctx, s, weight, bias, layer, anew):
+        with torch.autocast(s.device.type, enabled=False):
+            out = layer.forward(s, weight, bias)
+        ctx.save_for_backward(weight, *(anew.tensors if ctx.needs_input_grad[1] else ()))
+        ctx.layer, ctx.compute, ctx.shape = layer, anew.compute, s.shape
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        weight, *kept = ctx.saved_tensors
+        needs = ctx.needs_input_grad[:3]
+        s = fold(ctx.compute(*kept)) if needs[1] else grad.new_empty(()).expand(ctx.shape)
+        with torch.autocast(grad.device.type, enabled=False):
+            return *ctx.layer.backward(grad, s, weight, needs), None, None
+
+
+def conv(
+    layer: nn.Module, signal: Signal, weight: Tensor, bias: Tensor | None, padding: tuple[int, int] | None = None
+) -> Signal:
+    """A convolution or linear layer on [T, B, ...], with a weight and bias of the dtype to compute in."""
+    x = signal.x
+    if x.dtype != weight.dtype:  # the image, or membranes that an unusual module lifted
+        signal = Signal(x.to(weight.dtype))
+        x = signal.x
+    out = _Conv.apply(fold(x), weight, bias, _Layer(layer, padding), signal.back())
+    return Signal(unfold(out, x.shape[0]))
+
+
+def takes(neuron: Neuron | None, steps: int) -> bool:
+    """There is a kernel for a neuron behind a norm: it holds so many membranes in registers, or counts in bytes."""
+    if neuron is None or neuron.kind == LIF:
+        return neuron is not None and steps <= REGISTER_STEPS
+    return neuron.levels <= BYTE_LEVELS
+
+
+class _Fire(torch.autograd.Function):
+    """LIF or IF from rest without its last membrane."""
+
+    @staticmethod
+    def forward(ctx, x, neuron):
+        ctx.save_for_backward(x)
+        ctx.neuron = neuron
+        return _lif(neuron, x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (x,), n = ctx.saved_tensors, ctx.neuron
+        return lif_backward(x, None, None, grad, None, _tau(n), n.v_threshold, n.v_reset, n.surrogate, n.alpha)[0], None
+
+
+class _Count(torch.autograd.Function):
+    """SFA that saves one byte: the count, and whether the window of the gradient is open."""
+
+    @staticmethod
+    def forward(ctx, x, neuron):
+        out, code = sfa_byte_forward(x, neuron.levels, neuron.divisor)
+        ctx.save_for_backward(code)
+        ctx.divisor = neuron.divisor
+        ctx.mark_non_differentiable(code)
+        ctx.set_materialize_grads(False)
+        return out, code
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad, _):
+        (code,) = ctx.saved_tensors
+        return sfa_byte_backward(grad, code, ctx.divisor), None
+
+
+def _tau(neuron: Neuron) -> float | None:
+    return neuron.tau if neuron.leak else None
+
+
+def _lif(neuron: Neuron, x: Tensor) -> Tensor:
+    return lif_spikes(x, _tau(neuron), neuron.v_threshold, neuron.v_reset)
+
+
+def kept(spikes: Tensor, divisor: float) -> Recompute:
+    """How spikes of up to 126 levels come back: kept as one byte each."""
+    return Recompute(partial(unpacked, divisor, spikes.dtype), (pack(spikes.detach(), divisor),))
+
+
+def fire(neuron: Neuron, x: Tensor) -> Signal:
+    """Spikes of LIF or IF from rest, or of SFA of up to 126 levels."""
+    if neuron.kind == LIF:
+        return Signal(_Fire.apply(x, neuron), 1.0, None, Recompute(partial(_lif, neuron), (x.detach(),)))
+    spikes, code = _Count.apply(x, neuron)
+    divisor = float(neuron.divisor)
+    return Signal(spikes, divisor, None, Recompute(partial(unpacked, divisor, x.dtype), (code,)))
+
+
+def unpacked(divisor: float, dtype: torch.dtype, code: Tensor) -> Tensor:
+    """Spikes from their bytes."""
+    return unpack(code, divisor, dtype)

@@ -1,0 +1,68 @@
+"""A row of modules on CUDA: norms fused with neurons, weights cast together, spikes computed anew in the backward pass."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmspike.kernels.gpu import layers
+from mmspike.kernels.norm_neuron import Neuron
+from mmspike.kernels.pools import spike_pool
+from mmspike.kernels.recompute import Signal
+
+from .binary import binary_weight, is_binary
+from .choice import described, fire
+
+
+def walk_on_cuda(parts: Sequence[tuple[nn.Module, str]], signal: Signal, call: Callable[[nn.Module, Tensor], Tensor]) -> Signal:
+    """The modules with their roles in order on the tensor of ``signal``; ``call`` runs those that no kernel takes over."""
+    weights = layers.cast(_weights(parts), signal.x.device.type)
+    saving = torch.is_grad_enabled()
+    end, i = len(parts), 0
+    while i < end:
+        m, role = parts[i]
+        i += 1
+        x = signal.x
+        several = role not in ('norm', 'repconv') or x.numel() > x.shape[2] or not (m if role == 'norm' else m.norm1).training
+        if role == 'norm' and several:
+            norms, neuron = [m], None
+            if i < end and parts[i][1] == 'norm' and parts[i][0].training == m.training:
+                norms.append(parts[i][0])
+                i += 1
+            if i < end and parts[i][1] == 'neuron':
+                neuron = described(parts[i][0], x.shape[0])
+                neuron = neuron if layers.takes(neuron, x.shape[0]) else None
+                i += neuron is not None
+            signal = layers.norm_neuron(norms, neuron or Neuron(), signal)
+        elif role == 'layer':
+            signal = layers.conv(m, signal, *_weight_and_bias(m, weights, x))
+        elif role == 'pool' and signal.divisor is not None and saving:
+            signal = spike_pool(m, signal)
+        elif role == 'repconv' and several:
+            kernel = weights.get(m.dwconv.weight, m.dwconv.weight)
+            signal, bias = layers.bordered_norm(m, kernel, signal)
+            signal = layers.conv(m.dwconv, signal, kernel, bias, padding=(1, 1))
+        elif role == 'neuron' and saving:
+            signal = fire(m, signal)
+        else:
+            signal = Signal(call(m.norm1 if role == 'repconv' else m, x))
+    return signal
+
+
+def _weights(parts: Sequence[tuple[nn.Module, str]]) -> list[Tensor]:
+    """Weights and biases of the row that autocast would cast."""
+    found: dict[Tensor, None] = {}
+    for m, role in parts:
+        layer = m.dwconv if role == 'repconv' else m
+        if role in ('layer', 'repconv'):
+            found |= {} if is_binary(layer) else {layer.weight: None}
+            found |= {} if layer.bias is None else {layer.bias: None}
+    return list(found)
+
+
+def _weight_and_bias(layer: nn.Module, weights: dict[Tensor, Tensor], x: Tensor) -> tuple[Tensor, Tensor | None]:
+    bias = None if layer.bias is None else weights.get(layer.bias, layer.bias)
+    if not is_binary(layer):
+        return weights.get(layer.weight, layer.weight), bias
+    weight = binary_weight(layer.weight, int(isinstance(layer, nn.ConvTranspose2d)))
+    return weight.to(layers.cast_dtype(x.device.type) or weight.dtype), bias

@@ -1,0 +1,107 @@
+"""Run by test_gpu_rows.py with TRITON_INTERPRET=1: rows of modules as on CUDA, on the CPU, against the modules one by one."""
+
+import copy
+import itertools
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mmspike import kernels
+from mmspike.kernels import gpu, operators
+from mmspike.kernels.gpu import launch
+from mmspike.models import IF, LIF, PLIF, SFA, ESpikeFormer, MetaSpikeFormer
+from mmspike.models.layers import Chain, ConvNorm, RepConvNorm, SpikingLinear
+
+operators.usable = lambda x: False
+gpu.usable = launch.usable = lambda x: kernels.enabled() and x.dtype in launch.DTYPES
+torch.manual_seed(0)
+BN = dict(type='BN')
+
+
+class Calls(TorchDispatchMode):
+    """Names of the operators that ran."""
+
+    counts_launches = True
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        calls.append(func._schema.name.removeprefix('mmspike::'))
+        return func(*args, **(kwargs or {}))
+
+
+calls = []
+
+
+def settled(module):
+    """Norms as after some training, not as they are initialised."""
+    for m in module.modules():
+        if isinstance(m, torch.nn.modules.batchnorm._BatchNorm):
+            for t, low, high in (
+                (m.weight, 0.5, 1.5),
+                (m.bias, -0.5, 0.8),
+                (m.running_mean, -0.3, 0.3),
+                (m.running_var, 0.5, 2),
+            ):
+                torch.nn.init.uniform_(t, low, high)
+    return module
+
+
+def results(module, x, on, dtype=torch.float32):
+    """Output, gradients by name, and buffers of a copy of a module."""
+    module = copy.deepcopy(module).to(dtype)
+    x = x.to(dtype).requires_grad_()
+    with kernels.use(on), Calls():
+        out = module(x)
+        out = sum(o.mean((-1, -2)) for o in out[-1:]) if isinstance(out, tuple) else out
+        weight = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).view(out.shape).to(dtype)
+        names, parameters = zip(*module.named_parameters(), strict=True)
+        grads = torch.autograd.grad((out * weight).sum(), (x, *parameters), allow_unused=True)
+    return out.detach(), dict(zip(('input', *names), grads, strict=True)), dict(module.named_buffers())
+
+
+ATTENTION = ('keys_values_triton', 'attention_forward_triton', 'attention_sums_back_triton', 'attention_factors_back_triton')
+
+
+def check(module, x, exact=False, tolerance=2e-4, also=()):
+    calls.clear()
+    ours = results(module, x, True)
+    assert {'norm_neuron_forward_triton', 'norm_neuron_backward_triton', *also} <= set(calls)
+    calls.clear()
+    plain, double = results(module, x, False), results(module, x, False, torch.float64)
+    assert not [name for name in calls if 'norm_neuron' in name]
+    if exact:
+        assert torch.equal(ours[0], plain[0])
+    torch.testing.assert_close(ours[0], plain[0], rtol=1e-4, atol=1e-5)
+    for name, buffer in plain[2].items():
+        torch.testing.assert_close(ours[2][name], buffer, rtol=1e-4, atol=1e-5)
+    largest = max(g.abs().max().item() for g in double[1].values() if g is not None)
+    for name, grad in double[1].items():
+        assert (grad is None) == (ours[1][name] is None), name
+        if grad is not None:
+            difference = (ours[1][name].double() - grad).abs().max().item()
+            assert difference <= tolerance * max(grad.abs().max().item(), 1e-2 * largest), (name, difference, grad.abs().max())
+
+
+def inside(x):
+    return x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+
+
+NEURONS = (LIF(surrogate='atan'), IF(v_threshold=1.5, surrogate='rectangle'), SFA(levels=4), PLIF())
+for i, (neuron, training) in enumerate(itertools.product(NEURONS, (True, False))):
+    layout = (inside, lambda x: x)[(i + i // 2) % 2]
+    row = Chain(
+        neuron1=neuron, conv1=ConvNorm(3, 5, 3, norm_cfg=BN), neuron2=copy.deepcopy(neuron), conv2=ConvNorm(5, 3, norm_cfg=BN)
+    )
+    check(settled(row).train(training), layout(torch.randn(3, 2, 3, 6, 7) * 2))
+    row = Chain(neuron1=neuron, rep=RepConvNorm(4, BN), neuron2=copy.deepcopy(neuron))
+    check(settled(row).train(training), layout(torch.randn(2, 2, 4, 5, 7) * 2), exact=True)
+row = Chain(first=SpikingLinear(6, 70, neuron=dict(type='LIF'), norm_cfg=dict(type='BN1d')), last=SFA(levels=4))
+check(settled(row), torch.randn(2, 9, 6) * 3, exact=True)
+many = Chain(conv=ConvNorm(4, 4, norm_cfg=BN), neuron=LIF())
+check(settled(many), torch.randn(11, 1, 4, 3, 3), exact=True)  # more steps than registers hold
+arch = dict(dims=(4, 4, 6, 8), depths=(1, 0, 0, 1, 0), num_heads=2)
+images = torch.randn(2, 3, 32, 32)
+check(
+    settled(MetaSpikeFormer(arch=arch, T=2, neuron=dict(type='LIF', v_threshold=0.5))), images, tolerance=2e-3, also=ATTENTION
+)
+check(settled(ESpikeFormer(arch=arch, layer_scale=0.5)), images, tolerance=2e-3, also=ATTENTION)
+print('ok')
