@@ -4,8 +4,9 @@ PyTorch's fake tensors carry shape, dtype, strides and device through every oper
 casts under autocast and the operators that are chosen there, and computes nothing. PyTorch's own backward pass asks the CUDA
 driver for the device; the one here walks the same graph, calls the same derivatives, and does not.
 
-What is counted is exact for the operators that PyTorch is asked for, and for the package's own kernels. A launch is one operator
-of PyTorch that writes a tensor, some of which start several kernels, or one kernel. Losses that read values from the GPU cannot run on such tensors.
+What is counted is exact for the operators that PyTorch is asked for and for the package's kernels. A launch is one kernel of
+the package, or one operator of PyTorch that writes a tensor, some of which start several kernels. Losses that read values
+from the GPU cannot run on such tensors.
 """
 
 from collections import Counter

@@ -1,19 +1,20 @@
-"""Memory and launches of training steps on a GPU, counted on a machine without one, and the largest batches predicted from them.
+"""Memory and launches of training steps on a GPU, counted without one, and the largest batches predicted from them.
 
     python tools/benchmarks/cuda_model.py
     python tools/benchmarks/cuda_model.py --only mask_rcnn --against-build DIR
 
 Tensors are fake ones on CUDA: they have shapes, types and layouts, and no data (see mmspike/analysis/fake_cuda.py). Counted are
-the bytes that are kept for the backward pass, the launches of both passes and the most bytes that are alive at once, in float32
-and under float16 autocast. Beside the package stand
+the bytes that are kept for the backward pass, the launches of both passes and the most bytes that are alive at once, in
+float32 and under float16 autocast. Beside the package stand
 
-- spikingjelly: the same network with a stand-in for the LIF of spikingjelly 2.0, which keeps what that keeps (its input, and its
-  membranes in float32), without the package's kernels;
+- spikingjelly: the same network with a stand-in for the LIF of spikingjelly 2.0, which keeps what that keeps (its input, and
+  its membranes in float32), without the package's kernels;
 - plain: the same network without the package's kernels;
 - another checkout of this project, with ``--against-build DIR``.
 
-Losses are not part of it, since they read values: the gradient of every output is one. Of two-stage detectors the features of the
-regions are made up, 512 boxes and 128 masks an image.
+Losses are not part of it, since they read values: the gradient of every output is one. Of two-stage detectors the features of
+the regions are made up, 512 boxes and 128 masks an image. With ``--against-build`` launches of the other checkout's own
+kernels count as one each, without copies around them.
 
 Writes OUT.json and OUT.md.
 """
@@ -113,9 +114,9 @@ def network(case: dict) -> Any:
 
     import mmspike.models  # noqa: F401
 
-    config = Config.fromfile(REPO / case['config'])
+    config = Config.fromfile(Path(case['root']) / case['config'])
     init_default_scope(config.default_scope)
-    __import__(config.default_scope).__name__  # noqa: B018
+    importlib.import_module(config.default_scope)
     model = MODELS.build(config.model)
 
     class Detector(nn.Module):
@@ -174,7 +175,7 @@ def measure(case: dict, checkout: Path = REPO) -> dict:
     env = os.environ | dict(
         PYTHONPATH=os.pathsep.join([str(checkout.resolve()), *filter(None, [os.environ.get('PYTHONPATH')])])
     )
-    command = [sys.executable, '-W', 'ignore', __file__, '--worker', json.dumps(case)]
+    command = [sys.executable, '-W', 'ignore', __file__, '--worker', json.dumps(case | dict(root=str(checkout)))]
     done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise SystemExit(f'counting {case} failed with exit code {done.returncode}, see above')
@@ -191,7 +192,8 @@ def largest_batch(one: dict, two: dict, memory: int) -> int:
 def table(results: list[dict]) -> str:
     """Markdown of all results."""
     lines = [
-        '| network | precision | | saved an image, MB | launches forward + backward | saved, ours / this | launches, ours / this |',
+        '| network | precision | | saved an image, MB | launches forward + backward | saved, ours / this '
+        '| launches, ours / this |',
         '|---|---|---|---|---|---|---|',
     ]
     for r in results:

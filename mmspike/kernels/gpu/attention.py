@@ -53,8 +53,8 @@ def attention_forward(
     images = B if kind['KIND'] == LIF else T * B
     grid = images * heads, -(-sizes[0] // 32), -(-known['DV'] // width)
     start_on(
-        _attention_forward, q, grid, q, kv, out, codes if code else out, images, *sizes, scale, *values, CODE=code, **kind, **steps,
-        **known, PV=width, BN=32,
+        _attention_forward, q, grid, q, kv, out, codes if code else out, images, *sizes, scale, *values, CODE=code, **kind,
+        **steps,        **known, PV=width, BN=32,
     )  # fmt: skip
     return out, codes
 
@@ -71,8 +71,8 @@ def attention_sums_back(
     steps, images = (T, B) if kind['KIND'] == LIF else (1, T * B)
     rows = 16 if steps * known['PV'] > 256 else 32
     start_on(
-        _attention_sums_back, q, (images * heads, -(-tokens // rows)), q, kv, grad, sums, grad_q, images, *sizes, scale, *values,
-        **kind, T=steps, SURROGATE=surrogate, **known, BN=rows,
+        _attention_sums_back, q, (images * heads, -(-tokens // rows)), q, kv, grad, sums, grad_q, images, *sizes, scale,
+        *values,        **kind, T=steps, SURROGATE=surrogate, **known, BN=rows,
     )  # fmt: skip
     return sums, grad_q
 
