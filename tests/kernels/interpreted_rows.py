@@ -58,7 +58,7 @@ def results(module, x, on, dtype=torch.float32):
     return out.detach(), dict(zip(('input', *names), grads, strict=True)), dict(module.named_buffers())
 
 
-ATTENTION = ('keys_values_triton', 'attention_forward_triton', 'attention_sums_back_triton', 'attention_factors_back_triton')
+ATTENTION = ('keys_values_triton', 'attention_forward_triton', 'attention_backward_triton')
 
 
 def check(module, x, exact=False, tolerance=2e-4, also=()):

@@ -45,7 +45,7 @@ TYPES = dict.fromkeys(
 )
 TYPES |= dict.fromkeys(('w1', 'b1', 'mean1', 'var1', 'w2', 'b2', 'mean2', 'var2', 'border', 'kernel', 'bias'), 'fp32')
 TYPES |= dict(kv='fp32', gsum='fp32', window='i1', code='u8', tracked1='i64', tracked2='i64')
-INTEGERS = ('N', 'E', 'C', 'B', 'inner', 'rounds', 'parts', 'sn', 'sn_v', 'sc')
+INTEGERS = ('N', 'E', 'C', 'B', 'inner', 'rounds', 'parts', 'si', 'sn', 'si_o', 'sn_o', 'sc')
 
 compiles = pytest.mark.skipif(
     Version(triton.__version__) < Version('3.3'),

@@ -1,7 +1,8 @@
 """The kernels of attention.py: q (k^T v) of every head, and the neuron on it.
 
 A program of the first kernels has one image, step and head, and sums over all tokens; one of the others has some tokens of an
-image and head, and walks over the steps. Token n of channel c stands n * sn + c * sc behind the first of its image. Sums of
+image and head, and walks over the steps. q, k and v are channels of one tensor: token n of channel c stands n * sn + c * sc
+behind the first of its image, and images stand si apart (ending in _o for the output, which has the channels of v alone). Sums of
 counts are whole in float32 whatever their order, and so are products of three TF32 parts, which have 33 bits.
 """
 
@@ -25,13 +26,13 @@ def _save(ptr, base, n, c, N, sn, sc, values, width: tl.constexpr):
 
 
 @jit
-def _base(image, head, N, sc, heads: tl.constexpr, width: tl.constexpr):
-    return tl.cast(image, tl.int64) * N * (heads * width) + tl.cast(head, tl.int64) * width * sc
+def _base(image, head, si, sc, width: tl.constexpr):
+    return tl.cast(image, tl.int64) * si + tl.cast(head, tl.int64) * width * sc
 
 
 @jit
 def _keys_values(
-    k_ptr, v_ptr, kv_ptr, N, sn, sn_v, sc, HEADS: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
+    k_ptr, v_ptr, kv_ptr, N, si, sn, sc, HEADS: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
     PD: tl.constexpr, PV: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """k^T v [images, heads, D, DV]."""
@@ -39,13 +40,13 @@ def _keys_values(
     head = tl.program_id(0) % HEADS
     d = tl.arange(0, PD)
     e = tl.program_id(1) * PV + tl.arange(0, PV)
-    base = _base(image, head, N, sc, HEADS, D)
-    base_v = _base(image, head, N, sc, HEADS, DV)
+    base = _base(image, head, si, sc, D)
+    base_v = _base(image, head, si, sc, DV)
     sums = tl.zeros([PD, PV], tl.float32)
     for start in range(0, N, BN):
         n = start + tl.arange(0, BN)
         k = _load(k_ptr, base, n, d, N, sn, sc, D)
-        sums += tl.dot(tl.trans(k), _load(v_ptr, base_v, n, e, N, sn_v, sc, DV), input_precision='tf32x3')
+        sums += tl.dot(tl.trans(k), _load(v_ptr, base_v, n, e, N, sn, sc, DV), input_precision='tf32x3')
     at = tl.cast(tl.program_id(0), tl.int64) * D * DV + d[:, None] * DV + e[None, :]
     tl.store(kv_ptr + at, sums, (d < D)[:, None] & (e < DV)[None, :])
 
@@ -58,8 +59,8 @@ def _matrix(kv_ptr, image, head, d, e, HEADS: tl.constexpr, D: tl.constexpr, DV:
 
 @jit
 def _attention_forward(
-    q_ptr, kv_ptr, out_ptr, code_ptr, B, N, sn, sn_v, sc, scale, tau, v_threshold, v_reset, levels, divisor, CODE: tl.constexpr,
-    T: tl.constexpr, KIND: tl.constexpr, LEAK: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
+    q_ptr, kv_ptr, out_ptr, code_ptr, B, N, si, sn, si_o, sn_o, sc, scale, tau, v_threshold, v_reset, levels, divisor,
+    CODE: tl.constexpr, T: tl.constexpr, KIND: tl.constexpr, LEAK: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
     PD: tl.constexpr, PV: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """N(q (k^T v) * scale), and the same as bytes."""
@@ -71,20 +72,21 @@ def _attention_forward(
     v = tl.zeros([BN, PV], tl.float32) + v_reset
     for t in range(T):
         image = t * B + b
-        q = _load(q_ptr, _base(image, head, N, sc, HEADS, D), n, d, N, sn, sc, D)
+        q = _load(q_ptr, _base(image, head, si, sc, D), n, d, N, sn, sc, D)
         kv = _matrix(kv_ptr, image, head, d, e, HEADS, D, DV)
         z, v = _fired(
             tl.dot(q, kv, input_precision='tf32x3') * scale, v, tau, v_threshold, v_reset, levels, divisor, KIND, LEAK
         )
-        base = _base(image, head, N, sc, HEADS, DV)
-        _save(out_ptr, base, n, e, N, sn_v, sc, z, DV)
+        base = _base(image, head, si_o, sc, DV)
+        _save(out_ptr, base, n, e, N, sn_o, sc, z, DV)
         if CODE:
-            _save(code_ptr, base, n, e, N, sn_v, sc, _byte(z, divisor), DV)
+            _save(code_ptr, base, n, e, N, sn_o, sc, _byte(z, divisor), DV)
 
 
 @jit
 def _attention_sums_back(
-    q_ptr, kv_ptr, grad_ptr, gsum_ptr, gq_ptr, B, N, sn, sn_v, sc, scale, tau, v_threshold, v_reset, alpha, levels, divisor,
+    q_ptr, kv_ptr, grad_ptr, gsum_ptr, gq_ptr, B, N, si, sn, si_o, sn_o, sc, scale,
+    tau, v_threshold, v_reset, alpha, levels, divisor,
     T: tl.constexpr, KIND: tl.constexpr, LEAK: tl.constexpr, SURROGATE: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr,
     DV: tl.constexpr, PD: tl.constexpr, PV: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
@@ -97,7 +99,7 @@ def _attention_sums_back(
     v = tl.zeros([BN, PV], tl.float32) + v_reset
     hidden = ()
     for t in tl.static_range(T):
-        q = _load(q_ptr, _base(t * B + b, head, N, sc, HEADS, D), n, d, N, sn, sc, D)
+        q = _load(q_ptr, _base(t * B + b, head, si, sc, D), n, d, N, sn, sc, D)
         h = tl.dot(q, _matrix(kv_ptr, t * B + b, head, d, e, HEADS, D, DV), input_precision='tf32x3') * scale
         if KIND == 0:
             h = _charge(h, v, tau, v_reset, LEAK)
@@ -106,18 +108,18 @@ def _attention_sums_back(
     gv = tl.zeros([BN, PV], tl.float32)
     for j in tl.static_range(T):
         image = (T - 1 - j) * B + b
-        g = _load(grad_ptr, _base(image, head, N, sc, HEADS, DV), n, e, N, sn_v, sc, DV)
+        g = _load(grad_ptr, _base(image, head, si_o, sc, DV), n, e, N, sn_o, sc, DV)
         g, gv = _back(hidden[T - 1 - j], g, gv, tau, v_threshold, alpha, levels, divisor, KIND, LEAK, SURROGATE)
         g = tl.where((n < N)[:, None] & (e < DV)[None, :], g * scale, 0.0)
         kv = _matrix(kv_ptr, image, head, d, e, HEADS, D, DV)
         gq = tl.dot(g, tl.trans(kv), input_precision='tf32x3')
-        _save(gq_ptr, _base(image, head, N, sc, HEADS, D), n, d, N, sn, sc, gq, D)
+        _save(gq_ptr, _base(image, head, si, sc, D), n, d, N, sn, sc, gq, D)
         _save(gsum_ptr, (tl.cast(image, tl.int64) * HEADS + head) * N * DV, n, e, N, DV, 1, g, DV)
 
 
 @jit
 def _attention_factors_back(
-    q_ptr, k_ptr, v_ptr, gsum_ptr, gk_ptr, gv_ptr, N, sn, sn_v, sc, HEADS: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
+    q_ptr, k_ptr, v_ptr, gsum_ptr, gk_ptr, gv_ptr, N, si, sn, sc, HEADS: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
     PD: tl.constexpr, PV: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """The gradients of k and v: those of k^T v first, then over all tokens again."""
@@ -125,8 +127,8 @@ def _attention_factors_back(
     head = tl.program_id(0) % HEADS
     d = tl.arange(0, PD)
     e = tl.arange(0, PV)
-    base = _base(image, head, N, sc, HEADS, D)
-    base_v = _base(image, head, N, sc, HEADS, DV)
+    base = _base(image, head, si, sc, D)
+    base_v = _base(image, head, si, sc, DV)
     base_g = tl.cast(tl.program_id(0), tl.int64) * N * DV
     gkv = tl.zeros([PD, PV], tl.float32)
     for start in range(0, N, BN):
@@ -135,7 +137,7 @@ def _attention_factors_back(
         gkv += tl.dot(tl.trans(q), _load(gsum_ptr, base_g, n, e, N, DV, 1, DV), input_precision='tf32x3')
     for start in range(0, N, BN):
         n = start + tl.arange(0, BN)
-        v = _load(v_ptr, base_v, n, e, N, sn_v, sc, DV)
+        v = _load(v_ptr, base_v, n, e, N, sn, sc, DV)
         k = _load(k_ptr, base, n, d, N, sn, sc, D)
         _save(gk_ptr, base, n, d, N, sn, sc, tl.dot(v, tl.trans(gkv), input_precision='tf32x3'), D)
-        _save(gv_ptr, base_v, n, e, N, sn_v, sc, tl.dot(k, gkv, input_precision='tf32x3'), DV)
+        _save(gv_ptr, base_v, n, e, N, sn, sc, tl.dot(k, gkv, input_precision='tf32x3'), DV)

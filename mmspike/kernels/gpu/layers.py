@@ -6,7 +6,7 @@ of neurons without a norm come from the neuron's own input, or from one byte eac
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -80,18 +80,36 @@ class _NormNeuron(torch.autograd.Function):
         return grad_y, *[None] * 5, *grads
 
 
-def norm_neuron(norms: Sequence[nn.BatchNorm2d], neuron: Neuron, signal: Signal) -> Signal:
+class Norm(NamedTuple):
+    """The tensors and numbers of a batch norm, or of several side by side.
+
+    Attributes:
+        running: Running mean, running variance and number of batches.
+    """
+
+    weight: Any
+    bias: Any
+    running: list[Tensor]
+    eps: float
+    momentum: float
+    training: bool
+
+
+def of(norm: Any) -> Norm:
+    """The tensors of a module."""
+    running = [norm.running_mean, norm.running_var, norm.num_batches_tracked]
+    return Norm(norm.weight, norm.bias, running, norm.eps, norm.momentum, norm.training)
+
+
+def norm_neuron(norms: Sequence[Norm], neuron: Neuron, signal: Signal) -> Signal:
     """``neuron(norm(y))``, or ``neuron(norms[1](norms[0](y)))``; the output of the norms is not rounded in half precision."""
     y, numbers = ops.laid_out(signal.x), ops.numbers(neuron)
     parameters = [p for norm in norms for p in (norm.weight, norm.bias)]
-    eps, momentum = [norm.eps for norm in norms], [norm.momentum for norm in norms]
-    out, affine = _NormNeuron.apply(y, _running(*norms), eps, momentum, numbers, norms[0].training, *parameters)
+    running, eps = [buffer for norm in norms for buffer in norm.running], [norm.eps for norm in norms]
+    momentum = [norm.momentum for norm in norms]
+    out, affine = _NormNeuron.apply(y, running, eps, momentum, numbers, norms[0].training, *parameters)
     divisor = None if neuron.kind == IDENTITY or neuron.levels > 255 else float(neuron.divisor)
     return Signal(out, divisor, None, Recompute(partial(_neurons_anew, numbers), (y.detach(), affine)))
-
-
-def _running(*norms: nn.BatchNorm2d) -> list[Tensor]:
-    return [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var, norm.num_batches_tracked)]
 
 
 def _neurons_anew(numbers: list[float], y: Tensor, affine: Tensor) -> Tensor:
@@ -102,14 +120,14 @@ class _BorderedNorm(torch.autograd.Function):
     """RepConv's first norm minus its output for a zero input, and what that adds behind the depthwise convolution."""
 
     @staticmethod
-    def forward(ctx, y, weight, bias, kernel, norm, training, bias_counts):
-        statistics = ops.batch_statistics(fold(y), norm.eps) if training else (None, None)
+    def forward(ctx, y, weight, bias, kernel, norm, bias_counts):
+        statistics = ops.batch_statistics(fold(y), norm.eps) if norm.training else (None, None)
         affine, edge, added = ops.border(
-            kernel, *statistics, [weight, bias], _running(norm), norm.eps, norm.momentum, y.numel() // y.shape[2]
+            kernel, *statistics, [weight, bias], norm.running, norm.eps, norm.momentum, y.numel() // y.shape[2]
         )
         out = ops.affine_neuron(y, affine, ops.numbers(Neuron()), y.dtype)
         ctx.save_for_backward(y, affine, weight, bias, edge, kernel)
-        ctx.norm, ctx.training = norm, training
+        ctx.norm = norm._replace(weight=None, bias=None)  # they are saved
         ctx.mark_non_differentiable(affine, *([] if bias_counts else [added]))
         ctx.set_materialize_grads(False)
         return out, affine, added
@@ -122,23 +140,23 @@ class _BorderedNorm(torch.autograd.Function):
         grad = ops.laid_out_as(grad, y)
         sums = ops.norm_neuron_sums(y, grad, affine, neuron)
         grad_y, (grad_weight, grad_bias) = ops.norm_neuron_backward(
-            y, grad, affine, sums, [weight, bias], _running(ctx.norm), [ctx.norm.eps], neuron, ctx.training
+            y, grad, affine, sums, [weight, bias], ctx.norm.running, [ctx.norm.eps], neuron, ctx.norm.training
         )
         grad_kernel = None
         if grad_added is not None:
             grad_kernel = (edge * grad_added).to(kernel.dtype).view(-1, 1, 1, 1).expand_as(kernel)
-        return grad_y, grad_weight, grad_bias, grad_kernel, None, None, None
+        return grad_y, grad_weight, grad_bias, grad_kernel, None, None
 
 
-def bordered_norm(rep: Any, kernel: Tensor, signal: Signal) -> tuple[Signal, Tensor]:
+def bordered_norm(norm: Norm, kernel: Tensor, signal: Signal, bias_counts: bool) -> tuple[Signal, Tensor]:
     """The first norm of a RepConv, of which ``kernel`` is the depthwise weight, and the bias of that convolution [C].
 
-    The bias is the same for all elements of a channel: where the second norm has the statistics of the batch, which take it
-    away again, its gradient is 0 and is not computed.
+    Args:
+        bias_counts: The bias has a gradient. It is the same for all elements of a channel: where the norm behind has the
+            statistics of the batch, which take it away again, its gradient is 0 and need not be computed.
     """
-    y, norm = ops.laid_out(signal.x), rep.norm1
-    counts = not rep.norm2.training
-    out, affine, bias = _BorderedNorm.apply(y, norm.weight, norm.bias, kernel, norm, norm.training, counts)
+    y = ops.laid_out(signal.x)
+    out, affine, bias = _BorderedNorm.apply(y, norm.weight, norm.bias, kernel, norm, bias_counts)
     return Signal(out, anew=Recompute(partial(_neurons_anew, ops.numbers(Neuron())), (y.detach(), affine))), bias
 
 
@@ -164,15 +182,26 @@ class _Conv(torch.autograd.Function):
 
 
 def conv(
-    layer: nn.Module, signal: Signal, weight: Tensor, bias: Tensor | None, padding: tuple[int, int] | None = None
+    layer: nn.Module,
+    signal: Signal,
+    weight: Tensor,
+    bias: Tensor | None,
+    padding: tuple[int, int] | None = None,
+    groups: int | None = None,
 ) -> Signal:
-    """A convolution or linear layer on [T, B, ...], with a weight and bias of the dtype to compute in."""
+    """A convolution or linear layer on [T, B, ...], with a weight and bias of the dtype to compute in.
+
+    Args:
+        padding, groups: In place of the layer's own.
+    """
     x = signal.x
     if x.dtype != weight.dtype:  # the image, or membranes that an unusual module lifted
         signal = Signal(x.to(weight.dtype))
         x = signal.x
-    out = _Conv.apply(fold(x), weight, bias, _Layer(layer, padding), signal.back())
-    return Signal(unfold(out, x.shape[0]))
+    arguments = _Layer(layer, padding)
+    if groups is not None:
+        arguments.groups = groups
+    return Signal(unfold(_Conv.apply(fold(x), weight, bias, arguments, signal.back()), x.shape[0]))
 
 
 def takes(neuron: Neuron | None, steps: int) -> bool:

@@ -71,6 +71,14 @@ def laid_out(y: Tensor) -> Tensor:
     return y.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3) if innermost else y.contiguous()
 
 
+def laid_out_like(x: Tensor) -> Tensor:
+    """A new tensor in one piece for the channels of ``x``, which may be some of a larger tensor's, ordered as they are."""
+    if x.dim() == 5 and x.stride(2) == 1 and x.stride(4) > 1:
+        T, B, C, H, W = x.shape
+        return x.new_empty(T, B, H, W, C).permute(0, 1, 4, 2, 3)
+    return x.new_empty(x.shape)
+
+
 def laid_out_as(x: Tensor, y: Tensor) -> Tensor:
     """``x`` in the layout of ``y``, which is one of :func:`laid_out`."""
     return x if x.stride() == y.stride() else torch.empty_like(y, dtype=x.dtype).copy_(x)

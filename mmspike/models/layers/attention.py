@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from mmspike.kernels import gpu
-from mmspike.kernels.gpu import attention
+from mmspike.kernels.gpu import attention, layers
 from mmspike.kernels.products import Linear, Masked, Sums, multiply
 from mmspike.kernels.recompute import Signal
 from mmspike.models.neurons import build_neuron
 
-from .chain import run, walk
-from .choice import described, fire, fusable
+from .chain import Chain, opens, run, walk
+from .choice import described, fire, fusable, hooked
+from .cuda_merge import mergeable, merged
 
 
 def attend(q: Signal, k: Signal, v: Signal, heads: int) -> Signal:
@@ -170,13 +171,37 @@ class SpikeAttention(nn.Module):
         return let_pass(masked, typed(fire(self.attn_neuron, sum_over_tokens(a, b)), masked))
 
     def _mix_on_cuda(self, q: Signal, k: Signal, v: Signal) -> Signal | None:
-        kind = described(self.attn_neuron, q.x.shape[0])
-        if kind is None or not isinstance(self.scale, float) or not (gpu.usable(q.x) and fusable(q.x, self.attn_neuron)):
+        kind, widths = described(self.attn_neuron, q.x.shape[0]), (self.num_heads, q.x.shape[2], v.x.shape[2])
+        if not (gpu.usable(q.x) and fusable(q.x, self.attn_neuron) and isinstance(self.scale, float)):
             return None
-        return attention.attend(kind, q, k, v, self.num_heads, self.scale)
+        if kind is None or not attention.takes_heads(q.x, kind, *widths):
+            return None
+        return attention.attend(kind, attention.side_by_side(q, k, v), *widths, self.scale)
+
+    def _project_and_mix_on_cuda(self, s: Signal) -> Signal | None:
+        """The projection's input, of q, k and v from one convolution; None: the kernels do not take them together."""
+        neurons = [self.q_neuron, self.k_neuron, self.v_neuron, self.attn_neuron]
+        if self.mask or not isinstance(self.scale, float) or not (gpu.usable(s.x) and fusable(s.x, *neurons)):
+            return None
+        chains = [c for c in (self.q_conv, self.k_conv, self.v_conv) if isinstance(c, Chain) and opens(c)]
+        kinds = [described(n, s.x.shape[0]) for n in neurons]
+        if len(chains) < 3 or len(set(kinds[:3])) > 1 or kinds[0] is None or kinds[3] is None or s.x.dim() != 5:
+            return None
+        rows = [chain.row for chain in chains]
+        parts = [row.parts for row in rows]
+        if any(hooked(chain, *row.below) for chain, row in zip(chains, rows, strict=True)) or not mergeable(parts):
+            return None
+        heads, d, dv = self.num_heads, parts[1][0][0].out_channels, parts[2][0][0].out_channels
+        several = s.x.numel() > s.x.shape[2]
+        if not (several and layers.takes(kinds[0], s.x.shape[0]) and attention.takes_heads(s.x, kinds[3], heads, d, dv)):
+            return None
+        return attention.attend(kinds[3], merged(parts, kinds[0], s), heads, d, dv, self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
         s = Signal(x) if self.neuron is None else fire(self.neuron, Signal(x))
+        mixed = self._project_and_mix_on_cuda(s)
+        if mixed is not None:
+            return run([self.proj_conv] if self.proj_neuron is None else [self.proj_conv, self.proj_neuron], mixed)
         q = walk([self.q_conv, self.q_neuron], s)
         k = walk([self.k_conv, self.k_neuron], s)
         v = None if self.v_conv is None else walk([self.v_conv, self.v_neuron], s)

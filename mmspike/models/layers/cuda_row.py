@@ -33,14 +33,14 @@ def walk_on_cuda(parts: Sequence[tuple[nn.Module, str]], signal: Signal, call: C
                 neuron = described(parts[i][0], x.shape[0])
                 neuron = neuron if layers.takes(neuron, x.shape[0]) else None
                 i += neuron is not None
-            signal = layers.norm_neuron(norms, neuron or Neuron(), signal)
+            signal = layers.norm_neuron([layers.of(norm) for norm in norms], neuron or Neuron(), signal)
         elif role == 'layer':
             signal = layers.conv(m, signal, *_weight_and_bias(m, weights, x))
         elif role == 'pool' and signal.divisor is not None and saving:
             signal = spike_pool(m, signal)
         elif role == 'repconv' and several:
             kernel = weights.get(m.dwconv.weight, m.dwconv.weight)
-            signal, bias = layers.bordered_norm(m, kernel, signal)
+            signal, bias = layers.bordered_norm(layers.of(m.norm1), kernel, signal, not m.norm2.training)
             signal = layers.conv(m.dwconv, signal, kernel, bias, padding=(1, 1))
         elif role == 'neuron' and saving:
             signal = fire(m, signal)
