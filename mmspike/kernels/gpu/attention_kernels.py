@@ -1,9 +1,9 @@
 """The kernels of attention.py: q (k^T v) of every head, and the neuron on it.
 
-A program of the first kernels has one image, step and head, and sums over all tokens; one of the others has some tokens of an
-image and head, and walks over the steps. q, k and v are channels of one tensor: token n of channel c stands n * sn + c * sc
-behind the first of its image, and images stand si apart (ending in _o for the output, which has the channels of v alone). Sums of
-counts are whole in float32 whatever their order, and so are products of three TF32 parts, which have 33 bits.
+A program of the first and last kernel has one image, step and head, and sums over all tokens; one of the others has some tokens
+of an image and head, and walks over the steps. q, k and v are channels of one tensor: token n of channel c stands
+n * sn + c * sc behind the first of its image, and images stand si apart (si_o and sn_o: in the output, which has v's channels
+alone). Sums of counts are whole in float32 whatever their order, and so are products of three TF32 parts, which have 33 bits.
 """
 
 from .integer import _byte
@@ -60,8 +60,8 @@ def _matrix(kv_ptr, image, head, d, e, HEADS: tl.constexpr, D: tl.constexpr, DV:
 @jit
 def _attention_forward(
     q_ptr, kv_ptr, out_ptr, code_ptr, B, N, si, sn, si_o, sn_o, sc, scale, tau, v_threshold, v_reset, levels, divisor,
-    CODE: tl.constexpr, T: tl.constexpr, KIND: tl.constexpr, LEAK: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
-    PD: tl.constexpr, PV: tl.constexpr, BN: tl.constexpr,
+    CODE: tl.constexpr, T: tl.constexpr, KIND: tl.constexpr, LEAK: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr,
+    DV: tl.constexpr, PD: tl.constexpr, PV: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """N(q (k^T v) * scale), and the same as bytes."""
     b = tl.program_id(0) // HEADS

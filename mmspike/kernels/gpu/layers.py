@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from ..layout import fold, unfold
 from ..norm_neuron import IDENTITY, LIF, Neuron
 from ..recompute import Recompute, Signal
-from ..spike_conv import _Layer
+from ..spike_conv import Layer
 from . import norm_neuron as ops
 from .integer import BYTE_LEVELS, pack, sfa_byte_backward, sfa_byte_forward, unpack
 from .launch import REGISTER_STEPS
@@ -158,6 +158,17 @@ def bordered_norm(norm: Norm, kernel: Tensor, signal: Signal, bias_counts: bool)
     y = ops.laid_out(signal.x)
     out, affine, bias = _BorderedNorm.apply(y, norm.weight, norm.bias, kernel, norm, bias_counts)
     return Signal(out, anew=Recompute(partial(_neurons_anew, ops.numbers(Neuron())), (y.detach(), affine))), bias
+
+
+class _Layer(Layer):
+    """The same by PyTorch's operators alone, whatever those of the CPU take."""
+
+    def backward(self, grad: Tensor, s: Tensor, weight: Tensor, needs: Sequence[bool]) -> tuple[Tensor | None, ...]:
+        if self.linear:
+            return super().backward(grad, s, weight, needs)
+        sizes = [grad.shape[1]] if needs[2] else None
+        args = self.stride, self.padding, self.dilation, self.transposed, self.output_padding, self.groups
+        return torch.ops.aten.convolution_backward(grad, s, weight, sizes, *args, list(needs))
 
 
 class _Conv(torch.autograd.Function):

@@ -19,7 +19,8 @@ class _Pack(torch.autograd.Function):
         for row, dtype in zip(rows, dtypes, strict=True):
             packed.append(row[0].new_empty(sum(len(t) for t in row), *row[0].shape[1:], dtype=dtype))
         for dtype in dict.fromkeys(dtypes):
-            places, values = [], []
+            places: list[Tensor] = []
+            values: list[Tensor] = []
             for row, whole in zip(rows, packed, strict=True):
                 if whole.dtype == dtype:
                     places += whole.split([len(t) for t in row])
