@@ -15,7 +15,7 @@ import numpy as np
 from .recording import Block
 
 CHUNK = 2**20  # events of AEDAT 2.0 decoded at once
-PACKETS = 256  # of AEDAT 3.1 decoded at once, mostly of some thousand events
+PACKETS = 16  # of AEDAT 3.1 decoded at once, mostly of some thousand events
 DVS128_SIDE = 128  # px
 DAVIS_SIZES = {'128': (128, 128), '208': (192, 208), '240': (180, 240), '346': (260, 346), '640': (480, 640)}  # height, width
 COMPRESSED = 0x8000  # of a packet's type
@@ -119,8 +119,12 @@ def _decode_aedat3(data: bytes) -> Iterator[Block]:
 
 
 def _polarity_events(words: list[np.ndarray], overflows: list[int]) -> Block:
-    address, t = np.concatenate(words).T.astype(np.int64)
-    t |= np.repeat(np.array(overflows, np.int64) << 31, [len(packet) for packet in words])
-    valid = address & 1 == 1
-    address, t = address[valid], t[valid]
-    return t, address >> 17, address >> 2 & 0x7FFF, address >> 1 & 1 == 1
+    pairs = np.concatenate(words)
+    address, t = np.ascontiguousarray(pairs[:, 0]), pairs[:, 1].astype(np.int64)
+    if any(overflows):
+        t |= np.repeat(np.array(overflows, np.int64) << 31, [len(packet) for packet in words])
+    valid = (address & 1).astype(bool)
+    if not valid.all():
+        address, t = address[valid], t[valid]
+    x, y = (address >> 17).astype(np.int16), (address >> 2 & 0x7FFF).astype(np.int16)
+    return t, x, y, (address & 2).astype(bool)

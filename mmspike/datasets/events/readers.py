@@ -18,7 +18,7 @@ from .prophesee import DatStream, open_raw
 from .recording import Block, gather, named, unreadable
 from .stream import ENDLESS, EventStream, Part
 
-CHUNK = 2**20  # events of a .bin file decoded at once
+CHUNK = 2**16  # events of a .bin file decoded at once
 
 
 def _read_atis(path: Path) -> tuple[Iterator[Block], int]:
@@ -36,9 +36,17 @@ def _decode_atis(raw: np.ndarray) -> Iterator[Block]:
     """
     marks = 0
     for start in range(0, len(raw), CHUNK):
-        x, y, high, middle, low = raw[start : start + CHUNK].T.astype(np.int32)
+        x, y, high, middle, low = raw[start : start + CHUNK].T
+        t = (high & 127).astype(np.int32) << 16
+        t |= middle.astype(np.int32) << 8
+        t |= low
+        if marks:
+            t = t + np.int64(marks << 13)
         wraps = y == 240
-        t = ((high & 127) << 16 | middle << 8 | low) + ((marks + np.cumsum(wraps)) << 13)
+        if not wraps.any():
+            yield t, x, y, high > 127
+            continue
+        t = t + (np.cumsum(wraps) << 13)
         marks += int(wraps.sum())
         keep = ~wraps
         yield t[keep], x[keep], y[keep], high[keep] > 127

@@ -80,16 +80,20 @@ def _is_on(p: np.ndarray) -> np.ndarray:
     )
 
 
-def _check_clock(t: np.ndarray, last: int | None, start: int, period: int) -> None:
-    """ValueError where time falls by more than half of what the clock counts: sorting would move the rest to the front."""
-    t = t.astype(np.int64)
-    steps = t - np.concatenate([[t[0] if last is None else last], t[:-1]])
+def _check_clock(t: np.ndarray, last: int | None, start: int, period: int) -> bool:
+    """True where no time falls; ValueError where one does by more than half of what the clock counts to.
+
+    Sorting would move all that comes behind to the front.
+    """
+    t = t.astype(np.int64, copy=False)
+    steps = np.diff(t, prepend=t[0] if last is None else last)
     if steps.min() < -period // 2:
         i = int(np.argmin(steps))
         raise ValueError(
             f't falls from {t[i] - steps[i]} to {t[i]} us at event {start + i}: the clock, which counts to '
             f'{period} us, began anew. Write the times as 64-bit numbers that go on, or divide the recording there'
         )
+    return bool(steps.min() >= 0)
 
 
 def gather(
@@ -113,13 +117,18 @@ def gather(
         ValueError: Time, column or row is not a whole number, a polarity of unknown code, an event outside the sensor, or time
             that falls by more than half of ``clock_period``. Smaller steps back are put in order.
     """
-    checked = list(_checked(blocks, clock_period, sensor_size, interval))
-    return in_order(checked[0] if len(checked) == 1 else np.concatenate([np.empty(0, EVENT), *checked]))
+    checked, ordered = [], True
+    for events, in_order_so_far in _checked(blocks, clock_period, sensor_size, interval):
+        checked.append(events)
+        ordered = ordered and in_order_so_far
+    gathered = checked[0] if len(checked) == 1 else np.concatenate([np.empty(0, EVENT), *checked])
+    return gathered if ordered else in_order(gathered)
 
 
 def _checked(
     blocks: Iterable[Block], clock_period: int, sensor_size: tuple[int, int] | None, interval: tuple[int, int] | None
-) -> Iterator[np.ndarray]:
+) -> Iterator[tuple[np.ndarray, bool]]:
+    """Blocks of ``EVENT``, and whether their times fall nowhere, nor below those of the block before."""
     height, width = sensor_size or (LARGEST_SIDE, LARGEST_SIDE)
     last, count = None, 0
     for times, columns, rows, polarities in blocks:
@@ -130,21 +139,21 @@ def _checked(
         )
         if not len(t):
             continue
-        _check_clock(t, last, count, clock_period)
+        ordered = _check_clock(t, last, count, clock_period)
         last, count = int(t[-1]), count + len(t)
         p = _is_on(np.asarray(polarities))
         if interval is not None:
             within = (t >= interval[0]) & (t < interval[1])
             t, x, y, p = t[within], x[within], y[within], p[within]
-        outside = (x < 0) | (x >= width) | (y < 0) | (y >= height)
-        if outside.any():
+        if len(t) and (x.min() < 0 or x.max() >= width or y.min() < 0 or y.max() >= height):
+            outside = (x < 0) | (x >= width) | (y < 0) | (y >= height)
             i = int(np.flatnonzero(outside)[0])
             raise ValueError(
                 f'{outside.sum()} events lie outside the {height} x {width} px sensor, the first at x={x[i]}, y={y[i]}'
             )
         events = np.empty(len(t), EVENT)
         events['t'], events['x'], events['y'], events['p'] = t, x, y, p
-        yield events
+        yield events, ordered
 
 
 def in_order(events: np.ndarray) -> np.ndarray:
