@@ -120,6 +120,27 @@ def weights_of(checkpoint: Mapping[str, Any], path: str) -> Mapping[str, Tensor]
     return weights
 
 
+def _prefix_advice(missing: list[str], given: Mapping, path: str) -> str:
+    """A line on entries that are there under longer or shorter names, as other frameworks write them; empty if they are not."""
+    if not missing:
+        return ''
+    longer = {key[: -len(missing[0])] for key in given if key.endswith(f'.{missing[0]}')}
+    if found := sorted(prefix for prefix in longer if all(prefix + key in given for key in missing)):
+        renamed = f"{{k.removeprefix({found[0]!r}): v for k, v in content['state_dict'].items() if k.startswith({found[0]!r})}}"
+        return (
+            f'  It has them under names that begin with {" or ".join(map(repr, found))}. Write them anew: content = '
+            f"torch.load('{path}', map_location='cpu'); torch.save(dict(state_dict={renamed}), 'weights.pth')\n"
+        )
+    part = missing[0].partition('.')[0]
+    own = [key for key in missing if key.startswith(f'{part}.')]
+    if all(key.removeprefix(f'{part}.') in given for key in own):
+        return (
+            f'  It has the weights of the {part} alone, without that name in front: the config loads them with '
+            f"model.{part}.init_cfg=dict(type='Pretrained', checkpoint='{path}')\n"
+        )
+    return ''
+
+
 def check_checkpoint_fits(model: nn.Module | dict, path: str, part: str = '') -> None:
     """Refuse the checkpoint ``path`` if it does not fill every parameter and buffer of ``model``.
 
@@ -146,9 +167,15 @@ def check_checkpoint_fits(model: nn.Module | dict, path: str, part: str = '') ->
         lines = '\n  '.join(f'{k}: {faults[k]}' for k in state if k in faults)
         raise UserError(
             f'The checkpoint {path} is of another architecture than the config: {len(faults)} of {len(state)} entries do not '
-            f'fit.\n  {lines}\n'
+            f'fit.\n  {lines}\n{_prefix_advice(list(found.missing), given, path)}'
             "  Use it with the config it was trained with (in its work_dir), or convert the authors' weights with "
             'tools/model_converters/official_to_mmspike.py'
+        )
+    tensors = {k: v for k, v in given.items() if k.startswith(part) and isinstance(v, Tensor) and v.is_floating_point()}
+    if broken := [k for k, v in tensors.items() if bool(v.isnan().any())]:
+        raise UserError(
+            f'The checkpoint {path} has NaN in {len(broken)} of {len(tensors)} entries, the first is {broken[0]}: the training '
+            'that wrote it had diverged. Take an earlier one'
         )
 
 

@@ -17,6 +17,7 @@ from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from .errors import UserError
+from .files import stand_in
 
 #: methods that a file may name: of logs what mmengine registers itself, of the one-cycle schedule its curve
 METHODS = {
@@ -144,7 +145,7 @@ def read_checkpoint(path: str, map_location: str | torch.device | None = 'cpu', 
             raise refused from error
         raise BrokenCheckpoint(
             f'checkpoint {path} ({osp.getsize(path)} bytes) cannot be read: it is cut off or no checkpoint. '
-            f'Get it again, or take an older one ({type(error).__name__}: {str(error)[:60]})'
+            f'Get it again, or take an older one ({type(error).__name__}: {str(error)[:60]}){stand_in(path)}'
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(

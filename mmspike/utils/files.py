@@ -1,4 +1,4 @@
-"""Checks of the places that results are written to."""
+"""Checks of the places that results are written to, and of files that are not what they are called."""
 
 import os
 import os.path as osp
@@ -31,3 +31,25 @@ def check_folder(path: str, option: str) -> None:
     if osp.isfile(path):
         raise UserError(f'{option} {path} is a file, expected a folder. Give another path')
     check_writable(path, option)
+
+
+def stand_in(path: str | os.PathLike) -> str:
+    """What lies at ``path`` in the place of data, as a sentence that goes behind another one; empty if nothing is recognised.
+
+    Told are pointers of Git LFS, web pages and files that begin with zeros only.
+
+    Example:
+        >>> raise ValueError(f'{path} is no image{stand_in(path)}')
+    """
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(4096)
+    except OSError:
+        return ''
+    if start.startswith(b'version https://git-lfs'):
+        return '. It is a pointer of Git LFS, not the file itself: fetch that with git lfs pull'
+    if start.lstrip()[:14].lower().startswith((b'<!doctype html', b'<html')):
+        return '. It is a web page, mostly an error or a login in place of a download: get the file again'
+    if len(start) > 16 and not any(start):
+        return '. It begins with zeros only, as a broken download or a full disk leaves it: get the file again'
+    return ''

@@ -1,5 +1,7 @@
 """Checkpoints against models, wherever a model config names them."""
 
+import re
+
 import pytest
 import torch
 from mmengine.config import ConfigDict
@@ -116,4 +118,26 @@ def test_weights_that_lie_elsewhere_in_the_file_are_named(tmp_path):
         check_checkpoint_fits(model, path)
     for whole in (state, dict(state_dict=state), dict(state_dict={f'_orig_mod.{k}': v for k, v in state.items()})):
         torch.save(whole, path)
+        check_checkpoint_fits(model, path)
+
+
+def test_names_with_another_prefix_are_told(tmp_path):
+    model, path = nn.ModuleDict(dict(backbone=nn.Linear(2, 2), head=nn.Linear(2, 1))), str(tmp_path / 'x.pth')
+    state = model.state_dict()
+    torch.save(dict(state_dict={f'{name}.{k}': v for k, v in state.items() for name in ('teacher', 'model')}), path)
+    with pytest.raises(UserError, match=r"It has them under names that begin with 'model\.' or 'teacher\.'") as error:
+        check_checkpoint_fits(model, path)
+    # the line works as it is written
+    code = re.search(r'Write them anew: (.*)', str(error.value))[1].replace('weights.pth', str(tmp_path / 'weights.pth'))
+    exec(code, dict(torch=torch))
+    check_checkpoint_fits(model, str(tmp_path / 'weights.pth'))
+    torch.save(model.backbone.state_dict(), path)
+    with pytest.raises(UserError, match=r"weights of the backbone alone.*model\.backbone\.init_cfg=dict\(type='Pretrained'"):
+        check_checkpoint_fits(model, path)
+
+
+def test_weights_of_a_training_that_diverged(tmp_path):
+    model, path = nn.Linear(2, 2), str(tmp_path / 'x.pth')
+    torch.save(dict(state_dict=model.state_dict() | dict(bias=torch.tensor([1.0, float('nan')]))), path)
+    with pytest.raises(UserError, match=r'x\.pth has NaN in 1 of 2 entries, the first is bias'):
         check_checkpoint_fits(model, path)

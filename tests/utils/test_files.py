@@ -1,11 +1,11 @@
-"""Outputs that cannot be written are named before anything is computed."""
+"""Outputs that cannot be written are named before anything is computed; files that are not what they are called."""
 
 import os
 
 import pytest
 
 from mmspike.utils.errors import UserError
-from mmspike.utils.files import check_folder, check_writable
+from mmspike.utils.files import check_folder, check_writable, stand_in
 
 
 def test_what_can_be_written(tmp_path):
@@ -28,3 +28,18 @@ def test_what_cannot_be_written(tmp_path, monkeypatch):
     for path in (tmp_path / 'locked', tmp_path / 'locked' / 'new'):
         with pytest.raises(UserError, match='cannot be written: no right to write .*locked'):
             check_folder(str(path), '--work-dir')
+
+
+def test_what_lies_in_the_place_of_data(tmp_path):
+    for content, message in [
+        (b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n', 'a pointer of Git LFS'),
+        (b'\n <!DOCTYPE HTML><html>', 'a web page'),
+        (b'<html lang="en">', 'a web page'),
+        (bytes(5000), 'begins with zeros only'),
+        (b'<?xml version="1.0"?><annotation/>', ''),
+        (b'PK\x03\x04', ''),
+        (b'', ''),
+    ]:
+        (tmp_path / 'file').write_bytes(content)
+        assert message in stand_in(tmp_path / 'file') and bool(message) == bool(stand_in(tmp_path / 'file'))
+    assert stand_in(tmp_path / 'none') == '' and stand_in(tmp_path) == ''

@@ -18,15 +18,21 @@ from .classes import (
     head_findings,
     listed,
     spelling_fault,
+    stuff_count,
+    thing_counts,
     topk_fault,
     type_fault,
 )
-from .coco import CocoCheck, check_categories, check_scored_file
+from .coco import CocoCheck, check_scored_file
+from .downloads import check_download
 from .events import check_events
 from .findings import Clock, Report
 from .folders import check_data_list, check_folders
-from .labels import check_labels
+from .labels import check_labels, ignored_values
+from .lvis import LvisCheck
+from .panoptic import check_panoptic
 from .sources import Source, find_sources
+from .voc import check_voc
 
 SECONDS = 30.0
 
@@ -52,7 +58,26 @@ def _same_method(kind: Any, base: type, *names: str) -> bool:
     return all(getattr(kind, name) is getattr(base, name) for name in names)
 
 
-def _check_source(report: Report, source: Source, scored: dict, clock: Clock) -> list[str] | None:
+def _check_coco(report: Report, source: Source, scored: dict, model: dict, clock: Clock, mmdet: Any) -> None:
+    """A data set of a JSON in COCO's form, or in one that comes of it."""
+    dataset, kind, base = source.dataset, source.kind, mmdet.CocoDataset
+    plain = _same_method(kind, base, 'parse_data_info')
+    lvis = mmdet.LVISV05Dataset, mmdet.LVISV1Dataset
+    if isinstance(dataset, mmdet.CocoPanopticDataset) and _same_method(kind, mmdet.CocoPanopticDataset, 'parse_data_info'):
+        check_panoptic(report, source, list(thing_counts(model)), clock)
+    elif any(_same_method(kind, one, 'load_data_list') for one in lvis):
+        with_url = isinstance(dataset, mmdet.LVISV1Dataset)
+        LvisCheck(source, plain, with_url, scored=not source.training).run(report, clock)
+    elif kind.COCOAPI is base.COCOAPI and any(
+        _same_method(kind, one, 'load_data_list') for one in (base, mmdet.Objects365V1Dataset)
+    ):
+        own = [what for (_, file), what in scored.items() if os.path.abspath(file) == os.path.abspath(dataset.ann_file)]
+        CocoCheck(source, plain, [name for what in own for name in what], stuff_count(model)).run(report, clock)
+    else:
+        report.row(source.place, source.name, 'not checked', 'annotations are read in a way of its own')
+
+
+def _check_source(report: Report, source: Source, scored: dict, model: dict, clock: Clock) -> list[str] | None:
     """Check one data set by the class of its host; its names of classes in the order of their labels."""
     dataset, kind = source.dataset, source.kind
     if isinstance(old := vars(kind).get('CLASSES'), list | tuple) and source.classes != list(old):
@@ -62,25 +87,27 @@ def _check_source(report: Report, source: Source, scored: dict, clock: Clock) ->
     # a data set of a host exists only where its module is imported
     mmdet, mmseg, mmpretrain = (sys.modules.get(f'{host}.datasets') for host in ('mmdet', 'mmseg', 'mmpretrain'))
     if mmdet and isinstance(dataset, mmdet.CocoDataset):
-        base = mmdet.CocoDataset
-        if not _same_method(kind, base, 'load_data_list'):
-            report.row(source.place, source.name, 'not checked', 'annotations are read in a way of its own')
-        elif kind.COCOAPI is not base.COCOAPI:
-            check_categories(report, source)
+        _check_coco(report, source, scored, model, clock, mmdet)
+        return source.classes
+    if mmdet and isinstance(dataset, mmdet.XMLDataset):
+        if _same_method(kind, mmdet.XMLDataset, 'load_data_list', 'parse_data_info', '_parse_instance_info'):
+            check_voc(report, source, clock)
         else:
-            own = [what for (_, file), what in scored.items() if os.path.abspath(file) == os.path.abspath(dataset.ann_file)]
-            plain = _same_method(kind, base, 'parse_data_info')
-            CocoCheck(source, plain, [name for what in own for name in what]).run(report, clock)
+            report.row(source.place, source.name, 'not checked', 'annotations are read in a way of its own')
         return source.classes
-    if mmseg and isinstance(dataset, mmseg.BaseSegDataset):
-        check_labels(report, source, clock)
-        return source.classes
+    for host, base in ((mmseg, 'BaseSegDataset'), (mmdet, 'BaseSegDataset')):
+        if host and isinstance(dataset, getattr(host, base)):
+            check_labels(report, source, clock, host.__name__.partition('.')[0], ignored_values(model).values())
+            return source.classes
     if mmpretrain and isinstance(dataset, mmpretrain.BaseDataset):
         from mmspike.datasets.class_folders import ClassFolders
         from mmspike.datasets.events.datasets import EventFolders
 
         if isinstance(dataset, EventFolders):
             return check_events(report, source, clock)
+        if isinstance(dataset, mmpretrain.CIFAR10 | mmpretrain.MNIST):
+            check_download(report, source, clock)
+            return source.classes
         custom = mmpretrain.CustomDataset
         if isinstance(dataset, custom) and _same_method(kind, custom, 'load_data_list'):
             return check_folders(report, source, clock, isinstance(dataset, ClassFolders))
@@ -90,12 +117,16 @@ def _check_source(report: Report, source: Source, scored: dict, clock: Clock) ->
     return source.classes
 
 
-def _compare_classes(report: Report, known: list[tuple[Source, list[str]]]) -> None:
+def _compare_classes(report: Report, known: list[tuple[Source, list[str]]], host: str | None) -> None:
     """The classes of validation and test against those of training."""
     training = [(source, names) for source, names in known if source.training]
     if not training:
         return
     first, names = training[0]
+    for source, _ in known:
+        options = [bool(getattr(s.dataset, 'reduce_zero_label', False)) for s in (first, source)]
+        if options[0] != options[1]:
+            report.doubt(source.place, f'its reduce_zero_label is {options[1]}, that of {first.place} {options[0]}')
     for source, others in known:
         if source is first or others == names:
             continue
@@ -114,6 +145,12 @@ def _compare_classes(report: Report, known: list[tuple[Source, list[str]]]) -> N
                 source.place,
                 f'its class folders are {listed(others)}, those of {first.place} {listed(names)} ({different}): labels are '
                 f'places in the sorted list, and do not fit. Add the folder, or set {kind}classes=(…) in every data set',
+            )
+        elif len(others) != len(names) and host in ('mmdet', 'mmseg'):
+            report.stop(
+                source.place,
+                f'it has {len(others)} classes, {first.place} {len(names)} ({different}): predictions are numbers in the list '
+                'of training, and are scored by their place. Write the same classes in every data set',
             )
         else:
             report.doubt(source.place, f'its classes differ from those of {first.place}: {different}')
@@ -165,6 +202,7 @@ def check_data(
     heads = list(class_counts(cfg.get('model') or {}))
     classes_seen: dict[int, Source] = {}
     for source in find_sources(cfg, loaders):
+        source.outputs = min((count for _, count in heads if count > 0), default=None)
         if fault := spelling_fault(source.cfg):
             report.stop(source.place, fault)
             continue
@@ -173,15 +211,19 @@ def check_data(
                 report.stop(source.place, type_fault(source.kind, source.cfg, source.problem))
             report.row(source.place, source.name, 'not checked', source.problem[:100])
             continue
+        before = len(report.errors)
         try:
-            classes = _check_source(report, source, scored, clock)
+            classes = _check_source(report, source, scored, cfg.get('model') or {}, clock)
         except Exception as error:  # data of a form that nobody thought of: the run may read them, so it is not stopped
             report.row(source.place, source.name, 'not checked', f'the check failed, {type(error).__name__}: {error}'[:200])
             classes = source.classes
         if classes is not None:
             known.append((source, classes))
-            folders_of_training = not source.named and any(other.training for other, _ in known[:-1]) and not source.training
-            if classes_seen.get(len(classes), source) is source and not folders_of_training:
+            trained = [names for other, names in known[:-1] if other.training and not source.training]
+            # not those of folders that training has, too, and not where other classes are the fault, which is said elsewhere
+            elsewhere = bool(trained) and (not source.named or len(trained[0]) != len(classes))
+            public = source.named and 'classes' not in (source.cfg.get('metainfo') or {}) and len(report.errors) > before
+            if classes_seen.get(len(classes), source) is source and not elsewhere and not public:
                 classes_seen[len(classes)] = source
                 for stops, place, text in head_findings(heads, classes, source.place, cfg.get('default_scope')):
                     (report.stop if stops else report.doubt)(place, text)
@@ -190,7 +232,7 @@ def check_data(
     for name in evaluators:
         if fault := topk_fault(_metrics(cfg, name), heads):
             report.stop(name, fault)
-    _compare_classes(report, known)
+    _compare_classes(report, known, cfg.get('default_scope'))
     _check_scored(report, scored, [source for source, _ in known])
     report.seconds = time.monotonic() - start
     return report

@@ -27,6 +27,12 @@ def listed(names: Sequence, most: int = 8) -> str:
     return ', '.join(repr(name) for name in list(names)[:most]) + (f', … ({len(names)})' if len(names) > most else '')
 
 
+def filter_fault(filters: dict, keys: Sequence[str]) -> str | None:
+    """Keys of a ``filter_cfg`` that nobody reads, or None."""
+    unread = [key for key in filters if key not in keys]
+    return f'filter_cfg has {listed(unread)}, which nobody reads: expected {" and ".join(keys)}' if unread else None
+
+
 def spelling_fault(dataset: dict) -> str | None:
     """The fault in the way in which a dataset config gives its classes, or None."""
     metainfo = dataset.get('metainfo')
@@ -73,6 +79,35 @@ def _default(kind, key: str) -> int | None:
     return None
 
 
+def _things_and_stuff(head: dict) -> tuple[int, int] | None:
+    """The numbers of thing and stuff classes of a head, given or by default; None if it has none."""
+    kind = resolve_type(head.get('type'))
+    things, stuff = (head.get(key, _default(kind, key)) for key in COUNTS[1:])
+    return (things, stuff) if isinstance(things, int) and isinstance(stuff, int) else None
+
+
+def thing_counts(item: Any, path: str = 'model') -> Iterator[tuple[str, int, int]]:
+    """Every head with classes of things and of stuff in a model's config: its key, and their numbers."""
+    if isinstance(item, list | tuple):
+        for number, child in enumerate(item):
+            yield from thing_counts(child, f'{path}.{number}')
+    elif isinstance(item, dict):
+        if 'num_things_classes' in item and (counts := _things_and_stuff(item)) is not None:
+            yield path, *counts
+        for key, child in item.items():
+            yield from thing_counts(child, f'{path}.{key}')
+
+
+def stuff_count(model: dict) -> int | None:
+    """Classes of the head that learns label images beside the objects; None if there is none."""
+    for part in (model, model.get('roi_head') or {}):
+        head = part.get('semantic_head')
+        if isinstance(head, dict) and 'num_things_classes' not in head:
+            count = head.get('num_classes', _default(resolve_type(head.get('type')), 'num_classes'))
+            return count if isinstance(count, int) else None
+    return None
+
+
 def class_counts(item: Any, path: str = 'model') -> Iterator[tuple[str, int]]:
     """Every head in a model's config: its key and the number of its classes, things and stuff added up.
 
@@ -87,10 +122,8 @@ def class_counts(item: Any, path: str = 'model') -> Iterator[tuple[str, int]]:
         if path.rsplit('.', 1)[-1].startswith('loss'):
             return
         if 'num_things_classes' in item or 'num_stuff_classes' in item:
-            kind = resolve_type(item.get('type'))
-            things, stuff = (item.get(key, _default(kind, key)) for key in COUNTS[1:])
-            if isinstance(things, int) and isinstance(stuff, int):
-                yield f'{path}.num_things_classes + num_stuff_classes', things + stuff
+            if (counts := _things_and_stuff(item)) is not None:
+                yield f'{path}.num_things_classes + num_stuff_classes', sum(counts)
         elif isinstance(count := item.get('num_classes'), int):
             yield f'{path}.num_classes', count
         elif 'type' in item and path.rsplit('.', 1)[-1] in ('bbox_head', 'mask_head'):

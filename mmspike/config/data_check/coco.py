@@ -2,13 +2,16 @@
 
 import os.path as osp
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
 
-from .classes import listed
+from .classes import filter_fault, listed
 from .coco_form import (
     annotation_fault,
     category_findings,
     hashable,
+    is_beside_box,
     is_numbers,
     read_json,
     structure_fault,
@@ -17,6 +20,7 @@ from .coco_form import (
 from .findings import Clock, Report, Tally
 from .pictures import check_pictures
 from .sources import Source
+from .stuff import check_stuff
 
 ANNOTATIONS = 50000  # annotations that are looked at of each file
 
@@ -36,14 +40,16 @@ class CocoCheck:
         source: The data set.
         plain: It takes annotations as CocoDataset does; else a subclass may need other keys, and leave out other objects.
         scored: What an evaluation with this file reads: 'bbox', 'segm'.
+        stuff: Classes of the model's semantic head, if it has one.
     """
 
-    def __init__(self, source: Source, plain: bool = True, scored: Sequence[str] = ()) -> None:
+    def __init__(self, source: Source, plain: bool = True, scored: Sequence[str] = (), stuff: int | None = None) -> None:
         self.source = source
+        self.stuff = stuff
         self.path = source.dataset.ann_file
         self.classes = source.classes
         loader = source.transform('LoadAnnotations', 'mmspike.LoadAnnotations') or {}
-        self.masks = bool(loader.get('with_mask'))
+        self.masks, self.maps = bool(loader.get('with_mask')), bool(loader.get('with_seg'))
         self.keys = ['id', 'image_id', 'category_id', 'bbox', 'area'] if plain else ['id', 'image_id', 'category_id']
         self.plain = plain
         if scored:
@@ -51,28 +57,44 @@ class CocoCheck:
         if plain and self.masks or 'segm' in scored:
             self.keys.append('segmentation')
 
+    def prepare(self, content: Any) -> str | None:
+        """Change a file's content to the form of COCO's, as the data set does it; what is wrong with it, or None."""
+        kind = type(self.source.dataset)
+        if kind.__name__ == 'Objects365V1Dataset' and isinstance(content, dict) and isinstance(content.get('categories'), list):
+            with suppress(KeyError, TypeError):  # told by structure_fault
+                content['categories'].sort(key=lambda category: category['id'])
+        return None
+
+    def learned(self, categories: list[dict]) -> set:
+        """Ids of the categories that are learned."""
+        return {category['id'] for category in categories if self.classes is None or category['name'] in self.classes}
+
+    def category_findings(self, categories: list[dict], objects: Counter) -> Iterator[tuple[bool, str]]:
+        """See :func:`mmspike.config.data_check.coco_form.category_findings`."""
+        return category_findings(categories, self.classes or [], objects)
+
     def run(self, report: Report, clock: Clock) -> None:
         place = f'{self.source.place}: {self.path}'
         with clock.stopped():
             content, fault = read_json(self.path)
-        fault = fault or structure_fault(
-            content, annotated=self.source.training and self.source.transform('LoadAnnotations') is not None
+        fault = (
+            fault
+            or self.prepare(content)
+            or structure_fault(content, annotated=self.source.training and self.source.transform('LoadAnnotations') is not None)
         )
         if fault:
             report.stop(place, fault)
             return
         images, annotations, categories = content['images'], content.get('annotations', []), content['categories']
         objects = Counter(hashable(a.get('category_id')) for a in annotations)
-        learned = {c['id'] for c in categories}
-        if self.classes is not None:
-            learned = {c['id'] for c in categories if c['name'] in self.classes}
-            for stops, text in category_findings(categories, self.classes, objects):
-                (report.stop if stops else report.doubt)(place, text)
+        learned = self.learned(categories)
+        for stops, text in self.category_findings(categories, objects) if self.classes is not None else ():
+            (report.stop if stops else report.doubt)(place, text)
         sizes = {image['id']: (image['height'], image['width']) for image in images}
         sample = clock.sample(annotations, ANNOTATIONS)
         faults = Tally()
         reasons: Counter[str | None] = Counter()
-        kept = 0
+        kept = beside = 0
         for annotation in sample:
             if found := annotation_fault(annotation, self.keys, self.masks or 'segmentation' in self.keys, sizes):
                 faults.add(*found)
@@ -82,8 +104,12 @@ class CocoCheck:
             reason = why_left_out(annotation, size, learned, self.masks) if self.plain else None
             reasons[reason] += reason is not None
             kept += reason is None
+            beside += reason is None and self.masks and self.plain and is_beside_box(annotation)
         for text in faults.texts('annotations'):
             report.stop(place, text)
+        if beside:
+            text = f'the polygons of {beside} of {kept} objects lie outside their boxes: are they shares, or of other pictures?'
+            (report.stop if beside > 0.5 * kept else report.doubt)(place, text)
         reasons = +reasons
         self._ids(report, place, content)
         left = self._images_left(report, place, content, learned)
@@ -95,9 +121,17 @@ class CocoCheck:
         self._boxes(report, place, annotations[:ANNOTATIONS], sizes)
         if self.source.training is False and not annotations:
             report.doubt(place, 'there are no annotations: predictions can be made, but not scored')
+        names = Counter(image['file_name'] for image in images)
+        if twice := [name for name, count in names.items() if count > 1]:
+            report.doubt(place, f'{len(twice)} file names are given more than once in "images", the first is {twice[0]!r}')
         root = self.source.dataset.data_prefix.get('img') or self.source.dataset.data_prefix.get('img_path') or ''
         pictures = [(osp.join(root, str(image['file_name'])), (image['width'], image['height'])) for image in images]
         seen = check_pictures(report, self.source, pictures, self.path, clock)
+        if self.maps:
+            folder, suffix = self.source.dataset.data_prefix.get('seg') or '', self.source.dataset.seg_map_suffix
+            names = [osp.join(folder, str(image['file_name']).rsplit('.', 1)[0] + suffix) for image in images]
+            maps = list(zip(names, (size for _, size in pictures), strict=True))
+            seen += f', {check_stuff(report, self.source, maps, self.stuff, clock)}'
         counts = f'{left} of {len(images)} images, {kept} of {sample.seen} objects' + (
             f' ({_words(reasons)})' if reasons else ''
         )
@@ -131,6 +165,8 @@ class CocoCheck:
         filters = dataset.filter_cfg
         if dataset.test_mode or not filters:
             return len(images)
+        if text := filter_fault(filters, ('filter_empty_gt', 'min_size')):
+            report.doubt(self.source.place, text)
         annotations = content.get('annotations', [])
         used = {hashable(a.get('image_id')) for a in annotations if hashable(a.get('category_id')) in learned}
         empty = {image['id'] for image in images if filters.get('filter_empty_gt') and image['id'] not in used}
@@ -169,21 +205,6 @@ class CocoCheck:
             report.doubt(place, f'{tiny} of {total} boxes have no value above 1: expected pixels, not shares of the image')
 
 
-def check_categories(report: Report, source: Source) -> None:
-    """Only the categories of a file whose annotations have another form, such as segments of panoptic images."""
-    content, fault = read_json(source.dataset.ann_file)
-    place = f'{source.place}: {source.dataset.ann_file}'
-    if not fault and not (isinstance(content, dict) and isinstance(content.get('categories'), list)):
-        fault = '"categories" is missing or no list'
-    if fault:
-        report.stop(place, fault)
-        return
-    names = [category for category in content['categories'] if isinstance(category, dict) and 'name' in category]
-    for stops, text in category_findings(names, source.classes or [c['name'] for c in names], Counter()):
-        (report.stop if stops else report.doubt)(place, text)
-    report.row(source.place, source.name, f'{len(names)} categories', 'categories only: annotations of a form of its own')
-
-
 def check_scored_file(report: Report, place: str, path: str, scored: Sequence[str], source: Source) -> None:
     """An annotation file that an evaluation scores with, beside that of the data set which it scores."""
     content, fault = read_json(path)
@@ -204,11 +225,11 @@ def check_scored_file(report: Report, place: str, path: str, scored: Sequence[st
     own, fault = read_json(source.dataset.ann_file)
     if fault or structure_fault(own, annotated=False):
         return  # said of the data set
-    known = {image['id'] for image in content['images']}
-    lost = [image['id'] for image in own['images'] if image['id'] not in known]
+    known = {image['id']: osp.basename(image['file_name']) for image in content['images']}
+    lost = [image['id'] for image in own['images'] if known.get(image['id']) != osp.basename(image['file_name'])]
     if lost:
         report.stop(
             place,
-            f'{len(lost)} of the {len(own["images"])} images of {source.dataset.ann_file} are not in it (the first has the id '
-            f'{lost[0]!r}): the evaluation needs the annotation file of its data set',
+            f'{len(lost)} of the {len(own["images"])} images of {source.dataset.ann_file} are not in it by id and name, the '
+            f'first has the id {lost[0]!r}: the evaluation needs the annotation file of its data set',
         )

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeGuard
 
+from mmspike.utils.files import stand_in
+
 from .classes import listed, nearest
 
 KEY_ADVICE = dict(
@@ -28,7 +30,11 @@ def read_json(path: str) -> tuple[Any, str | None]:
         with open(path, encoding='utf-8') as file:
             return json.load(file), None
     except json.JSONDecodeError as error:
-        return None, f'no valid JSON at line {error.lineno}, column {error.colno} ({error.msg}), perhaps cut off while copying'
+        known = stand_in(path)
+        if error.msg.startswith('Unexpected UTF-8 BOM'):
+            known = '. It begins with a byte order mark, which mmdet does not read: write UTF-8 without one'
+        where = f'no valid JSON at line {error.lineno}, column {error.colno} ({error.msg})'
+        return None, where + (known or ', perhaps cut off while copying')
     except UnicodeDecodeError as error:
         return None, f'no text file ({error.reason} at byte {error.start})'
     except RecursionError:
@@ -177,8 +183,10 @@ def annotation_fault(annotation: dict, keys: Sequence[str], masks: bool, sizes: 
             return key, f'{name} has {wrong}: {KEY_ADVICE[key]}'
     if 'bbox' in keys and not (is_numbers(annotation['bbox']) and len(annotation['bbox']) == 4):
         return 'box', f'{name} has the bbox {str(annotation["bbox"])[:40]}: expected {KEY_ADVICE["bbox"]}'
-    if 'area' in keys and not is_numbers([annotation['area']]):
+    if 'area' in keys and not (is_numbers([annotation['area']]) and math.isfinite(annotation['area'])):
         return 'area', f'{name} has the area {annotation["area"]!r}: expected a number'
+    if isinstance(annotation.get('iscrowd'), str):
+        return 'crowd', f'{name} has iscrowd {annotation["iscrowd"]!r}, a text, which counts as 1: write the number 0 or 1'
     size = sizes.get(hashable(annotation.get('image_id')))
     if masks and size is not None and 'segmentation' in keys and (fault := mask_fault(annotation['segmentation'], size)):
         return fault.split(' ')[0], f'{name} cannot be read: {fault}'
@@ -207,6 +215,17 @@ def why_left_out(annotation: dict, size: tuple[int, int] | None, learned: set, m
     if masks and isinstance(mask, list) and not any(len(polygon) % 2 == 0 and len(polygon) >= 6 for polygon in mask):
         return 'without a polygon of three points'
     return None
+
+
+def is_beside_box(annotation: dict) -> bool:
+    """Whether the polygons of an annotation lie wholly outside its box."""
+    mask, (x, y, w, h) = annotation.get('segmentation'), annotation['bbox']
+    if not isinstance(mask, list) or not mask:
+        return False
+    columns, rows = ([value for polygon in mask for value in polygon[start::2]] for start in (0, 1))
+    if not columns or not rows:
+        return False
+    return max(columns) < x - 1 or min(columns) > x + w + 1 or max(rows) < y - 1 or min(rows) > y + h + 1
 
 
 def hashable(value: Any) -> Any:

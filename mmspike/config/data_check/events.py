@@ -11,7 +11,7 @@ from mmspike.datasets.events.readers import READ, read_events
 from mmspike.datasets.events.recording import RecordingError
 
 from .findings import Clock, Report, Tally
-from .folders import check_label_numbers, folder_findings
+from .folders import check_label_numbers, folder_findings, level_fault
 from .pictures import suffixes
 from .sources import Source, hushed
 
@@ -47,6 +47,9 @@ def check_events(report: Report, source: Source, clock: Clock) -> list[str] | No
     if not dataset.ann_file:
         root = dataset.img_prefix or '.'
         folders = class_folders(root)
+        if classes is None and (text := level_fault(dataset, folders)):
+            report.stop(source.place, text)
+            return None
         if classes is not None:
             # folders may also be called by the number of the class
             named = [classes[int(f)] if f.isdigit() and f not in classes and int(f) < len(classes) else f for f in folders]
@@ -66,7 +69,7 @@ def check_events(report: Report, source: Source, clock: Clock) -> list[str] | No
         report.stop(source.place, str(error))
         return classes
     labels = Counter(sample['gt_label'] for sample in samples)
-    check_label_numbers(report, source.place, labels, classes)
+    check_label_numbers(report, source.place, labels, classes, source.outputs)
     missing = sorted(sample['events_path'] for sample in samples if not osp.exists(sample['events_path']))
     if missing:
         report.stop(source.place, f'{len(missing)} of {len(samples)} recordings do not exist, the first is {missing[0]}')

@@ -11,9 +11,12 @@ from mmspike.datasets.class_folders import class_folders, files_below
 
 from .classes import listed, nearest
 from .coco_form import read_json
-from .findings import Clock, Report
+from .findings import Clock, Report, Tally
 from .pictures import check_pictures, nearby, suffixes
 from .sources import Source
+
+CLASSIFIED = ('BaseDataset', 'MultiLabelDataset')  # of mmpretrain: every item has a label
+SPLITS = {'train', 'training', 'val', 'valid', 'validation', 'test', 'testing'}
 
 
 def folder_findings(folders: Sequence[str], classes: Sequence[str], by_name: bool) -> list[tuple[bool, str]]:
@@ -60,6 +63,20 @@ def folder_findings(folders: Sequence[str], classes: Sequence[str], by_name: boo
     return [(False, f'the folder {folder!r} is called {name!r} in the classes of the config') for folder, name in other[:5]]
 
 
+def level_fault(dataset: Any, folders: Sequence[str]) -> str | None:
+    """Why the folders of a data set look like splits, or one that holds the class folders; None if they do not."""
+    root = dataset.img_prefix or '.'
+    if not folders:
+        return None
+    if set(map(str.lower, folders)) <= SPLITS:
+        text = f'its folders are {listed(folders)}, which are no classes'
+    elif len(folders) == 1 and len(inner := class_folders(osp.join(root, folders[0]))) > 1:
+        text = f'its only folder is {folders[0]!r}, which would be the only class and holds the folders {listed(inner)}'
+    else:
+        return None
+    return f'{root}: {text}: is data_prefix={osp.relpath(osp.join(root, folders[0]), dataset.data_root or ".")!r} meant?'
+
+
 def check_folders(report: Report, source: Source, clock: Clock, by_name: bool) -> list[str] | None:
     """Look at a data set of class folders, or of a list of files; its classes in the order of their labels.
 
@@ -87,6 +104,17 @@ def check_folders(report: Report, source: Source, clock: Clock, by_name: bool) -
     if not folders:
         report.stop(source.place, f'0 images are left: there is no class folder in {root}: {nearby(osp.join(root, "x", "y"))}')
         return classes
+    if classes is None and (text := level_fault(dataset, folders)):
+        report.stop(source.place, text)
+        return None
+    public = vars(source.kind).get('METAINFO') or {}
+    if not by_name and list(public.get('classes') or ()) == classes and len(folders) != len(classes):
+        report.stop(
+            source.place,
+            f'{root} has {len(folders)} class folders, {source.name} the {len(classes)} of the public data set: for classes of '
+            "your own set type='mmspike.ClassFolders'",
+        )
+        return folders
     for stops, text in folder_findings(folders, classes, by_name) if classes is not None else ():
         (report.stop if stops else report.doubt)(source.place, f'{root}: {text}')
     files, left_out, empty = [], [], []
@@ -140,18 +168,20 @@ def _check_list(report: Report, source: Source, clock: Clock) -> list[str] | Non
         names.append(name)
         if with_label:
             labels[int(label)] += 1
-    check_label_numbers(report, place, labels, classes)
+    check_label_numbers(report, place, labels, classes, source.outputs)
     pictures: list[tuple[str, Any]] = [(osp.join(dataset.img_prefix or '', name), None) for name in names]
     seen = check_pictures(report, source, pictures, path, clock)
     report.row(source.place, source.name, f'{len(lines)} images, {len(labels)} labels', seen)
     return classes
 
 
-def check_label_numbers(report: Report, place: str, labels: Counter, classes: Sequence[str] | None) -> None:
-    """Compare numbers of labels with the classes."""
+def check_label_numbers(
+    report: Report, place: str, labels: Counter, classes: Sequence[str] | None, outputs: int | None = None
+) -> None:
+    """Compare numbers of labels with the classes; where these have no names, with the ``outputs`` of the head."""
     if not labels:
         return
-    number = len(classes) if classes is not None else None
+    number = len(classes) if classes is not None else outputs
     wrong = [label for label in labels if label < 0 or (number is not None and label >= number)]
     if wrong:
         shifted = number is not None and min(labels) == 1 and max(labels) == number
@@ -162,7 +192,7 @@ def check_label_numbers(report: Report, place: str, labels: Counter, classes: Se
             + (f' to {number - 1}' if number is not None else '')
             + (': the file counts from 1, subtract 1' if shifted else ''),
         )
-    elif number is not None and (missing := [name for i, name in enumerate(classes or ()) if i not in labels]):
+    elif classes is not None and (missing := [name for i, name in enumerate(classes) if i not in labels]):
         report.doubt(place, f'no sample has the label of {listed(missing)}')
 
 
@@ -190,12 +220,21 @@ def check_data_list(report: Report, source: Source, clock: Clock) -> list[str] |
             'are places in that order. Write them alike',
         )
     labels: Counter[int] = Counter()
-    for item in content['data_list']:
-        given = item.get(
-            'gt_label', [instance.get('bbox_label') for instance in item.get('instances') or () if isinstance(instance, dict)]
-        )
-        labels.update(label for label in (given if isinstance(given, list) else [given]) if isinstance(label, int))
-    check_label_numbers(report, place, labels, classes)
+    faults = Tally()
+    for number, item in enumerate(content['data_list']):
+        name = f'item {number} ({str(item.get("img_path") or item)[:60]})'
+        instances = [instance for instance in item.get('instances') or () if isinstance(instance, dict)]
+        given = item.get('gt_label', [instance.get('bbox_label') for instance in instances])
+        if 'gt_label' not in item and source.name in CLASSIFIED and source.outputs and 'gt_score' not in item:
+            faults.add('no label', f'{name} has no "gt_label": it has {listed(list(item))}')
+        for label in given if isinstance(given, list) else [given]:
+            if isinstance(label, int) and not isinstance(label, bool):
+                labels[label] += 1
+            else:
+                faults.add('label', f'{name} has the label {label!r}: expected the number of its class, from 0')
+    for text in faults.texts('labels'):
+        report.stop(place, text)
+    check_label_numbers(report, place, labels, classes, source.outputs)
     prefix = source.dataset.data_prefix.get('img_path') or source.dataset.data_prefix.get('img') or ''
     keyed = [item.get('img_path') for item in content['data_list']]
     pictures: list[tuple[str, Any]] = [(osp.join(prefix, str(name)), None) for name in keyed if name]

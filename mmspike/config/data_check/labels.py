@@ -1,32 +1,40 @@
-"""Label images of mmseg: kind of file, size, and their values against the classes."""
+"""Label images of mmseg and mmdet: kind of file, size, and their values against the classes."""
 
 import os.path as osp
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from mmspike.utils.files import stand_in
 
 from .classes import listed
 from .findings import Clock, Report, Tally
 from .pictures import EXIF_ADVICE, NAMES, loaded_size, loads_upright, nearby
 from .sources import Source, hushed
 
-IGNORED = 255  # what mmseg's LoadAnnotations makes of labels that are not learned
+IGNORED = 255  # what LoadAnnotations of the hosts makes of labels that are not learned
+COLOURS = 'it has a palette, which OpenCV turns into colours: set imdecode_backend={!r} in LoadAnnotations of every pipeline'
 
 
-def label_values(path: str) -> tuple[np.ndarray, tuple[int, int]]:
-    """Counts of each value in a label image, as mmseg reads it (numbers of a palette, not colours), and (width, height).
+def label_values(path: str, palette: bool = True) -> tuple[np.ndarray, tuple[int, int]]:
+    """How often each value is in a label image, as the hosts read it, and (width, height).
+
+    Args:
+        palette: Of an image with a palette its numbers are read, as Pillow does it; else the colours.
 
     Raises:
         ValueError: It has more than one channel, or values that do not fit into 8 bits, or cannot be read.
     """
     try:
         with Image.open(path) as image:
+            if image.mode == 'P' and not palette:
+                raise ValueError(COLOURS.format('pillow'))
             array = np.array(image)
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise ValueError(f'it cannot be read ({type(error).__name__}: {error}): replace it') from error
+        raise ValueError(f'it cannot be read ({type(error).__name__}: {error}): replace it{stand_in(path)}') from error
     array = array.squeeze()
     if array.ndim != 2:
         raise ValueError(
@@ -35,23 +43,41 @@ def label_values(path: str) -> tuple[np.ndarray, tuple[int, int]]:
         )
     if array.dtype.kind not in 'bui' or (array.size and (array.min() < 0 or array.max() > 255)):
         raise ValueError(
-            f'its values go from {array.min()} to {array.max()} ({array.dtype}), and mmseg keeps the lower 8 bits: expected '
+            f'its values go from {array.min()} to {array.max()} ({array.dtype}): expected '
             'classes from 0 and 255 for what is not learned, in 8 bits'
         )
     return np.bincount(array.ravel().astype(np.uint8), minlength=256), array.shape[::-1]
 
 
-def learned_values(dataset: Any) -> np.ndarray:
-    """The class of each of the 256 values, or 255, as mmseg's LoadAnnotations gives it."""
-    table = np.arange(256)
-    if dataset.reduce_zero_label:
+def reads_palette(loader: dict, host: str) -> bool:
+    """Whether LoadAnnotations reads the numbers of a palette, not its colours."""
+    return loader.get('imdecode_backend', 'cv2' if host == 'mmdet' else 'pillow') == 'pillow'
+
+
+def reduces(source: Source) -> bool:
+    """Whether 0 is not learned, and the classes are counted from 1: an option of the data set, in mmdet of LoadAnnotations."""
+    loader = source.transform('LoadAnnotations') or {}
+    return bool(getattr(source.dataset, 'reduce_zero_label', loader.get('reduce_zero_label')))
+
+
+def learned_values(source: Source) -> np.ndarray:
+    """What becomes of each of the 256 values, as LoadAnnotations does it: a class, or 255."""
+    dataset, table = source.dataset, np.arange(256)
+    if reduces(source):
         table = np.where((table == 0) | (table == 255), IGNORED, table - 1)
-    chosen = dataset.label_map or {}
+    chosen = getattr(dataset, 'label_map', None) or {}
     return np.array([chosen.get(value, value) for value in table.tolist()])
 
 
 def _value_faults(
-    report: Report, source: Source, classes: list[str], counts: np.ndarray, where: dict, seen: str, complete: bool
+    report: Report,
+    source: Source,
+    classes: list[str],
+    counts: np.ndarray,
+    where: dict,
+    seen: str,
+    complete: bool,
+    unlearned: set[int],
 ) -> None:
     """Compare the values of all labels with the classes.
 
@@ -60,12 +86,13 @@ def _value_faults(
         where: For each value the first file that has it, and how many have.
         seen: What was looked at, in words.
         complete: All files were.
+        unlearned: Labels that nobody learns.
     """
     dataset = source.dataset
     found = [int(value) for value in np.flatnonzero(counts)]
-    reduce = bool(dataset.reduce_zero_label)
-    table = learned_values(dataset)
-    ignored = {IGNORED, getattr(dataset, 'ignore_index', IGNORED)}
+    reduce = reduces(source)
+    table = learned_values(source)
+    ignored = {IGNORED, getattr(dataset, 'ignore_index', IGNORED)} | unlearned
     number = len(classes)
     wrong = [value for value in found if table[value] >= number and int(table[value]) not in ignored]
     shown = f'{found}' if len(found) <= 12 else f'{str(found[:12])[:-1]}, …]'
@@ -112,8 +139,25 @@ def _value_faults(
             report.doubt(source.place, f'{gone / counts.sum():.1%} of the pixels are not learned (255, {setting})')
 
 
-def check_labels(report: Report, source: Source, clock: Clock) -> None:
-    """Look at the label images of a data set whose items have ``seg_map_path``."""
+def ignored_values(model: dict) -> dict[str, int]:
+    """What the heads and losses of a model leave out of the loss: key -> value of a label."""
+    found = {}
+    for name in ('decode_head', 'auxiliary_head'):
+        given = model.get(name) or []
+        for number, head in enumerate(given if isinstance(given, list | tuple) else [given]):
+            place = f'model.{name}.{number}' if isinstance(given, list | tuple) else f'model.{name}'
+            if isinstance(value := head.get('ignore_index'), int):
+                found[f'{place}.ignore_index'] = value
+    return found
+
+
+def check_labels(report: Report, source: Source, clock: Clock, host: str, ignored: Iterable[int] = ()) -> None:
+    """Look at the label images of a data set whose items have ``seg_map_path``.
+
+    Args:
+        host: mmseg or mmdet, whose LoadAnnotations read palettes in different ways.
+        ignored: Values that the heads do not learn, besides 255.
+    """
     dataset = source.dataset
     try:
         with hushed():
@@ -163,7 +207,16 @@ def check_labels(report: Report, source: Source, clock: Clock) -> None:
             source.place, source.name, f'{len(items)} images', 'labels are not loaded' if not loader else 'labels are missing'
         )
         return
-    upright = loads_upright(source)
+    if host == 'mmseg' and loader.get('reduce_zero_label') not in (None, (own := bool(dataset.reduce_zero_label))):
+        given = loader['reduce_zero_label']
+        report.stop(
+            source.place,
+            f'its reduce_zero_label is {own}, in LoadAnnotations of its pipeline it is {given}: set it in the data set, '
+            'and take it out of LoadAnnotations',
+        )
+    if lossy := sorted(label for _, label in there if label.lower().endswith(('.jpg', '.jpeg'))):
+        report.doubt(source.place, f'{len(lossy)} label images are JPEG, such as {lossy[0]}: it changes the numbers, write PNG')
+    upright, palette = loads_upright(source), reads_palette(loader, host)
     sample = clock.sample(there)
     counts = np.zeros(256, np.int64)
     files: Counter[int] = Counter()
@@ -171,7 +224,7 @@ def check_labels(report: Report, source: Source, clock: Clock) -> None:
     faults = Tally()
     for picture, label in sample:
         try:
-            values, size = label_values(label)
+            values, size = label_values(label, palette)
         except ValueError as error:
             faults.add(str(error)[:12], f'{label}: {error}')
             continue
@@ -196,7 +249,9 @@ def check_labels(report: Report, source: Source, clock: Clock) -> None:
     if counts.sum():
         looked = sum(files.values()) and sample.seen
         where = {value: (first[value], files[value], looked) for value in first}
-        _value_faults(report, source, classes, counts, where, f'{sample.seen} labels', sample.complete and names.complete)
-    ignored = counts[learned_values(dataset) == IGNORED].sum() / max(int(counts.sum()), 1)
-    text = f'{len(items)} images, {len(classes)} classes, {ignored:.1%} of the pixels not learned (255)'
+        _value_faults(
+            report, source, classes, counts, where, f'{sample.seen} labels', sample.complete and names.complete, set(ignored)
+        )
+    share = counts[learned_values(source) == IGNORED].sum() / max(int(counts.sum()), 1)
+    text = f'{len(items)} images, {len(classes)} classes, {share:.1%} of the pixels not learned (255)'
     report.row(source.place, source.name, text, seen)

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from mmspike.utils.files import stand_in
+
 from .findings import Clock, Report, Tally
 from .sources import Source
 
@@ -67,7 +69,7 @@ def loaded_size(path: str, upright: bool) -> tuple[int, int, bool]:
         raise ValueError('the file is empty (0 bytes)')
     array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR if upright else cv2.IMREAD_UNCHANGED)
     if array is None:
-        raise ValueError('it is no picture that Pillow or OpenCV can read')
+        raise ValueError(f'it is no picture that Pillow or OpenCV can read{stand_in(path)}')
     return array.shape[1], array.shape[0], False
 
 

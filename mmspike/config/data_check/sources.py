@@ -28,6 +28,7 @@ class Source:
         problem: Why not.
         broken: The run cannot make it, either.
         named: The config, or its class, names the classes; else they are those of the folders or of the file.
+        outputs: Classes of the smallest head, where the model has one.
     """
 
     place: str
@@ -38,6 +39,7 @@ class Source:
     problem: str = ''
     broken: bool = False
     named: bool = False
+    outputs: int | None = None
 
     @property
     def name(self) -> str:
@@ -118,7 +120,9 @@ def _build(source: Source) -> None:
     except Exception as error:  # whatever the constructor of any data set raises; the run will raise it, too
         source.problem = f'{type(error).__name__}: {error}'[:400]
         # a TypeError may be about the arguments that are added here
-        source.broken = isinstance(error, ValueError | OSError | AssertionError)
+        source.broken = isinstance(error, ValueError | OSError | AssertionError) or (
+            isinstance(error, TypeError) and 'argument' not in str(error)
+        )
         return
     source.named = source.classes is not None
 

@@ -189,6 +189,8 @@ def read_events(
         >>> duration = events['t'].max() - events['t'].min()  # us
     """
     path = Path(path)
+    if path.is_dir():
+        raise unreadable(path, 'it is a folder: files of events lie in the folder of their class, not deeper')
     if path.suffix.lower() in WHOLE and not _is_aedat4(path):
         with named(path):
             blocks, clock_period = WHOLE[path.suffix.lower()](path)

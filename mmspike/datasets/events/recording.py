@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mmspike.utils.errors import UserError
+from mmspike.utils.files import stand_in
 
 #: an event: time in us, column, row, polarity (0: OFF, darker; 1: ON, brighter)
 EVENT = np.dtype([('t', np.int64), ('x', np.int16), ('y', np.int16), ('p', np.uint8)])
@@ -33,7 +34,9 @@ class RecordingError(UserError, ValueError):
 def unreadable(path: str | Path, error: Exception | str) -> RecordingError:
     """The error for a recording that cannot be used: its path, and why."""
     reason = f'{type(error).__name__}: {error}' if isinstance(error, Exception) and type(error) is not ValueError else error
-    return RecordingError(f'cannot read recording {path}: {reason}. Replace the file, or take it out of the data set')
+    return RecordingError(
+        f'cannot read recording {path}: {reason}{stand_in(path)}. Replace the file, or take it out of the data set'
+    )
 
 
 @contextmanager

@@ -118,6 +118,64 @@ def test_lists(tmp_path, lines, message):
     assert message in text if message else not text
 
 
+def test_lists_without_names_go_by_the_head(tmp_path):
+    folders(tmp_path)
+    for lines, message in [('cat/0.png 0\ndog/0.png 1', ''), ('cat/0.png 1\ndog/0.png 2', 'the label 2 does not fit')]:
+        (tmp_path / 'list.txt').write_text(lines)
+        text = errors(classifier(tmp_path, ann_file='list.txt'), 'train_dataloader')
+        assert message in text if message else not text
+
+
+def test_folders_of_another_level(tmp_path):
+    folders(tmp_path / 'a')
+    for kind in ('CustomDataset', 'mmspike.ClassFolders'):
+        text = errors(classifier(tmp_path, kind=kind, data_prefix='a'), 'train_dataloader')
+        assert "its folders are 'train', 'val', which are no classes: is data_prefix='a/train' meant?" in text
+        text = errors(classifier(tmp_path / 'b', kind=kind)) if folders(tmp_path / 'b', splits=('train/all', 'val/all')) else ''
+        assert "its only folder is 'all', which would be the only class and holds the folders 'cat', 'dog'" in text
+        # pictures below their class's folder
+        assert not check_data(classifier(folders(tmp_path / 'c', splits=('train', 'val')), kind=kind)).findings
+    recordings(tmp_path / 'd')
+    assert "data_prefix='train' meant?" in errors(event_config(tmp_path / 'd', data_prefix=''), 'train_dataloader')
+    text = errors(classifier(tmp_path / 'c', 1000, kind='ImageNet', split=''), 'train_dataloader')
+    assert "2 class folders, ImageNet the 1000 of the public data set: for classes of your own set type='mmspike" in text
+
+
+def test_labels_of_openmmlab_files(tmp_path):
+    folders(tmp_path)
+    cfg = classifier(tmp_path, kind='BaseDataset', ann_file='labels.json')
+    for item, message in [
+        (dict(gt_label=1), ''),
+        (dict(gt_label='1'), "has the label '1': expected the number of its class, from 0"),
+        (dict(gt_label=None), 'has the label None'),
+        (dict(label=1), "item 0 (cat/0.png) has no \"gt_label\": it has 'img_path', 'label'"),
+    ]:
+        content = dict(metainfo=dict(classes=['cat', 'dog']), data_list=[dict(img_path='cat/0.png') | item])
+        (tmp_path / 'labels.json').write_text(json.dumps(content))
+        text = errors(cfg, 'train_dataloader')
+        assert message in text if message else not text
+    cfg.model.head = dict(type='MAEPretrainHead')  # nothing is classified
+    assert not errors(cfg, 'train_dataloader')
+
+
+def test_downloads(tmp_path):
+    def look(kind, number=10, **dataset):
+        cfg = classifier(tmp_path, number, kind=kind, **dataset)
+        cfg.train_dataloader.dataset.data_prefix = ''
+        return check_data(cfg, ('train_dataloader',), ())
+
+    report = look('CIFAR10')
+    assert not report.findings and 'they are downloaded when the run begins' in report.rows[0][2]
+    assert '6 of 6 files do not exist, the first is' in str(look('CIFAR10', download=False).errors[0])
+    assert 'it is 10, but train_dataloader has 100 classes' in str(look('CIFAR100').errors[0])
+    (tmp_path / 'cifar-10-batches-py').mkdir()
+    (tmp_path / 'cifar-10-batches-py/test_batch').write_bytes(b'half')
+    (doubt,) = look('CIFAR10').doubts
+    assert '5 of 6 files do not exist' in doubt.text and 'test_batch is cut off or another file (4 bytes)' in doubt.text
+    (tmp_path / 'train-images-idx3-ubyte').write_bytes(b'')
+    assert '3 of 4 files do not exist' in str(look('MNIST', download=False).errors[0])
+
+
 def test_heads_and_topk(tmp_path):
     cfg = classifier(folders(tmp_path), 1)
     assert 'model.head.num_classes: it is 1, but train_dataloader has 2 classes' in errors(cfg)
@@ -180,6 +238,12 @@ def test_folders_of_recordings(tmp_path):
     assert not report.errors and '1 files in' in str(report) and '(1 .txt)' in str(report)
     (tmp_path / 'train/left/0.npz').unlink()
     assert 'has no recording, only 1 .txt' in errors(event_config(tmp_path))
+    (tmp_path / 'train/right/0.npz').write_text('<!DOCTYPE html>')
+    assert 'It is a web page, mostly an error' in errors(event_config(tmp_path))
+    (tmp_path / 'train/right/0.npz').unlink()
+    (tmp_path / 'train/right/of_ann').mkdir()
+    events(tmp_path / 'train/right/of_ann/0.npz')
+    assert 'of_ann: it is a folder: files of events lie in the folder of their class' in errors(event_config(tmp_path))
     shutil.rmtree(tmp_path / 'train/left')
     assert "its class folders are 'left', 'right', those of train_dataloader 'right'" in errors(event_config(tmp_path))
     text = errors(event_config(tmp_path, classes=('left', 'rigth')))

@@ -34,7 +34,7 @@ def test_values_become_what_the_host_makes_of_them(tmp_path, reduce, type):
     (source,) = find_sources(segmentor(tmp_path, classes, type=type, reduce_zero_label=reduce), ('train_dataloader',))
     item = dict(seg_map_path=str(tmp_path / 'all.png'), seg_fields=[], reduce_zero_label=reduce)
     loaded = LoadAnnotations()(item | dict(label_map=source.dataset.label_map))['gt_seg_map']
-    assert learned_values(source.dataset).tolist() == loaded[0].tolist()
+    assert learned_values(source).tolist() == loaded[0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -148,3 +148,26 @@ def test_pictures_without_labels(tmp_path):
     assert "names no label images: add seg_map_path='FOLDER'" in errors(cfg)
     del cfg.train_dataloader.dataset.pipeline[1]
     assert not check_data(cfg, ('train_dataloader',), ()).findings
+
+
+def test_settings_that_contradict_each_other(tmp_path):
+    cfg = segmentor(semantic(tmp_path, stripes(0, 1, 2)))
+    cfg.train_dataloader.dataset.pipeline[1].reduce_zero_label = True  # mmseg refuses it at the first picture
+    assert 'its reduce_zero_label is False, in LoadAnnotations of its pipeline it is True' in errors(cfg)
+    cfg = segmentor(tmp_path, ('a', 'b', 'c'))
+    cfg.train_dataloader.dataset.reduce_zero_label = True
+    assert 'val_dataloader: its reduce_zero_label is False, that of train_dataloader True' in str(check_data(cfg).doubts)
+
+
+def test_labels_that_a_head_leaves_out(tmp_path):
+    semantic(tmp_path, stripes(0, 1, 2))
+    assert 'has the value 2' in errors(segmentor(tmp_path))
+    assert not errors(segmentor(tmp_path, head=dict(ignore_index=2)))
+
+
+def test_labels_with_losses_are_doubted(tmp_path):
+    cfg = segmentor(semantic(tmp_path, stripes(0, 1)), seg_map_suffix='.jpg')
+    for path in (tmp_path / 'labels').rglob('*.png'):
+        Image.open(path).save(path.with_suffix('.jpg'))
+    report = check_data(cfg, ('train_dataloader',), ())
+    assert not report.errors and '3 label images are JPEG' in str(report.doubts[0])

@@ -1,0 +1,58 @@
+"""Label images that lie beside the objects of a COCO file, for a semantic head of mmdet's detectors."""
+
+import os.path as osp
+
+import numpy as np
+
+from .findings import Clock, Report, Tally
+from .labels import IGNORED, label_values, learned_values, reads_palette
+from .pictures import nearby
+from .sources import Source
+
+
+def check_stuff(
+    report: Report, source: Source, maps: list[tuple[str, tuple[int, int]]], number: int | None, clock: Clock
+) -> str:
+    """Look at label images that lie beside objects, for a semantic head (HTC, SCNet).
+
+    Args:
+        maps: Path of each label image, and (width, height) of its picture.
+        number: Classes of the semantic head, if the model has one.
+
+    Returns:
+        How much was looked at, in words.
+    """
+    loader = source.transform('LoadAnnotations') or {}
+    if not source.dataset.data_prefix.get('seg'):
+        report.stop(
+            source.place,
+            f'LoadAnnotations has with_seg=True, but data_prefix={dict(source.dataset.data_prefix)} names no label images: add '
+            "seg='FOLDER', or take with_seg out",
+        )
+        return 'no label images'
+    if missing := sorted(path for path, _ in maps if not osp.isfile(path)):
+        report.stop(
+            source.place,
+            f'{len(missing)} of {len(maps)} label images do not exist, the first is {missing[0]}: {nearby(missing[0])}. They '
+            f'have the names of the pictures, with seg_map_suffix={source.dataset.seg_map_suffix!r}',
+        )
+    sample, faults = clock.sample([pair for pair in maps if osp.isfile(pair[0])]), Tally()
+    ignored = {IGNORED, loader.get('ignore_index', IGNORED)}
+    table, palette = learned_values(source), reads_palette(loader, 'mmdet')
+    for path, size in sample:
+        try:
+            values, own = label_values(path, palette)
+        except ValueError as error:
+            faults.add(str(error)[:12], f'{path}: {error}')
+            continue
+        if own != tuple(size):
+            text = f'{path} has {own[0]} x {own[1]} px (width x height), its picture {size[0]} x {size[1]}'
+            faults.add('size', f'{text}: both need the same size')
+        found = [int(value) for value in np.flatnonzero(values)]
+        wrong = [v for v in found if number is not None and table[v] >= number and int(table[v]) not in ignored]
+        if wrong:
+            text = f'{path} has the value {wrong[0]}, but the semantic head has {number} classes, 0 to {number - 1}, and 255'
+            faults.add('value', text)
+    for text in faults.texts('files'):
+        report.stop(source.place, text)
+    return sample.share('label images')

@@ -1,0 +1,166 @@
+"""Annotations of Pascal VOC's form, an XML for each picture, against their data set: names, boxes, pictures that are left."""
+
+import os.path as osp
+from collections import Counter
+from collections.abc import Iterator
+from xml.etree import ElementTree
+
+from mmspike.utils.files import stand_in
+
+from .classes import listed, nearest
+from .findings import Clock, Report, Sample, Tally
+from .pictures import check_pictures, nearby
+from .sources import Source
+
+FILES = 10000  # XML files that are read of each data set
+CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
+
+
+class FormFault(Exception):
+    """mmdet cannot read an XML; ``args`` are the kind of fault and what it is."""
+
+
+def _number(parent: ElementTree.Element, key: str, name: str) -> int:
+    """The number in a child, as mmdet reads it."""
+    text = parent.findtext(key)
+    if text is None:
+        raise FormFault(key, f'{name} has no <{key}>')
+    try:
+        return int(text) if key in ('width', 'height', 'difficult') else int(float(text))
+    except (ValueError, OverflowError):
+        raise FormFault(key, f'{name} has {key} {text!r}: expected a whole number') from None
+
+
+def _read(path: str) -> tuple[tuple[int, int] | None, list[tuple[str, list[int], bool]]]:
+    """(Width, height) of the picture as an XML says it, and the name, corners and "difficult" of its objects.
+
+    Raises:
+        FormFault: mmdet cannot read it.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, UnicodeDecodeError) as error:
+        known = stand_in(path)
+        raise FormFault('xml', f'no valid XML ({error})' + (known or ', perhaps cut off while copying')) from None
+    size = root.find('size')
+    objects = []
+    for number, item in enumerate(root.findall('object'), 1):
+        name = f'object {number}'
+        box, text = item.find('bndbox'), item.findtext('name')
+        if text is None or box is None:
+            raise FormFault('object', f'{name} has no {"<name>" if text is None else "<bndbox>"}')
+        difficult = item.find('difficult') is not None and bool(_number(item, 'difficult', name))
+        objects.append((text, [_number(box, corner, name) for corner in CORNERS], difficult))
+    if size is None:
+        return None, objects
+    return (_number(size, 'width', '<size>'), _number(size, 'height', '<size>')), objects
+
+
+def _names(classes: list[str], counts: Counter[str], sample: Sample, training: bool) -> Iterator[tuple[bool, str]]:
+    """Where names of objects and classes differ: whether it is an error, and what."""
+    unknown = [name for name in counts if name not in classes]
+    seen = sample.share('XML files')
+    if counts and len(unknown) == len(counts):
+        text = f'none of the names of objects is a class ({seen}): they are {listed(unknown)}, the classes {listed(classes)}'
+        yield training, text
+        return
+    for name in classes if sample.complete else ():
+        if name in counts:
+            continue
+        alike = nearest(name, unknown)
+        same = alike is not None and alike.strip().casefold() == name.strip().casefold()
+        hint = f': {"did you mean" if same else "is it"} {alike!r} ({counts[alike]} objects)?' if alike else ''
+        yield same, f'no object has the class {name!r}{hint}'
+    if unknown:
+        shown = ', '.join(f'{name!r} ({counts[name]} objects)' for name in unknown[:8])
+        yield False, f'no class learns {len(unknown)} names of objects ({seen}): {shown}{", …" if len(unknown) > 8 else ""}'
+
+
+def _missing(report: Report, source: Source, place: str, paths: list[tuple[str, str]]) -> None:
+    """XML files and pictures that do not exist."""
+    lost = [sorted(path for path in column if not osp.isfile(path)) for column in zip(*paths, strict=True)]
+    for what, missing in zip(('XML files', 'pictures'), lost, strict=True):
+        if missing:
+            hint = ''
+            if ' ' in osp.basename(missing[0]) or '.jpg.' in missing[0]:
+                hint = f'. A line of {osp.basename(source.dataset.ann_file)} is a name without suffix and label'
+            elif what == 'pictures':
+                hint = f'. {source.name} reads .jpg only'
+            text = f'{len(missing)} of {len(paths)} {what} do not exist, the first is {missing[0]}: {nearby(missing[0])}{hint}'
+            report.stop(place, text)
+
+
+def _left(report: Report, place: str, filters: dict, total: int, empty: int, small: int) -> None:
+    """Whether the filter of a data set leaves any of ``total`` pictures."""
+    if total and empty + small == total:
+        reasons = [f'{empty} have no object of a class'] if empty else []
+        reasons += [f'{small} are smaller than min_size'] if small else []
+        report.stop(place, f'0 of {total} pictures are left after filter_cfg={dict(filters)}: {" and ".join(reasons)}')
+
+
+def check_voc(report: Report, source: Source, clock: Clock) -> None:
+    """Look at a data set of mmdet's ``XMLDataset``."""
+    dataset, place, classes = source.dataset, f'{source.place}: {source.dataset.ann_file}', source.classes
+    if classes is None:
+        report.stop(source.place, f'{source.name} needs the names of the classes: set metainfo=dict(classes=(…))')
+        return
+    with open(dataset.ann_file, encoding='utf-8') as file:
+        ids = [line.rstrip('\n\r') for line in file]
+    if not ids:
+        report.stop(place, 'the list is empty: expected the names of pictures, without suffix, one a line')
+        return
+    if '' in ids:
+        report.stop(place, f'line {ids.index("") + 1} is empty: expected the name of a picture')
+        return
+    folder, pictures = (osp.join(dataset.sub_data_root, part) for part in (dataset.ann_subdir, dataset.img_subdir))
+    names = clock.sample(ids, FILES)
+    paths = [(osp.join(folder, f'{name}.xml'), osp.join(pictures, f'{name}.jpg')) for name in names]
+    _missing(report, source, place, paths)
+    faults, doubts, counts, expected = Tally(), Tally(), Counter[str](), []
+    boxes = beyond = shares = difficult = empty = small = 0
+    filters = {} if dataset.test_mode else dataset.filter_cfg or {}
+    there = [pair for pair in paths if osp.isfile(pair[0])]
+    sample = clock.sample(there, FILES)
+    for xml, picture in sample:
+        try:
+            size, objects = _read(xml)
+        except FormFault as fault:
+            faults.add(fault.args[0], f'{xml}: {fault.args[1]}')
+            continue
+        if osp.isfile(picture):
+            expected.append((picture, size if size and min(size) > 0 else None))
+        counts.update(name for name, _, _ in objects)
+        learned = [item for item in objects if item[0] in classes]
+        if filters.get('filter_empty_gt') and not learned:
+            empty += 1
+        else:
+            small += size is not None and min(size) < filters.get('min_size', 0)
+        for name, (left, top, right, bottom), hard in learned:
+            boxes, difficult = boxes + 1, difficult + hard
+            shares += max(left, top, right, bottom) <= 1
+            beyond += size is not None and min(size) > 0 and (right > size[0] + 2 or bottom > size[1] + 2)
+            if (right <= left or bottom <= top) and max(right, bottom) > 1 and not hard:
+                text = f'{xml}: a box of {name!r} has no area, [{left}, {top}, {right}, {bottom}]'
+                (faults if source.training else doubts).add('box', f'{text}: expected xmin < xmax and ymin < ymax')
+    for text in faults.texts('files' if 'box' not in faults.counts else 'cases'):
+        report.stop(source.place, text)
+    for text in doubts.texts('cases'):
+        report.doubt(source.place, text)
+    readable = set(faults.counts) <= {'box'} and len(there) == len(paths)
+    for stops, text in _names(classes, counts, sample, source.training) if readable else ():
+        (report.stop if stops else report.doubt)(place, text)
+    if shares > 0.5 * boxes:
+        report.stop(place, f'{shares} of {boxes} boxes have no corner above 1 px: expected pixels, not shares of the picture')
+    elif beyond > 0.2 * boxes:
+        report.doubt(
+            place, f'{beyond} of {boxes} boxes reach beyond the size in their XML: are they of a picture of another size?'
+        )
+    _left(report, place, filters, sample.seen, empty, small)
+    seen = check_pictures(report, source, expected, 'its XML', clock)
+    text = f'{len(classes)} classes, {len(ids)} pictures, {boxes} of {sum(counts.values())} objects'
+    report.row(
+        source.place,
+        source.name,
+        text + (f' ({difficult} difficult)' if difficult else ''),
+        f'{sample.share("XML files")}, {seen}',
+    )
