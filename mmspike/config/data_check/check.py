@@ -97,7 +97,7 @@ def _check_source(report: Report, source: Source, scored: dict, model: dict, clo
         return source.classes
     for host, base in ((mmseg, 'BaseSegDataset'), (mmdet, 'BaseSegDataset')):
         if host and isinstance(dataset, getattr(host, base)):
-            check_labels(report, source, clock, host.__name__.partition('.')[0], ignored_values(model).values())
+            check_labels(report, source, clock, host.__name__.partition('.')[0], ignored_values(model))
             return source.classes
     if mmpretrain and isinstance(dataset, mmpretrain.BaseDataset):
         from mmspike.datasets.class_folders import ClassFolders

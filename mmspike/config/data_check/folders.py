@@ -220,13 +220,13 @@ def check_data_list(report: Report, source: Source, clock: Clock) -> list[str] |
             'are places in that order. Write them alike',
         )
     labels: Counter[int] = Counter()
-    faults = Tally()
+    faults, doubts = Tally(), Tally()
     for number, item in enumerate(content['data_list']):
         name = f'item {number} ({str(item.get("img_path") or item)[:60]})'
         instances = [instance for instance in item.get('instances') or () if isinstance(instance, dict)]
         given = item.get('gt_label', [instance.get('bbox_label') for instance in instances])
         if 'gt_label' not in item and source.name in CLASSIFIED and source.outputs and 'gt_score' not in item:
-            faults.add('no label', f'{name} has no "gt_label": it has {listed(list(item))}')
+            (faults if source.training else doubts).add('no label', f'{name} has no "gt_label": it has {listed(list(item))}')
         for label in given if isinstance(given, list) else [given]:
             if isinstance(label, int) and not isinstance(label, bool):
                 labels[label] += 1
@@ -234,6 +234,8 @@ def check_data_list(report: Report, source: Source, clock: Clock) -> list[str] |
                 faults.add('label', f'{name} has the label {label!r}: expected the number of its class, from 0')
     for text in faults.texts('labels'):
         report.stop(place, text)
+    for text in doubts.texts('labels'):
+        report.doubt(place, text)
     check_label_numbers(report, place, labels, classes, source.outputs)
     prefix = source.dataset.data_prefix.get('img_path') or source.dataset.data_prefix.get('img') or ''
     keyed = [item.get('img_path') for item in content['data_list']]

@@ -2,7 +2,6 @@
 
 import os.path as osp
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -139,24 +138,19 @@ def _value_faults(
             report.doubt(source.place, f'{gone / counts.sum():.1%} of the pixels are not learned (255, {setting})')
 
 
-def ignored_values(model: dict) -> dict[str, int]:
-    """What the heads and losses of a model leave out of the loss: key -> value of a label."""
-    found = {}
-    for name in ('decode_head', 'auxiliary_head'):
-        given = model.get(name) or []
-        for number, head in enumerate(given if isinstance(given, list | tuple) else [given]):
-            place = f'model.{name}.{number}' if isinstance(given, list | tuple) else f'model.{name}'
-            if isinstance(value := head.get('ignore_index'), int):
-                found[f'{place}.ignore_index'] = value
-    return found
+def ignored_values(model: dict) -> set[int]:
+    """Labels that the heads of a model leave out of the loss, besides 255."""
+    heads = [model.get(name) or [] for name in ('decode_head', 'auxiliary_head')]
+    flat = [head for given in heads for head in (given if isinstance(given, list | tuple) else [given])]
+    return {head['ignore_index'] for head in flat if isinstance(head.get('ignore_index'), int)}
 
 
-def check_labels(report: Report, source: Source, clock: Clock, host: str, ignored: Iterable[int] = ()) -> None:
+def check_labels(report: Report, source: Source, clock: Clock, host: str, unlearned: set[int]) -> None:
     """Look at the label images of a data set whose items have ``seg_map_path``.
 
     Args:
         host: mmseg or mmdet, whose LoadAnnotations read palettes in different ways.
-        ignored: Values that the heads do not learn, besides 255.
+        unlearned: Labels that the heads leave out, see :func:`ignored_values`.
     """
     dataset = source.dataset
     try:
@@ -250,7 +244,7 @@ def check_labels(report: Report, source: Source, clock: Clock, host: str, ignore
         looked = sum(files.values()) and sample.seen
         where = {value: (first[value], files[value], looked) for value in first}
         _value_faults(
-            report, source, classes, counts, where, f'{sample.seen} labels', sample.complete and names.complete, set(ignored)
+            report, source, classes, counts, where, f'{sample.seen} labels', sample.complete and names.complete, unlearned
         )
     share = counts[learned_values(source) == IGNORED].sum() / max(int(counts.sum()), 1)
     text = f'{len(items)} images, {len(classes)} classes, {share:.1%} of the pixels not learned (255)'

@@ -156,7 +156,7 @@ def test_settings_that_contradict_each_other(tmp_path):
     assert 'its reduce_zero_label is False, in LoadAnnotations of its pipeline it is True' in errors(cfg)
     cfg = segmentor(tmp_path, ('a', 'b', 'c'))
     cfg.train_dataloader.dataset.reduce_zero_label = True
-    assert 'val_dataloader: its reduce_zero_label is False, that of train_dataloader True' in str(check_data(cfg).doubts)
+    assert 'val_dataloader: its reduce_zero_label is False, that of train_dataloader True' in str(check_data(cfg))
 
 
 def test_labels_that_a_head_leaves_out(tmp_path):

@@ -30,9 +30,10 @@ def voc(root, names=('cell', 'debris'), change=None, suffix='.jpg', lines='{0}0\
 
 
 def config(root, classes=('cell', 'debris'), type='XMLDataset', **dataset) -> Config:
-    cfg = detector(root, classes, masks=False)
+    cfg = detector(root, classes, number=len(classes or ()), masks=False)
     for split in ('train', 'val', 'test'):
         own = dict(type=type, ann_file=f'lists/{split.replace("test", "val")}.txt', data_prefix=dict(sub_data_root=''))
+        del cfg[f'{split}_dataloader'].dataset['data_prefix']
         cfg[f'{split}_dataloader'].dataset |= own | dataset
     cfg.val_evaluator = cfg.test_evaluator = dict(type='VOCMetric')
     return cfg
