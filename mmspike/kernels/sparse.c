@@ -11,7 +11,7 @@
 
 #include "lif.h"
 
-enum { LANES = 64 / sizeof(REAL), VECTORS = 4, TILE = LANES * VECTORS, PIXELS = 128, GROUPS = 4 };
+enum { LANES = 64 / sizeof(REAL), VECTORS = 4, TILE = LANES * VECTORS, PIXELS = 128, GROUPS = 4, LARGE = 1 << 20 };
 
 typedef REAL Vector __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias));
 
@@ -189,7 +189,8 @@ int FN(sparse_weight)(const uint64_t *bits, const REAL *grad, REAL *out, const C
     enum { BLOCK = 2 * PIXELS };
     const int64_t R = rows_of(conv), N = conv->N, T = tiles_of(conv);
     const int64_t P = conv->B * conv->out_H * conv->out_W, blocks = (P + BLOCK - 1) / BLOCK, size = R * T * TILE;
-    const int64_t groups = least(GROUPS, blocks);
+    /* of pixels, summed apart, and of tiles; large weights have few of the former, for the sake of memory */
+    const int64_t groups = size > LARGE ? 1 : least(GROUPS, blocks), splits = least(T, GROUPS / groups);
     REAL *sums = calloc(size * groups, sizeof(REAL));
     int failed = !sums;
 #pragma omp parallel reduction(| : failed)
@@ -200,7 +201,8 @@ int FN(sparse_weight)(const uint64_t *bits, const REAL *grad, REAL *out, const C
         REAL *part = malloc(sizeof(REAL) * BLOCK * TILE);
         if (!rows || !pickers || !start || !part) failed = 1;
 #pragma omp for schedule(dynamic)
-        for (int64_t group = 0; group < groups; group++) {
+        for (int64_t task = 0; task < groups * splits; task++) {
+            const int64_t group = task / splits, split = task % splits;
             if (failed) continue;
             for (int64_t block = blocks * group / groups; block < blocks * (group + 1) / groups; block++) {
                 const int64_t first = block * BLOCK;
@@ -212,7 +214,7 @@ int FN(sparse_weight)(const uint64_t *bits, const REAL *grad, REAL *out, const C
                 for (int64_t r = 0; r < R; r++) start[r + 2] += start[r + 1];
                 for (int p = 0; p < n; p++)
                     for (int64_t i = of_pixel[p]; i < of_pixel[p + 1]; i++) pickers[start[rows[i] + 1]++] = (uint32_t)p;
-                for (int64_t t = 0; t < T; t++) {
+                for (int64_t t = T * split / splits; t < T * (split + 1) / splits; t++) {
                     const int64_t columns = least(TILE, N - t * TILE);
                     if (columns < TILE) memset(part, 0, sizeof(REAL) * BLOCK * TILE);
                     for (int p = 0; p < n; p++)

@@ -19,6 +19,7 @@ LAYERS = dict(
     strided_pointwise=nn.Conv2d(33, 80, 1, 2, bias=False),
     three=nn.Conv2d(20, 16, 3, padding=1),
     strided=nn.Conv2d(64, 65, 3, 2, 1),
+    of_many_weights=nn.Conv2d(700, 1600, 1),
     dilated=nn.Conv2d(5, 17, (3, 2), (1, 2), (2, 0), (2, 1)),
     large=nn.Conv2d(3, 16, 7, 4, 3),
     linear=nn.Linear(70, 35),
