@@ -122,3 +122,17 @@ class Accumulate(nn.Module):
 
     def extra_repr(self) -> str:
         return f'levels={self.levels}'
+
+
+class PlainPool(nn.AvgPool2d):
+    """AvgPool2d with a divisor of its own, which ``torch.onnx`` of torch 2.14 drops without a word."""
+
+    def __init__(self, pool: nn.AvgPool2d) -> None:
+        super().__init__(pool.kernel_size, pool.stride, pool.padding)
+        self.divisor = pool.divisor_override
+
+    def forward(self, input: Tensor) -> Tensor:
+        # sums of counts, which no division rounds
+        ones = input.new_ones(input.shape[-3], 1, *nn.modules.utils._pair(self.kernel_size))
+        total = nn.functional.conv2d(input, ones, None, self.stride, self.padding, groups=len(ones))
+        return total if self.divisor == 1 else total / self.divisor

@@ -1,4 +1,4 @@
-"""Neurons written out in operations that every exporter knows, one time step after the other."""
+"""Neurons, and pools that sum, written out in operations that every exporter knows, one time step after the other."""
 
 from copy import deepcopy
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmspike.models.inspection import is_neuron
 from mmspike.models.neurons import IF, ILIF, LIF, NILIF, PLIF, SFA
 
-from .layers import BinarySteps, ThresholdSFA
+from .layers import BinarySteps, PlainPool, ThresholdSFA
 
 
 class PlainFiring(nn.Module):
@@ -132,7 +132,7 @@ AS_THEY_ARE = (BinarySteps,)
 
 
 def plain(model: nn.Module) -> nn.Module:
-    """A copy of ``model`` whose neurons are plain operations; every call starts from rest.
+    """A copy of ``model`` whose neurons and pools that sum are plain operations; every call starts from rest.
 
     Raises:
         ValueError: A neuron has no plain form, or keeps its membrane between calls; it names them.
@@ -144,7 +144,11 @@ def plain(model: nn.Module) -> nn.Module:
             full = f'{name}.{child_name}' if name else child_name
             if isinstance(child, AS_THEY_ARE):
                 continue
-            if type(child) in PLAIN and not child.stateful:
+            if type(child) is nn.AvgPool2d and child.divisor_override is not None:
+                if child.ceil_mode:
+                    refused.append(f'{full} (AvgPool2d with ceil_mode and divisor_override)')
+                module._modules[child_name] = PlainPool(child)
+            elif type(child) in PLAIN and not child.stateful:
                 module._modules[child_name] = PLAIN[type(child)](child)
             elif is_neuron(child):
                 state = ' that keeps its membrane between calls' if getattr(child, 'stateful', False) else ''

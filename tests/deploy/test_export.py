@@ -37,6 +37,16 @@ def test_plain_neurons(cfg):
         torch.testing.assert_close(plain(nn.Sequential(neuron))(x), neuron(x), rtol=0, atol=1e-12)
 
 
+def test_plain_pools():
+    """The exporter drops divisors: sums of counts are written out, and none is rounded."""
+    x = torch.randint(0, 5, (2, 3, 9, 9)).float()
+    for divisor in (1, 2):
+        pool = nn.AvgPool2d(3, 2, 1, divisor_override=divisor)
+        assert torch.equal(plain(nn.Sequential(pool))(x), (9 / divisor * nn.AvgPool2d(3, 2, 1)(x)).mul(2).round() / 2)
+    with pytest.raises(ValueError, match=r'0 \(AvgPool2d with ceil_mode'):
+        plain(nn.Sequential(nn.AvgPool2d(2, ceil_mode=True, divisor_override=1)))
+
+
 def test_neurons_without_plain_form_are_named():
     stateful = nn.Sequential(nn.Sequential(build_neuron(dict(type='LIF', stateful=True))))
     with pytest.raises(ValueError, match=r'0\.0 \(LIF that keeps its membrane'):
@@ -73,11 +83,11 @@ def test_onnx_backbone(onnxruntime, tmp_path):
     assert {n.domain for n in onnx.load(tmp_path / 'b.onnx').graph.node} <= {'', 'ai.onnx'}
 
 
-@pytest.mark.parametrize('frames', [(), (2,)], ids=['images', 'frames'])
-def test_onnx_batch_is_free(onnxruntime, frames, tmp_path):
-    """Whatever batch is asked for, others run as well."""
+@pytest.mark.parametrize(('frames', 'pool'), [((), 'max'), ((2,), 'avg')], ids=['images', 'frames'])
+def test_onnx_batch_is_free(onnxruntime, frames, pool, tmp_path):
+    """Whatever batch is asked for, others run as well. Pools of spikes that sum do so in the file, too."""
     arch = dict(dims=(4, 6, 8), depths=(2, 1, 1))
-    network = fuse(trained(SpikingVGG(arch, T=2, in_channels=2, pool='max', neuron=EASY)))
+    network = fuse(trained(SpikingVGG(arch, T=2, in_channels=2, pool=pool, neuron=EASY)))
     assert export_onnx(network, (*frames, 1, 2, 32, 32), tmp_path / 'b.onnx') < 1e-4
     session = onnxruntime.InferenceSession(str(tmp_path / 'b.onnx'))
     for batch in (1, 5):
