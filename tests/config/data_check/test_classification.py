@@ -230,9 +230,9 @@ def test_recordings(tmp_path, change, stops, message):
 
 def test_folders_of_recordings(tmp_path):
     recordings(tmp_path)
-    (tmp_path / 'train/left/1.aedat4').write_bytes(b'x')
-    assert 'has 1 recordings of formats that are not read, such as 1.aedat4' in errors(event_config(tmp_path))
-    (tmp_path / 'train/left/1.aedat4').rename(tmp_path / 'train/left/notes.txt')
+    (tmp_path / 'train/left/1.es').write_bytes(b'x')
+    assert 'has 1 recordings of formats that are not read, such as 1.es' in errors(event_config(tmp_path))
+    (tmp_path / 'train/left/1.es').rename(tmp_path / 'train/left/notes.txt')
     (tmp_path / 'train/.cache').mkdir()
     report = check_data(event_config(tmp_path))
     assert not report.errors and '1 files in' in str(report) and '(1 .txt)' in str(report)
