@@ -45,6 +45,7 @@ RUNS: dict[str, dict] = {
     'mmpretrain::swin_transformer/swin-tiny_16xb64_in1k.py': {},
     'mmpretrain::convnext/convnext-tiny_32xb128_in1k.py': {},
     'mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k.py': {},
+    'mmpretrain::vgg/vgg11_8xb32_in1k.py': {},
 }
 
 REFUSED = {
@@ -55,7 +56,6 @@ REFUSED = {
     'mmdet::detectors/detectors_htc-r50_1x_coco.py': r'strides \[1, 4, 8, 16, 32\].*\[2, 4, 8, 16, 16\].* none for stride 1',
     'mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py': r'\(SoftTeacher\) has no backbone',
     'mmseg::dpt/dpt_vit-b16_8xb2-160k_ade20k-512x512.py': r'backbone \(VisionTransformer\) gives .*only feature maps',
-    'mmpretrain::vgg/vgg11_8xb32_in1k.py': r'head \(ClsHead\) has no in_channels.*1000 pooled',
     'mmpretrain::mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py': r'backbone \(MAEViT\) gives \[\(1, 50, 768\)',
     'mmpretrain::arcface/resnet50-arcface_8xb32_inshop.py': r'\(ImageToImageRetriever\) has no backbone',
 }

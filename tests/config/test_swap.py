@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from swapping import DOCS, REFUSED, RUNS, SMALL, load, loss_and_prediction, set_keys, strides
+from swapping import DOCS, REFUSED, RUNS, SMALL, build, inputs, load, loss_and_prediction, set_keys, strides
 
 from mmspike.config.swap import SwapError, parse_backbone, swap_backbone
 
@@ -33,6 +33,16 @@ def test_swapped_config_runs(name):
 def test_refused_config_says_why(name):
     with pytest.raises(SwapError, match=REFUSED[name]):
         swap_backbone(load(name), parse_backbone(SMALL))
+
+
+def test_masks_that_mmdet_cannot_paste_are_no_fault_of_the_backbone():
+    """QueryInst's boxes lie outside of the image before it is trained, with its own backbone, too."""
+    cfg = load('mmdet::queryinst/queryinst_r50_fpn_1x_coco.py')
+    cfg.model.rpn_head.num_proposals = cfg.model.test_cfg.rcnn.max_per_img = 10
+    cfg, _ = swap_backbone(cfg, parse_backbone(SMALL))
+    model = build(cfg).train()
+    losses = model(**model.data_preprocessor(inputs(cfg), True), mode='loss')
+    assert losses['stage0.loss_mask'].isfinite()
 
 
 def test_docs_list_what_was_tried():

@@ -5,6 +5,7 @@ import torch
 from swapping import RUNS, SMALL, build, inputs, load, loss_and_prediction, set_keys
 
 from mmspike.config.swap import SwapError, parse_backbone, swap_backbone
+from mmspike.deploy import audit, fuse
 
 pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
@@ -58,11 +59,38 @@ def test_spiking_heads_take_the_given_neuron_and_time():
     assert [tuple(f.shape[:3]) for f in feats] == [(2, 1, 256)] * 5
 
 
+ONE_STAGE = {
+    'mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py': ('SpikingFPN', [8] * 5, [8, 16, 32, 64, 128]),
+    'mmdet::yolox/yolox_s_8xb8-300e_coco.py': ('SpikingYOLOPAFPN', [8, 16, 32], [8, 16, 32]),
+    'mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py': ('SpikingYOLOPAFPN', [8, 16, 32], [8, 16, 32]),
+}
+
+
+@pytest.mark.parametrize(('name', 'steps'), zip(ONE_STAGE, (1, 2, 1), strict=True))
+def test_detectors_of_one_stage_get_the_head_of_spikeyolo(name, steps):
+    """Of the whole deployed detector the first convolution alone reads floats."""
+    neck, channels, strides = ONE_STAGE[name]
+    old = load(name)
+    old.model.neck.out_channels = 8
+    backbone = f'mmspike.MetaSpikeFormer,arch=dict(dims=[8, 8, 16, 16], depths=(1, 1, 1, 1, 1)),T={steps}'
+    cfg, notes = swap_backbone(old, parse_backbone(SMALL if steps == 1 else backbone), spiking_heads=True)
+    assert not any('stay' in note for note in notes) and any('losses are those of SpikeYOLO' in note for note in notes)
+    head = cfg.model.bbox_head
+    assert (cfg.model.neck.type, head.type) == (f'mmspike.{neck}', 'mmspike.SpikingYOLOHead')
+    assert (head.in_channels, head.strides, head.num_classes) == (channels, strides, 80)
+    assert cfg.model.test_cfg.score_thr == old.model.test_cfg.score_thr
+    set_keys(cfg.model, {'data_preprocessor.batch_augments': None} if 'yolox' in name else {})
+    network = fuse(loss_and_prediction(cfg))
+    found = audit(network, lambda: network(torch.rand(1, 3, 64, 64), mode='tensor'))
+    (first,) = found.float_fed
+    assert first.startswith('backbone.') and 'stem.0' in first and found.spike_driven, str(found)
+
+
 def test_heads_without_spiking_counterpart_stay_behind_the_mean_over_time():
-    cfg, notes = swap_backbone(load('mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'), parse_backbone(SMALL), True)
+    cfg, notes = swap_backbone(load('mmdet::gfl/gfl_r50_fpn_1x_coco.py'), parse_backbone(SMALL), True)
     assert [neck.type for neck in cfg.model.neck] == ['mmspike.SpikingFPN', 'mmspike.TemporalMean']
-    assert cfg.model.bbox_head.type == 'FCOSHead'
-    assert any('which stay: bbox_head (FCOSHead)' in note for note in notes)
+    assert cfg.model.bbox_head.type == 'GFLHead'
+    assert any('which stay: bbox_head (GFLHead)' in note for note in notes)
     loss_and_prediction(cfg)
 
 

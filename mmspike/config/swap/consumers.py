@@ -122,6 +122,8 @@ def rewrite_feature_strides(model: dict, given: Features) -> None:
 def rewrite_classifier(model: dict, old: Features, new: Features) -> None:
     """The head of a classifier, which reads the last feature; one that was pooled in the old backbone is pooled by a neck.
 
+    A backbone that ends with a classifier of its own, as mmpretrain's VGG, leaves its place to a linear head.
+
     Raises:
         SwapError: The head's channels are not those of the old backbone.
     """
@@ -129,6 +131,8 @@ def rewrite_classifier(model: dict, old: Features, new: Features) -> None:
     if old.strides[-1] is None and model.get('neck') is None:
         model['neck'] = dict(type='GlobalAveragePooling')
     if isinstance(head, dict):
+        if type_name(head) == 'ClsHead' and old.strides[-1] is None:  # the classifier is in the backbone: VGG, AlexNet
+            head.update(type='LinearClsHead', num_classes=old.channels[-1], in_channels=old.channels[-1])
         if 'in_channels' not in head:
             raise SwapError(
                 f'head ({type_name(head)}) has no in_channels: it reads what the old backbone gives ({old}) as it is, and '

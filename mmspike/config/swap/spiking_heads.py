@@ -7,9 +7,10 @@ from mmengine.config import ConfigDict
 
 from mmspike.config.names import type_name
 
+from . import one_stage
 from .parse import SwapError
 
-# the host's type -> ours, which takes the same arguments and a neuron
+# the host's type -> ours, which takes the same arguments and a neuron; SpikingYOLOHead has its own
 COUNTERPARTS = dict(
     mmdet=dict(
         RPNHead='SpikingRPNHead',
@@ -20,6 +21,7 @@ COUNTERPARTS = dict(
         Shared2FCBBoxHead='SpikingShared2FCBBoxHead',
         Shared4Conv1FCBBoxHead='SpikingShared4Conv1FCBBoxHead',
         FCNMaskHead='SpikingFCNMaskHead',
+        **dict.fromkeys(one_stage.HEADS, 'SpikingYOLOHead'),
     ),
     mmseg=dict(FPNHead='SpikingFPNHead', FCNHead='SpikingFCNHead'),
     mmpretrain=dict(LinearClsHead='SpikingLinearClsHead'),
@@ -51,6 +53,8 @@ def replace_heads(model: ConfigDict, scope: str, backbone: dict, neuron: dict, n
     If all heads have a spiking counterpart and the neck has, or there is none, all are replaced and features keep their time
     axis. If only the neck has, it is replaced and its outputs are averaged over T for the heads, which stay.
 
+    FCOS, YOLOX and RTMDet get SpikeYOLO's head, and the latter two its neck.
+
     Args:
         backbone: What the user gave: its ``neuron``, if any, is that of neck and heads.
         neuron: The backbone's. The SFA neuron has norm 1 in neck and heads, as published, unless the user gave one.
@@ -65,11 +69,12 @@ def replace_heads(model: ConfigDict, scope: str, backbone: dict, neuron: dict, n
         head_neuron = dict(neuron, norm=1)
     neck = model.get('neck')
     pooling = scope == 'mmpretrain' and isinstance(neck, dict) and type_name(neck) == 'GlobalAveragePooling'
-    neck_fits = (
-        neck is None or pooling or isinstance(neck, dict) and type_name(neck) == 'FPN' and neck.get('end_level', -1) == -1
-    )
     parts = list(_parts(model))
     staying = [f'{name} ({type_name(cfg)})' for name, cfg in parts if type_name(cfg) not in table]
+    dense = [name for name, cfg in parts if type_name(cfg) in one_stage.HEADS] == ['bbox_head']
+    pafpn = dense and isinstance(neck, dict) and type_name(neck) in one_stage.NECKS
+    fpn = isinstance(neck, dict) and type_name(neck) == 'FPN' and neck.get('end_level', -1) == -1
+    neck_fits = neck is None or pooling or fpn or pafpn and len(neck['in_channels']) == 3
     if not neck_fits or staying and (neck is None or pooling):
         culprits = (
             staying if neck_fits else [f'neck ({type_name(neck) if isinstance(neck, dict) else [type_name(n) for n in neck]})']
@@ -81,7 +86,7 @@ def replace_heads(model: ConfigDict, scope: str, backbone: dict, neuron: dict, n
     if pooling:
         model.pop('neck')  # our head pools
     elif neck is not None:
-        model.neck = _spiking_fpn(neck, scope, head_neuron)
+        model.neck = one_stage.spiking_pafpn(neck, head_neuron) if pafpn else _spiking_fpn(neck, scope, head_neuron)
     model.backbone.temporal_output = 'keep'
     if staying:
         model.neck = [model.neck, dict(type='mmspike.TemporalMean')]
@@ -89,6 +94,10 @@ def replace_heads(model: ConfigDict, scope: str, backbone: dict, neuron: dict, n
             f'FPN is spiking, its outputs are averaged over T for the heads, which stay: {", ".join(staying)} without spiking '
             'counterpart'
         )
+        return
+    if dense:
+        notes.append('targets and losses are those of SpikeYOLO, train_cfg of the old head is dropped')
+        one_stage.replace_head(model, one_stage.level_channels(model.neck), head_neuron)
         return
     cfg: Any
     for _, cfg in parts:

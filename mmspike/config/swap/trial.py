@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from traceback import walk_tb
 from typing import Any
 
 import torch
@@ -77,9 +78,21 @@ def _predict(model: nn.Module, scope: str, side: int, steps: int | None) -> None
     with failures_located(model, f'a trial prediction of {side} px'):
         data = model.data_preprocessor(random_batch(scope, model.backbone.in_channels, (side, side), steps), False)
         if hasattr(model, 'predict'):
-            model(**data, mode='predict')
+            try:
+                model(**data, mode='predict')
+            except RuntimeError as error:
+                if not _pastes_masks(error):
+                    raise
+                # mmdet cannot paste the mask of a box outside of the image, as iterated boxes of random weights may be
+                model(**data, mode='tensor')
         else:  # self-supervised models have no prediction
             model.extract_feat(data['inputs'])
+
+
+def _pastes_masks(error: BaseException) -> bool:
+    """It was raised where mmdet puts the masks of boxes into the image."""
+    frames = [frame.f_code.co_name for frame, _ in walk_tb(error.__traceback__)]
+    return '_do_paste_mask' in frames
 
 
 @torch.no_grad()
