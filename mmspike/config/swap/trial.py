@@ -81,10 +81,10 @@ def _predict(model: nn.Module, scope: str, side: int, steps: int | None) -> None
             try:
                 model(**data, mode='predict')
             except RuntimeError as error:
+                # mmdet cannot paste the mask of a box outside of the image, as iterated boxes of random weights may be; by
+                # then every module has run
                 if not _pastes_masks(error):
                     raise
-                # mmdet cannot paste the mask of a box outside of the image, as iterated boxes of random weights may be
-                model(**data, mode='tensor')
         else:  # self-supervised models have no prediction
             model.extract_feat(data['inputs'])
 
