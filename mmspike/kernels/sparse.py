@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SHARE = 0.33  # of ones, above which PyTorch's convolutions are as quick
 SHARE_ANEW = 0.15  # of ones, above which it takes too long to compute a convolution anew in the backward pass
 
+PIXELS = 512  # over all images and time steps, below which it takes longer to order the weights than to multiply
+
 
 class Bits(NamedTuple):
     """Spikes [B, C, H, W] or [B, C] of 0 and 1.
@@ -64,11 +66,13 @@ class _Conv(ctypes.Structure):
     ]
 
 
-def fits(layer: nn.Module, dtype: torch.dtype) -> bool:
-    """The functions here know a layer of these arguments, and have something to gain."""
+def fits(layer: nn.Module, x: Tensor) -> bool:
+    """The functions here know a layer of these arguments, and have something to gain on ``x`` [T, B, C, ...]."""
+    if x.dtype not in SUFFIX or x.numel() < PIXELS * x.shape[2]:
+        return False
     if isinstance(layer, nn.Linear):
-        return layer.out_features >= 16 and dtype in SUFFIX
-    return isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.out_channels >= 16 and dtype in SUFFIX
+        return layer.out_features >= 16
+    return isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.out_channels >= 16
 
 
 def _shape(words: Tensor, weight_shape: Sequence[int], layer: Layer) -> _Conv:

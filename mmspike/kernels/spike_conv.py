@@ -162,7 +162,7 @@ def takes_counts(conv: nn.Module, x: Tensor, neuron: Neuron) -> bool:
     """``conv`` on ``x`` [T, B, C, H, W], spikes of ``neuron``, would read counts of one byte."""
     if type(conv) is not nn.Conv2d:
         return False
-    return neuron.levels < 256 and on_matrix_units(conv, x) or neuron.binary and sparse.fits(conv, x.dtype)
+    return neuron.levels < 256 and on_matrix_units(conv, x) or neuron.binary and sparse.fits(conv, x)
 
 
 def spike_conv(
@@ -195,7 +195,7 @@ def spike_conv(
         products = weight[0].numel()  # for an element of the output
         if counts is not None and products < 1000 and layer.out_channels >= layer.in_channels:
             after = Recompute(partial(_conv_anew, divisor, T), (counts, *fixed))
-    elif divisor == 1 and sparse.fits(layer, x.dtype):
+    elif divisor == 1 and (counts is not None or sparse.fits(layer, x)):
         bits = sparse.pack(s if counts is None else counts, x.dtype) if bits is None else bits
         if bits is not None:
             anew = kept_bits(bits, x.dtype, T)

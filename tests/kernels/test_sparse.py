@@ -42,7 +42,8 @@ def test_equals_plain(name, share):
     """In value and all gradients, whether few spikes are added up or many multiplied; more pixels than a block."""
     layer = LAYERS[name].double()
     channels = layer.weight.shape[1]
-    s = spikes(share, channels) if name == 'linear' else spikes(share, channels, 13, 11)
+    size = (26, 22) if name == 'strided_pointwise' else (13, 11)  # of the pixels that are left, as many
+    s = spikes(share, channels).repeat(1, 100, 1) if name == 'linear' else spikes(share, channels, *size)
     x = s.clone().requires_grad_()
     ours = spike_conv(layer, Signal(x, 1.0))
     plain = unfold(layer(fold(x)), 2)
@@ -79,13 +80,13 @@ def test_other_values_are_no_bits(value):
 @pytest.mark.parametrize('value', [3.0, float('nan')])
 def test_counts_and_nan_take_another_way(value):
     """A neuron whose divisor is 1 may count further than 1."""
-    layer, x = LAYERS['three'].double(), spikes(0.1, 20, 6, 6)
+    layer, x = LAYERS['three'].double(), spikes(0.1, 20, 10, 10)
     x[1, 2, 19, 5, 5] = value
     out = spike_conv(layer, Signal(x, 1.0)).x
     torch.testing.assert_close(out, unfold(layer(fold(x)), 2), equal_nan=True)
     neuron = ILIF(levels=4)  # the norm is 1
     chain = Chain(neuron=neuron, conv=layer)
-    x = torch.randn(2, 3, 20, 6, 6, dtype=torch.float64) * 3
+    x = torch.randn(2, 3, 20, 10, 10, dtype=torch.float64) * 3
     torch.testing.assert_close(chain(x), unfold(layer(fold(neuron(x))), 2))
 
 
@@ -122,7 +123,7 @@ def test_spikes_that_are_counted_are_read_as_bits():
     norm, conv = nn.BatchNorm2d(32).double(), nn.Conv2d(32, 16, 1, 2).double()
     for threshold in (1.0, -0.5):
         neuron = LIF(v_threshold=threshold, v_reset=-1.0)
-        x = torch.randn(3, 2, 32, 7, 7, dtype=torch.float64, requires_grad=True)
+        x = torch.randn(3, 2, 32, 13, 13, dtype=torch.float64, requires_grad=True)
         signal = norm_neuron([norm], described(neuron, 3), Signal(x), count=True)
         out = spike_conv(conv, signal).x
         with kernels.use(False):
@@ -134,7 +135,7 @@ def test_spikes_that_are_counted_are_read_as_bits():
 
 
 def test_weights_of_any_layout():
-    layer, x = nn.Conv2d(64, 96, 3, padding=1), spikes(0.1, 64, 9, 9, dtype=torch.float32)
+    layer, x = nn.Conv2d(64, 96, 3, padding=1), spikes(0.1, 64, 10, 10, dtype=torch.float32)
     out = spike_conv(layer, Signal(x, 1.0)).x
     assert torch.equal(spike_conv(layer.to(memory_format=torch.channels_last), Signal(x, 1.0)).x, out)
 
@@ -143,9 +144,9 @@ def test_weights_of_any_layout():
 @pytest.mark.parametrize('share', [0.1, 0.9])
 def test_pointwise_in_float32(share, memory_format):
     layer = nn.Conv2d(64, 96, 1).to(memory_format=memory_format)
-    x = spikes(share, 64, 9, 7, dtype=torch.float32).requires_grad_()
+    x = spikes(share, 64, 10, 9, dtype=torch.float32).requires_grad_()
     leaves = [x, *layer.parameters()]
-    weight = torch.randn(2, 3, 96, 9, 7)
+    weight = torch.randn(2, 3, 96, 10, 9)
     outs = spike_conv(layer, Signal(x, 1.0)).x, unfold(layer(fold(x)), 2)
     grads, expected = (torch.autograd.grad((out * weight).sum(), leaves) for out in outs)
     torch.testing.assert_close(outs[0], outs[1], rtol=1e-5, atol=1e-5)

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -109,7 +109,7 @@ def test_this_environment_fits():
 def test_report_of_this_environment(site):
     result = site.run('-m', 'mmspike.utils.collect_env', hide_installed=False)
     assert result.returncode == 0, result.stderr
-    for line in ('onedl-mmcv: 2.3.6', f'PyTorch: {version("torch").partition("+")[0]}', 'mmspike: 0.1.0+'):
+    for line in ('onedl-mmcv: 2.3.6', f'PyTorch: {metadata.version("torch").partition("+")[0]}', 'mmspike: 0.1.0+'):
         assert line in result.stdout
     assert 'Everything fits.' in result.stdout or 'There is a GPU' in result.stdout
 
