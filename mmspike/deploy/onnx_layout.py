@@ -91,7 +91,7 @@ def _fold_elementwise(graph: ir.Graph, node: ir.Node, folded: dict) -> None:
 
 def _reshape(graph: ir.Graph, before: ir.Node, value: ir.Value, shape: ir.Shape) -> ir.Value:
     """``value`` in another shape, one dimension of which may be no number."""
-    name = f'{value.name}_to_{len(shape)}'
+    name = f'{value.name}_to_{len(shape)}_{len(graph.initializers)}'
     target = ir.tensor([s if isinstance(s, int) else -1 for s in shape], dtype=ir.DataType.INT64, name=name)
     sizes = ir.Value(name=name, shape=target.shape, type=ir.TensorType(target.dtype), const_value=target)
     graph.register_initializer(sizes)
