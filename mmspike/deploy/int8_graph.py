@@ -42,6 +42,7 @@ class Int8Graph:
         self.graph, self.fused = graph, fused
         self.counts = largest_counts(graph)
         self.weights: dict[str, np.ndarray] = {}
+        self.done = 0  # operations in integers
         self._spikes: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
         self._floats: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
         self._constants: dict[Any, ir.Value] = {}
@@ -201,11 +202,14 @@ class Int8Graph:
 
     def _rounded(self, node: ir.Node, axis: int) -> tuple[np.ndarray, np.ndarray]:
         weight = constant(node.inputs[1])
+        self.done += 1
         numbers, scale = quantize_weight(weight, axis)
         shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
         rounded = numbers * scale.reshape(shape)
         linear = scope_of(node, 'torch.nn.modules.linear.')
-        if linear is None:
+        if (rounded == weight).all():  # no parameter, perhaps, but the ones of a sum
+            pass
+        elif linear is None:
             self.weights[node.inputs[1].name] = rounded
         else:  # torch keeps it as [out, in]; the exporter may have turned it round
             self.weights[f'{linear}.weight'] = np.ascontiguousarray(rounded if axis == 0 else rounded.T)
@@ -267,7 +271,7 @@ def quantize(model: ir.Model, engine: str) -> dict[str, np.ndarray]:
     """
     work = Int8Graph(model.graph, engine == 'openvino')
     work.quantize()
-    if not work.weights:
+    if not work.done:
         raise ValueError('nothing in the network reads counts of spikes up to 255: there is nothing to write in integers')
     RemoveUnusedNodesPass()(model)
     model.graph.sort()

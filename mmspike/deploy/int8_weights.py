@@ -7,6 +7,7 @@ def quantize_weight(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarr
     """Whole numbers from -127 to 127 and a scale for each index of ``axis``: weight = number * scale, but for rounding.
 
     Of a channel the scale is that with the smallest squared error, among fractions of the one that reaches the largest weight.
+    Whole numbers that fit, such as those of a sum, stay what they are.
 
     Args:
         weight: Of a convolution or a matrix.
@@ -21,6 +22,8 @@ def quantize_weight(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarr
         ([[127, -50], [0, 0]], [0.009999999776482582, 1.0])
     """
     rows = np.moveaxis(weight.astype(np.float64), axis, 0).reshape(weight.shape[axis], -1)
+    if (rows == rows.round()).all() and np.abs(rows).max() <= 127:
+        return weight.astype(np.int8), np.ones(len(rows), np.float32)
     largest = np.abs(rows).max(1) / 127
     largest[largest == 0] = 1
     best, error = largest.astype(np.float32), np.full(len(rows), np.inf)

@@ -142,6 +142,12 @@ def test_weights_are_rounded_by_channel():
         assert ((rounded - weight) ** 2).sum() <= ((plainly - weight) ** 2).sum() * 1.0001
 
 
+def test_whole_numbers_stay():
+    ones = np.ones((4, 1, 3, 3), np.float32)
+    numbers, scale = quantize_weight(ones, 0)
+    assert (numbers == 1).all() and (scale == 1).all() and numbers.dtype == np.int8
+
+
 @pytest.mark.parametrize('thresholds', [[3, 7, 12, 16], [56, 167, 278, 388], [5, 12, 21, 28], [1], [1, 2, 3, 4]])
 def test_a_factor_counts_thresholds(thresholds):
     neuron = ThresholdSFA(torch.tensor(thresholds, dtype=torch.float32))
