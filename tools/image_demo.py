@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's mmspike, installed or not
 
 from mmspike.cli import run
-from mmspike.config.options import add_device_option
+from mmspike.config.options import add_device_option, add_engine_option, engine_of
 from mmspike.utils.errors import UserError
 
 
@@ -16,7 +16,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('image', help='image, folder of images, video, or a glob in quotes')
     parser.add_argument('config', help='config file, or the name of a config, such as mask_rcnn_espike_nuclei')
-    parser.add_argument('checkpoint', help='checkpoint file or URL')
+    parser.add_argument('checkpoint', help='checkpoint file or URL, or an ONNX file that deploy.py --onnx wrote')
+    add_engine_option(parser)
     parser.add_argument('--out-dir', default='outputs', help='folder of the results (default: outputs)')
     parser.add_argument('--batch-size', type=int, default=1, help='images of one size at once (default: 1)')
     add_device_option(parser, tf32=True)
@@ -50,11 +51,12 @@ def main(args: argparse.Namespace) -> None:
     from mmspike.utils.files import check_folder
 
     precision.set_tf32(args.tf32)
+    engine = engine_of(args)
     check_folder(args.out_dir, '--out-dir')
     try:
         cfg = read_file(find_config(args.config))
         with config_faults_explained(cfg):
-            inferencer = Inferencer(cfg, args.checkpoint, args.device)
+            inferencer = Inferencer(cfg, args.checkpoint, args.device, engine)
         results = inferencer(args.image, args.batch_size, args.out_dir, args.score_thr, args.spikes)
     except ImportError as error:
         raise UserError(str(error)) from error

@@ -7,13 +7,23 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's mmspike, installed or not
 
 from mmspike.cli import run
-from mmspike.config.options import CONFIG, add_amp_option, add_run_options, add_tf32_option, parse
+from mmspike.config.options import (
+    CONFIG,
+    add_amp_option,
+    add_engine_option,
+    add_run_options,
+    add_tf32_option,
+    engine_of,
+    parse,
+)
+from mmspike.utils.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help=CONFIG)
-    parser.add_argument('checkpoint', help='checkpoint file or URL')
+    parser.add_argument('checkpoint', help='checkpoint file or URL, or an ONNX file that deploy.py --onnx wrote')
+    add_engine_option(parser)
     parser.add_argument(
         '--out', help='keep the predictions: a .pkl file (mmdet, mmpretrain) or a directory of label images (mmseg)'
     )
@@ -37,8 +47,17 @@ def main(args: argparse.Namespace) -> None:
     from mmspike.models.checkpoints import check_checkpoint_fits
 
     precision.set_tf32(args.tf32)
+    engine = engine_of(args)
     cfg = launch.load_run_config(args)
-    cfg.load_from = args.checkpoint
+    if engine is not None:
+        from mmspike.deploy.exported import exported_config
+
+        if args.tta or args.amp:
+            raise UserError(
+                f'--tta and --amp need the network itself, {args.checkpoint} is an exported file: give its checkpoint'
+            )
+        cfg.model = exported_config(cfg, args.checkpoint, engine)
+    cfg.load_from = args.checkpoint if engine is None else None
     cfg.resume = False
     if args.show or args.show_dir:
         testing.draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
@@ -52,7 +71,8 @@ def main(args: argparse.Namespace) -> None:
     data_faults = data.data_faults_explained(cfg, *read)
     with data_faults, config_faults_explained(cfg):
         runner = launch.build_runner(cfg)
-        check_checkpoint_fits(runner.model, args.checkpoint)
+        if engine is None:
+            check_checkpoint_fits(runner.model, args.checkpoint)
         if args.amp:
             precision.halve_test_step(runner.model, args.amp)
         if args.out:

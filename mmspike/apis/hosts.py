@@ -40,17 +40,19 @@ class _Host:
     task: str
     visualizer: str
 
-    def __init__(self, cfg: Config, checkpoint: str, device: str, classes: list[str] | None) -> None:
+    def __init__(self, cfg: Config, checkpoint: str | None, device: str, classes: list[str] | None) -> None:
         cfg.setdefault('visualizer', dict(type=self.visualizer))
         cfg.visualizer.pop('vis_backends', None)  # it draws, and writes nothing by itself
         self.classes = classes
         with warnings.catch_warnings():
             # of checkpoints without class names the hosts say that they take those of COCO or Cityscapes; we do not
             warnings.filterwarnings('ignore', 'dataset_meta or class names')
+            # an ONNX file has its own weights
+            warnings.filterwarnings('ignore', 'Checkpoint is not loaded|weights is None')
             self.inferencer = self.build(cfg, checkpoint, device)
         self.model = self.inferencer.model
 
-    def build(self, cfg: Config, checkpoint: str, device: str) -> Any:
+    def build(self, cfg: Config, checkpoint: str | None, device: str) -> Any:
         raise NotImplementedError
 
     def prepare(self, image: np.ndarray) -> dict:
@@ -77,7 +79,7 @@ class Detection(_Host):
     task = 'detection'
     visualizer = 'DetLocalVisualizer'
 
-    def build(self, cfg: Config, checkpoint: str, device: str) -> Any:
+    def build(self, cfg: Config, checkpoint: str | None, device: str) -> Any:
         from mmdet.apis import DetInferencer
 
         inferencer = DetInferencer(cfg, checkpoint, device, show_progress=False)
@@ -109,7 +111,7 @@ class Segmentation(_Host):
     task = 'segmentation'
     visualizer = 'SegLocalVisualizer'
 
-    def build(self, cfg: Config, checkpoint: str, device: str) -> Any:
+    def build(self, cfg: Config, checkpoint: str | None, device: str) -> Any:
         from mmseg.apis import MMSegInferencer
 
         inferencer = MMSegInferencer(cfg, checkpoint, device=device, show_progress=False)
@@ -152,7 +154,7 @@ class Classification(_Host):
     task = 'classification'
     visualizer = 'UniversalVisualizer'
 
-    def build(self, cfg: Config, checkpoint: str, device: str) -> Any:
+    def build(self, cfg: Config, checkpoint: str | None, device: str) -> Any:
         from mmpretrain import ImageClassificationInferencer
         from mmpretrain.visualization import UniversalVisualizer
 

@@ -1,7 +1,5 @@
 """One inferencer for detection, segmentation and classification."""
 
-import json
-import os.path as osp
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -10,9 +8,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import IO
 
-import cv2
-import mmcv
-import mmengine
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -25,6 +20,7 @@ from rich.progress import track
 from mmspike.analysis import EnergyReport, measure_energy
 from mmspike.config.loading import model_config, picture
 from mmspike.config.names import type_name
+from mmspike.deploy.exported import description, exported_config
 from mmspike.models.backbones.base import InputShapeError
 from mmspike.models.checkpoints import check_checkpoint_fits
 from mmspike.models.inspection import reset_spikes, stateful_modules
@@ -35,17 +31,21 @@ from mmspike.utils.optional import is_installed
 from .hosts import HOSTS, class_names, label_map
 from .sources import Failure, Frame, Input, InputError, count_frames, find_inputs, read_frames
 from .spikes import ALL, plot_overlay, spike_maps
+from .writing import Writer
 from .zoo import find_config
 
 
-def inference(config_or_name: str | Path, checkpoint: str | Path, device: str | None = None) -> 'Inferencer':
+def inference(
+    config_or_name: str | Path, checkpoint: str | Path, device: str | None = None, engine: str | None = None
+) -> 'Inferencer':
     """An inferencer for a detector, segmentor or classifier.
 
     Args:
         config_or_name: A config file, the name of one of this project's (``'mask_rcnn_espike_nuclei'``), or of a host's
             (``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'``).
-        checkpoint: The file or URL of its weights.
+        checkpoint: The file or URL of its weights, or the ONNX file that ``deploy.py --onnx`` wrote of it.
         device: Default: the accelerator if there is one, else 'cpu'.
+        engine: What runs an ONNX file: 'onnxruntime' (default) or 'openvino'.
 
     Raises:
         InputError: There is no such config, or see :class:`Inferencer`.
@@ -64,7 +64,7 @@ def inference(config_or_name: str | Path, checkpoint: str | Path, device: str | 
         >>> inferencer.task
         'classification'
     """
-    return Inferencer(Config.fromfile(find_config(config_or_name)), checkpoint, device)
+    return Inferencer(Config.fromfile(find_config(config_or_name)), checkpoint, device, engine)
 
 
 class Inferencer:
@@ -75,12 +75,13 @@ class Inferencer:
 
     Args:
         cfg: Config of mmdet, mmseg or mmpretrain; its ``default_scope`` decides which.
-        checkpoint: A checkpoint file or URL. It is read without running what is in it.
+        checkpoint: A checkpoint file or URL. It is read without running what is in it. Or an ONNX file of ``deploy.py --onnx``.
         device: Default: the accelerator if there is one, else 'cpu'.
+        engine: What runs an ONNX file, 'onnxruntime' (default) or 'openvino', with settings that keep the spikes.
 
     Attributes:
         task: 'detection', 'segmentation' or 'classification'.
-        model: The network, in evaluation mode.
+        model: The network, in evaluation mode; of an ONNX file :class:`mmspike.deploy.exported.Exported`.
         classes: Names of the classes, or None if neither checkpoint nor config has any.
 
     Raises:
@@ -109,7 +110,7 @@ class Inferencer:
         ([32, 32], ['cat', 'dog'], True)
     """
 
-    def __init__(self, cfg: Config, checkpoint: str | Path, device: str | None = None) -> None:
+    def __init__(self, cfg: Config, checkpoint: str | Path, device: str | None = None, engine: str | None = None) -> None:
         cfg = deepcopy(cfg)
         self._scope = cfg.get('default_scope')
         if self._scope not in HOSTS:
@@ -119,17 +120,26 @@ class Inferencer:
         loader = _image_loader(cfg)
         cfg.model = model_config(cfg)
         path = str(checkpoint)
+        self._exported = path.lower().endswith('.onnx')
+        if engine is not None and not self._exported:
+            raise InputError(f'engine={engine!r} runs ONNX files, {path} is none: write one with deploy.py --onnx')
         try:
-            content = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
-        except (OSError, RuntimeError, UnpicklingError) as error:
+            if self._exported:
+                cfg.model = exported_config(cfg, path, engine or 'onnxruntime')
+                content = dict(meta=dict(dataset_meta=dict(classes=description(path)['classes'])))
+            else:
+                content = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
+        except (OSError, RuntimeError, UnpicklingError, UserError) as error:
             raise InputError(str(error)) from error
-        with self._in_scope():
-            self._load = TRANSFORMS.build(loader)
-            self.classes = class_names(cfg, content)
-            self._host = HOSTS[self._scope](cfg, path, device or get_device(), self.classes)
-        self.task, self.model = self._host.task, self._host.model
         try:
-            check_checkpoint_fits(self.model, path)
+            with self._in_scope():
+                self._load = TRANSFORMS.build(loader)
+                self.classes = class_names(cfg, content)
+                weights = None if self._exported else path
+                self._host = HOSTS[self._scope](cfg, weights, device or get_device(), self.classes)
+            self.task, self.model = self._host.task, self._host.model
+            if not self._exported:
+                check_checkpoint_fits(self.model, path)
         except UserError as error:
             raise InputError(str(error)) from None
         self._stateful = next(stateful_modules(self.model), None) is not None
@@ -181,9 +191,11 @@ class Inferencer:
         items = find_inputs(inputs)
         if spikes is not None and out_dir is None:
             raise InputError(f'spikes={spikes!r} draws into out_dir, which is None')
+        if spikes is not None:
+            self._need_neurons('spikes')
         results: list[dict] = []
         failures: list[Failure] = []
-        with nullcontext() if out_dir is None else _Writer(out_dir) as writer:
+        with nullcontext() if out_dir is None else Writer(out_dir) as writer:
 
             def note(failure: Failure) -> None:
                 failures.append(failure)
@@ -265,7 +277,7 @@ class Inferencer:
         yield from finish()
 
     def _check_channels(self, frame: Frame, image: torch.Tensor) -> None:
-        backbone = self.model.backbone
+        backbone = getattr(self.model, 'backbone', None)  # an exported file has none and looks itself
         wanted = getattr(backbone, 'in_channels', None) if hasattr(backbone, 'out_strides') else None
         if wanted is not None and len(image) != wanted:
             raise InputError(
@@ -287,15 +299,21 @@ class Inferencer:
 
     def energy(self, image: np.ndarray) -> EnergyReport:
         """Energy of one image and firing rates of its neurons, see :func:`mmspike.analysis.measure_energy`."""
+        self._need_neurons('energy')
         with self._in_scope():
             return measure_energy(self.model, [self.batch(image)])
 
     def draw_spikes(self, image: np.ndarray, path: str | Path | IO[bytes], stage: str = ALL) -> None:
         """Write firing rates over the image, as the network sees it, as a PNG; see :func:`mmspike.apis.spikes.spike_maps`."""
+        self._need_neurons('spikes')
         batch = self.batch(image)
         with self._in_scope():
             maps = spike_maps(self.model, batch, stage)
             plot_overlay(picture(self.model, batch), maps, path)
+
+    def _need_neurons(self, what: str) -> None:
+        if self._exported:
+            raise InputError(f'{what}: neurons of an ONNX file cannot be looked at, give the checkpoint that it was made of')
 
     def draw(self, image: np.ndarray, sample: BaseDataElement, score_thr: float = 0.3) -> np.ndarray:
         """The prediction on its picture: BGR [H, W, 3] -> uint8 RGB [H', W', 3]; small pictures are enlarged.
@@ -335,63 +353,3 @@ def _image_loader(cfg: Config) -> dict:
 
 def _raise(failure: Failure) -> None:
     raise failure.error
-
-
-class _Writer:
-    """Files of the results; videos stay open until all is done."""
-
-    def __init__(self, out_dir: str | Path):
-        self.folder = Path(out_dir)
-        self.videos: dict[str, cv2.VideoWriter] = {}
-        try:
-            (self.folder / 'preds').mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f'out_dir {out_dir} cannot be written ({error.strerror}): give another folder') from error
-
-    def __enter__(self) -> '_Writer':
-        return self
-
-    def __exit__(self, *_) -> None:
-        for video in self.videos.values():
-            video.release()
-
-    def check_free(self, picture: Frame | Failure) -> None:
-        """Refuse to replace the results of another file of the same name, from an earlier call."""
-        path = self.folder / 'preds' / f'{picture.name}.json'
-        if picture.path is None or not path.is_file():
-            return
-        try:
-            other = json.loads(path.read_text(encoding='utf-8')).get('path')
-        except (ValueError, AttributeError):  # not of ours
-            return
-        if other is not None and osp.abspath(other) != osp.abspath(picture.path):
-            raise InputError(
-                f'{path} has the prediction of {other}, and that of {picture.path} would replace it: give another out_dir'
-            )
-
-    def file(self, kind: str, frame: Frame, suffix: str = '.png') -> Path:
-        folder = self.folder / kind
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f'{frame.name}{suffix}'
-
-    def picture(self, frame: Frame, rgb: np.ndarray) -> None:
-        bgr = np.ascontiguousarray(rgb[..., ::-1])
-        if frame.video is None:
-            mmcv.imwrite(bgr, str(self.file('vis', frame)))
-            return
-        if frame.video not in self.videos:
-            path = self.file('vis', frame).with_name(f'{frame.video}.mp4')
-            size = (bgr.shape[1], bgr.shape[0])
-            self.videos[frame.video] = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), frame.fps, size)
-            if not self.videos[frame.video].isOpened():
-                raise InputError(
-                    f'cannot write the video {path}: OpenCV has no encoder for MP4 here. '
-                    'The wheels of opencv-python-headless have one; or extract the frames into a folder and give that'
-                )
-        self.videos[frame.video].write(bgr)
-
-    def prediction(self, result: dict, labels: np.ndarray | None) -> None:
-        path = str(self.folder / 'preds' / result['name'])
-        mmengine.dump(result, f'{path}.json', ensure_ascii=False)
-        if labels is not None:
-            mmcv.imwrite(labels, f'{path}.png')

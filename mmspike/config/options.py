@@ -5,6 +5,7 @@ import re
 import sys
 
 from mmspike.config.literals import read_literal
+from mmspike.utils.errors import UserError
 
 CONFIG = 'config file, or the name of a config of a host, such as mmdet::retinanet/…_coco.py'
 
@@ -79,6 +80,27 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -
         if argument == '--amp' and not (i + 1 < len(given) and re.fullmatch(r'default|half|b?f[a-z]*\d+', given[i + 1])):
             given[i] = '--amp=default'
     return parser.parse_args(given)
+
+
+def add_engine_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--engine',
+        choices=['onnxruntime', 'openvino'],
+        help='what runs a checkpoint that is an ONNX file (default: onnxruntime), with settings that keep the spikes',
+    )
+
+
+def engine_of(args: argparse.Namespace) -> str | None:
+    """The engine of a checkpoint that is an ONNX file, else None.
+
+    Raises:
+        UserError: An engine for a checkpoint that is no ONNX file.
+    """
+    if str(args.checkpoint).lower().endswith('.onnx'):
+        return args.engine or 'onnxruntime'
+    if args.engine is not None:
+        raise UserError(f'--engine {args.engine} runs ONNX files, {args.checkpoint} is none: write one with deploy.py --onnx')
+    return None
 
 
 def add_backbone_options(parser: argparse.ArgumentParser, required: bool = False) -> None:

@@ -3,7 +3,8 @@
 from .auditing import Audit, audit
 from .check import compare, difference
 from .expansion import expand
+from .exported import Exported
 from .fusing import fuse, leftovers
 from .model import Deployed, save
 
-__all__ = ['Audit', 'Deployed', 'audit', 'compare', 'difference', 'expand', 'fuse', 'leftovers', 'save']
+__all__ = ['Audit', 'Deployed', 'Exported', 'audit', 'compare', 'difference', 'expand', 'fuse', 'leftovers', 'save']

@@ -1,5 +1,6 @@
-"""Backbones and classifiers as ONNX, checked in onnxruntime."""
+"""Networks as ONNX, whole or their backbones, checked in onnxruntime."""
 
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from .check import difference
 from .engines import open_session
 from .layers import Accumulate
 from .plain import plain
+from .runner import KEY
+from .whole import STRIDE, Part, example, split
 
 
 def require(packages: Sequence[str], what: str) -> None:
@@ -48,14 +51,18 @@ def _check_kind(model: nn.Module) -> bool:
         if isinstance(model, ImageClassifier):
             return True
     if isinstance(model, (SpikingBackbone, ExtraStages)):
-        expanded = next((name for name, m in model.named_modules() if isinstance(m, Accumulate)), None)
-        if expanded is None:
-            return False
-        raise ValueError(f'{expanded} adds up in float64, for expanded networks: export the network that fuse() returns')
+        _refuse_expanded(model)
+        return False
     raise ValueError(
         f'{type(model).__name__} cannot be exported to ONNX: spiking backbones and mmpretrain classifiers can. '
         'Of a detector or segmentor, export its backbone'
     )
+
+
+def _refuse_expanded(model: nn.Module) -> None:
+    expanded = next((name for name, m in model.named_modules() if isinstance(m, Accumulate)), None)
+    if expanded is not None:
+        raise ValueError(f'{expanded} adds up in float64, for expanded networks: export the network that fuse() returns')
 
 
 def export_onnx(model: nn.Module, shape: Sequence[int], path: str | Path) -> float:
@@ -80,33 +87,84 @@ def export_onnx(model: nn.Module, shape: Sequence[int], path: str | Path) -> flo
     """
     require(('onnx', 'onnxscript', 'onnxruntime'), 'ONNX export')
     classifier = _check_kind(model)
+    traced = _Traced(plain(model), classifier)
+    batch = len(shape) - 4
+    free: list[int | None] = list(shape)
+    free[batch] = None
+    with torch.no_grad():
+        outputs = traced.eval().cpu().float()(torch.zeros(tuple(shape)))
+    names = ['logits'] if classifier else [f'features_{i}' for i in range(len(outputs))]
+    return _write(Part('', traced, 'inputs', names, tuple(free)), path)
+
+
+def export_whole(
+    model: nn.Module, path: str | Path, size: tuple[int, int] | None, steps: int | None = None
+) -> dict[Path, float]:
+    """Write a classifier, segmentor or detector for :class:`mmspike.deploy.runner.Runner`, which needs numpy alone around it.
+
+    The file carries a description of what is done before and behind its graph: normalisation, anchors, thresholds. Of a
+    two-stage detector the heads of regions lie beside it, ``model_box.onnx`` and ``model_mask.onnx``. The batch is free, and so
+    is the number of regions.
+
+    Args:
+        model: A model of mmpretrain, mmseg or mmdet, fused or not.
+        path: ONNX file to write.
+        size: Height and width of images behind the preprocessor; None: free. A segmentor that slides takes its windows' size.
+        steps: Time steps of event frames, the input is [T, B, C, H, W] then.
+
+    Returns:
+        Each file, and the largest absolute difference of its outputs from PyTorch's in onnxruntime, see :func:`export_onnx`.
+
+    Raises:
+        ImportError: onnx, onnxscript or onnxruntime is missing.
+        ValueError: The model cannot be exported, or a neuron in it; it is named.
+    """
+    require(('onnx', 'onnxscript', 'onnxruntime'), 'ONNX export')
+    _refuse_expanded(model)
+    parts, about = split(plain(model), size, steps)
+    path = Path(path)
+    files = {part.name: path.with_stem(f'{path.stem}_{part.name}') for part in parts if part.name}
+    if files:
+        about['regions']['files'] = {name: file.name for name, file in files.items()}
+    return {
+        file: _write(part, file, about=None if part.name else about) for part in parts for file in [files.get(part.name, path)]
+    }
+
+
+def _write(part: Part, path: str | Path, about: dict | None = None) -> float:
+    """Write a part with the description ``about``; returns how far onnxruntime is from PyTorch, for batches of 1 and of 3."""
     from .onnx_layout import keep_folded  # needs onnx_ir, which comes with onnxscript
 
-    traced = _Traced(plain(model), classifier).eval().cpu().float().requires_grad_(False)
-    generator = torch.Generator().manual_seed(0)
-    batch = 0 if len(shape) == 4 else 1
+    module = part.module.eval().cpu().float().requires_grad_(False)
     # torch.export takes a batch of 1 for fixed
-    inputs = {n: torch.randn(*shape[:batch], n, *shape[batch + 1 :], generator=generator) for n in (1, 2, 3)}
-    with torch.no_grad():
-        expected = {n: traced(x) for n, x in inputs.items()}
-    names = ['logits'] if classifier else [f'features_{i}' for i in range(len(expected[1]))]
+    inputs = {n: example(part, n) for n in (1, 2, 3)}
+    free = {len(part.shape) - 4: torch.export.Dim('batch' if part.input == 'inputs' else 'regions')}
+    if part.shape[-1] is None:
+        free |= {
+            len(part.shape) - 2: STRIDE * torch.export.Dim('rows'),
+            len(part.shape) - 1: STRIDE * torch.export.Dim('columns'),
+        }
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of the exporter about itself
         program = torch.onnx.export(
-            traced,
+            module,
             (inputs[2],),
-            input_names=['inputs'],
-            output_names=names,
-            dynamic_shapes=({batch: torch.export.Dim('batch')},),
+            input_names=[part.input],
+            output_names=part.outputs,
+            dynamic_shapes=(free,),
             dynamo=True,
             verbose=False,
         )
     assert program is not None
     keep_folded(program.model)
+    if about is not None:
+        program.model.metadata_props[KEY] = json.dumps(about)
     program.save(path, external_data=False)
-    return max(_difference(path, inputs[n], expected[n]) for n in (1, 3))
-
-
-def _difference(path: str | Path, inputs: Tensor, expected: Sequence[Tensor]) -> float:
-    results = open_session(path)(inputs.numpy()).values()
-    return max(difference(torch.from_numpy(r), e).largest for r, e in zip(results, expected, strict=True))
+    session = open_session(path)
+    gaps = []
+    for n in (1, 3):
+        with torch.no_grad():
+            expected = module(inputs[n])
+        results = session(inputs[n].numpy())
+        gaps += [difference(torch.from_numpy(results[name]), e).largest for name, e in zip(part.outputs, expected, strict=True)]
+    return max(gaps)

@@ -47,6 +47,11 @@ class PlainFiring(nn.Module):
         return torch.stack(spikes)
 
 
+def clip(x: Tensor, levels: int) -> Tensor:
+    """``x.clamp(0, levels)`` as one operation. Of two clamps of the same x onnxscript 0.7.2 makes a file that is not valid."""
+    return nn.functional.hardtanh(x, 0.0, float(levels))
+
+
 class PlainSFA(nn.Module):
     """SFA as clip, round and a division."""
 
@@ -57,7 +62,7 @@ class PlainSFA(nn.Module):
         self.rounding = neuron.rounding
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.clamp(0, self.levels)
+        x = clip(x, self.levels)
         count = x.round() if self.rounding == 'even' else (x + 0.5).floor()
         return count if self.norm == 1 else count / self.norm
 
@@ -76,7 +81,7 @@ class PlainIntegerLIF(nn.Module):
         spikes = []
         for t in range(x.shape[0]):
             h = self.beta * v + x[t]
-            count = h.clamp(0, self.levels).round()
+            count = clip(h, self.levels).round()
             v = h - count
             spikes.append(count)
         return torch.stack(spikes) / self.norm

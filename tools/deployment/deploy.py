@@ -30,9 +30,17 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help="leave Meta-SpikeFormer's depthwise and pointwise convolutions apart: fewer weights, but floats between them",
     )
-    parser.add_argument('--onnx', metavar='FILE', help='write the fused classifier, or the backbone of another model, as ONNX')
+    parser.add_argument(
+        '--onnx',
+        metavar='FILE',
+        help='write the fused classifier, segmentor or detector as ONNX; of a two-stage detector also FILE_box and FILE_mask',
+    )
     parser.add_argument('--nir', metavar='FILE', help='write the fused --part as NIR')
-    parser.add_argument('--part', default='backbone', help='part of the model that --nir writes, such as backbone.stem')
+    parser.add_argument(
+        '--part',
+        help='part of the model to write: with --nir such as backbone.stem (default: backbone), with --onnx backbone '
+        '(default: the whole model)',
+    )
     parser.add_argument(
         '--dt',
         type=float,
@@ -50,8 +58,10 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         type=int,
         metavar=('H', 'W'),
-        help='run on a random image of this size instead of one of the test set; size for --onnx and --nir, default 224 224',
+        help='run on a random image of this size instead of one of the test set; size for --nir (default: 224 224) and for '
+        "--onnx (default: that of the test image, behind the model's preprocessor)",
     )
+    parser.add_argument('--any-size', action='store_true', help='with --onnx: height and width are free, multiples of 32')
     add_device_option(parser)
     add_config_options(parser)
     args = parser.parse_args()
@@ -63,6 +73,10 @@ def parse_args() -> argparse.Namespace:
         parser.error('--dt is for --nir')
     if args.frames and not args.onnx:
         parser.error('--frames is for --onnx')
+    if args.any_size and not args.onnx:
+        parser.error('--any-size is for --onnx')
+    if args.part and not (args.nir or args.onnx):
+        parser.error('--part is for --nir and --onnx')
     if not args.audit and not (args.out or args.onnx or args.nir):
         parser.error('say what to write, with -o, --onnx or --nir, or --audit')
     return args
@@ -129,36 +143,58 @@ def main(args: argparse.Namespace) -> None:
     if left:
         print(f'Not folded, since they are no modules of mmspike: {", ".join(left)}')
     print(audit(network, lambda: network.test_step(batch)))
-    export(args, model)
+    export(args, cfg, model, batch)
     if args.out:
         for path in save(network, cfg, args.out, args.expand, not args.keep_depthwise):
             print(f'Wrote {path}')
 
 
-def export(args: argparse.Namespace, model) -> None:
-    from mmspike.config.loading import sees_events
-    from mmspike.deploy import fuse
+def export(args: argparse.Namespace, cfg, model, batch) -> None:
     from mmspike.deploy.nir_export import DT, export_nir
-    from mmspike.deploy.onnx_export import export_onnx
 
-    size = args.shape or (224, 224)
+    if args.onnx:
+        write_onnx(args, cfg, model, batch)
+    if not args.nir:
+        return
+    name = args.part or 'backbone'
+    part = part_of(model.cpu(), name)
+    first = next((m for m in part.modules() if hasattr(m, 'in_channels')), None)
+    if first is None:
+        raise UserError(f'--part {name}: it has no convolution, so nothing tells how many channels it reads')
     try:
-        if args.onnx:
-            fused = fuse(model.cpu(), not args.keep_depthwise)
-            classifier = type(model).__name__.endswith('ImageClassifier')
-            channels = getattr(fused.backbone, 'in_channels', 3)
-            steps = (fused.backbone.T,) if args.frames or sees_events(model) else ()
-            gap = export_onnx(fused if classifier else fused.backbone, (*steps, 1, channels, *size), args.onnx)
-            print(f'Wrote {args.onnx}: in onnxruntime its outputs differ by at most {gap:.2g}')
-        if args.nir:
-            part = part_of(model.cpu(), args.part)
-            first = next((m for m in part.modules() if hasattr(m, 'in_channels')), None)
-            if first is None:
-                raise UserError(f'--part {args.part}: it has no convolution, so nothing tells how many channels it reads')
-            notes = export_nir(part, (first.in_channels, *size), args.nir, DT if args.dt is None else args.dt)
-            print('\n'.join([f'Wrote {args.nir}. To read it:', *(f'- {note}' for note in notes)]))
+        notes = export_nir(part, (first.in_channels, *(args.shape or (224, 224))), args.nir, DT if args.dt is None else args.dt)
     except (ImportError, ValueError) as error:
         raise UserError(str(error)) from error
+    print('\n'.join([f'Wrote {args.nir}. To read it:', *(f'- {note}' for note in notes)]))
+
+
+def write_onnx(args: argparse.Namespace, cfg, model, batch) -> None:
+    from mmengine.registry import MODELS
+
+    from mmspike.config.loading import sees_events
+    from mmspike.deploy import compare, fuse
+    from mmspike.deploy.exported import exported_config
+    from mmspike.deploy.onnx_export import export_onnx, export_whole
+
+    alone = args.part if not args.nir else None  # with both, --part is that of --nir
+    if alone not in (None, 'backbone'):
+        raise UserError(f"--part {alone}: ONNX files have the whole model, or with '--part backbone' its backbone")
+    size = tuple(args.shape or model.data_preprocessor(deepcopy(batch))['inputs'].shape[-2:])
+    steps = model.backbone.T if args.frames or sees_events(model) else None
+    fused = fuse(model.cpu(), not args.keep_depthwise)
+    try:
+        if alone:
+            shape = (1, getattr(fused.backbone, 'in_channels', 3), *size)
+            files = {args.onnx: export_onnx(fused.backbone, shape if steps is None else (steps, *shape), args.onnx)}
+        else:
+            files = export_whole(fused, args.onnx, None if args.any_size else size, steps)
+    except (ImportError, ValueError) as error:
+        raise UserError(str(error)) from error
+    for file, gap in files.items():
+        print(f'Wrote {file}: in onnxruntime its outputs differ by at most {gap:.2g}')
+    if not alone:
+        exported = MODELS.build(exported_config(cfg, args.onnx, 'onnxruntime'))
+        print(f'predictions in onnxruntime: {compare(fused, exported, batch)}')
 
 
 if __name__ == '__main__':
