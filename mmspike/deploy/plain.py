@@ -97,7 +97,7 @@ class PlainThresholds(nn.Module):
         self.scale = scale_of(neuron.thresholds)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.neuron(x) if self.scale is None else (x * self.scale).clamp(0, self.levels).round()
+        return self.neuron(x) if self.scale is None else clip(x * self.scale, self.levels).round()
 
 
 def scale_of(thresholds: Tensor) -> float | None:
