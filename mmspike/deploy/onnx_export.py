@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,6 +26,21 @@ def require(packages: Sequence[str], what: str) -> None:
     missing = [p for p in packages if not is_installed(p)]
     if missing:
         raise ImportError(f'{what} needs {", ".join(missing)}, not installed here: pip install {" ".join(missing)}')
+
+
+@dataclass
+class Written:
+    """A file that was exported.
+
+    Attributes:
+        path: Where it is.
+        gap: Largest absolute difference of its outputs in onnxruntime from PyTorch's, see :func:`export_onnx`.
+        module: What was exported, for :func:`mmspike.deploy.engine_check.check_engine`.
+    """
+
+    path: Path
+    gap: float
+    module: nn.Module
 
 
 class _Traced(nn.Module):
@@ -97,9 +113,7 @@ def export_onnx(model: nn.Module, shape: Sequence[int], path: str | Path) -> flo
     return _write(Part('', traced, 'inputs', names, tuple(free)), path)
 
 
-def export_whole(
-    model: nn.Module, path: str | Path, size: tuple[int, int] | None, steps: int | None = None
-) -> dict[Path, float]:
+def export_whole(model: nn.Module, path: str | Path, size: tuple[int, int] | None, steps: int | None = None) -> list[Written]:
     """Write a classifier, segmentor or detector for :class:`mmspike.deploy.runner.Runner`, which needs numpy alone around it.
 
     The file carries a description of what is done before and behind its graph: normalisation, anchors, thresholds. Of a
@@ -113,7 +127,7 @@ def export_whole(
         steps: Time steps of event frames, the input is [T, B, C, H, W] then.
 
     Returns:
-        Each file, and the largest absolute difference of its outputs from PyTorch's in onnxruntime, see :func:`export_onnx`.
+        The files; the first one reads the image.
 
     Raises:
         ImportError: onnx, onnxscript or onnxruntime is missing.
@@ -126,9 +140,11 @@ def export_whole(
     files = {part.name: path.with_stem(f'{path.stem}_{part.name}') for part in parts if part.name}
     if files:
         about['regions']['files'] = {name: file.name for name, file in files.items()}
-    return {
-        file: _write(part, file, about=None if part.name else about) for part in parts for file in [files.get(part.name, path)]
-    }
+    written = []
+    for part in parts:
+        file = files.get(part.name, path)
+        written.append(Written(file, _write(part, file, about=None if part.name else about), part.module))
+    return written
 
 
 def _write(part: Part, path: str | Path, about: dict | None = None) -> float:

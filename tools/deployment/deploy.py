@@ -185,16 +185,36 @@ def write_onnx(args: argparse.Namespace, cfg, model, batch) -> None:
     try:
         if alone:
             shape = (1, getattr(fused.backbone, 'in_channels', 3), *size)
-            files = {args.onnx: export_onnx(fused.backbone, shape if steps is None else (steps, *shape), args.onnx)}
-        else:
-            files = export_whole(fused, args.onnx, None if args.any_size else size, steps)
+            gap = export_onnx(fused.backbone, shape if steps is None else (steps, *shape), args.onnx)
+            print(f'Wrote {args.onnx}: in onnxruntime its outputs differ by at most {gap:.2g}')
+            return
+        files = export_whole(fused, args.onnx, None if args.any_size else size, steps)
     except (ImportError, ValueError) as error:
         raise UserError(str(error)) from error
-    for file, gap in files.items():
-        print(f'Wrote {file}: in onnxruntime its outputs differ by at most {gap:.2g}')
-    if not alone:
-        exported = MODELS.build(exported_config(cfg, args.onnx, 'onnxruntime'))
-        print(f'predictions in onnxruntime: {compare(fused, exported, batch)}')
+    for file in files:
+        print(f'Wrote {file.path}: in onnxruntime its outputs differ by at most {file.gap:.2g}')
+    exported = MODELS.build(exported_config(cfg, args.onnx, 'onnxruntime'))
+    print(f'predictions in onnxruntime: {compare(fused, exported, batch)}')
+    height, width = exported.about.get('window') or (None, None)
+    check_engines(files[0], fused.data_preprocessor(deepcopy(batch))['inputs'][..., :height, :width].numpy())
+
+
+def check_engines(file, image) -> None:
+    """Compare what neurons send in every installed engine with PyTorch; an engine that computes otherwise is an error."""
+    from mmspike.deploy.engine_check import check_engine
+    from mmspike.deploy.engines import installed_engines
+
+    others = []
+    for engine in installed_engines():
+        check = check_engine(file.path, file.module, image, engine)
+        print(f'spikes in {check}')
+        if not check.same:
+            others.append(engine)
+        if engine == 'openvino':  # by its defaults, where the CPU can
+            half = check_engine(file.path, file.module, image, engine, 'bfloat16')
+            print(f"spikes in {half}: set INFERENCE_PRECISION_HINT='f32', as --engine openvino does")
+    if others:
+        raise UserError(f'{file.path} has other spikes in {", ".join(others)}, of the versions above: run it in another engine')
 
 
 if __name__ == '__main__':
