@@ -133,7 +133,7 @@ def assert_same_instances(found, expected):
     rows = [
         torch.cat([torch.as_tensor(i[k]).float().reshape(len(i['scores']), -1) for k in KEYS], 1) for i in (found, expected)
     ]
-    assert len(rows[0]) == len(rows[1]) > 20
+    assert len(rows[0]) == len(rows[1]) > 2
     distance, match = torch.cdist(*rows, p=float('inf')).min(1)
     assert (distance < 1e-3).float().mean() > 0.95
     if 'masks' in expected:
