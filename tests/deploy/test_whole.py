@@ -52,7 +52,7 @@ def retinanet():
         loss_cls=dict(type='FocalLoss', use_sigmoid=True),
         loss_bbox=dict(type='L1Loss'),
     )
-    test_cfg = dict(nms_pre=9999, min_bbox_size=0, score_thr=0.1, nms=NMS, max_per_img=9999)
+    test_cfg = dict(nms_pre=9999, min_bbox_size=0, score_thr=0.005, nms=NMS, max_per_img=9999)
     return dict(type='RetinaNet', data_preprocessor=DETECTION, backbone=BACKBONE, neck=NECK, bbox_head=head, test_cfg=test_cfg)
 
 
