@@ -94,7 +94,7 @@ def mask_rcnn():
     )
     test_cfg = dict(
         rpn=dict(nms_pre=9999, max_per_img=9999, nms=NMS, min_bbox_size=0),
-        rcnn=dict(score_thr=0.3, nms=NMS, max_per_img=9999, mask_thr_binary=0.5),
+        rcnn=dict(score_thr=0.2, nms=NMS, max_per_img=9999, mask_thr_binary=0.5),
     )
     model = dict(type='MaskRCNN', train_cfg=None, data_preprocessor=DETECTION, backbone=BACKBONE, neck=NECK)
     return model | dict(rpn_head=rpn, roi_head=roi, test_cfg=test_cfg)
