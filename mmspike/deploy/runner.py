@@ -75,6 +75,7 @@ class Runner:
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """Normalised and padded at the right and below: [H, W, C] -> float32 [C, H', W']."""
         x = np.atleast_3d(image).transpose(2, 0, 1)
+        self._check_channels(len(x))
         if self.about['swap_channels'] and len(x) == 3:
             x = x[::-1]
         x = np.float32(x)
@@ -94,13 +95,16 @@ class Runner:
         tasks = dict(classification=self._classify, segmentation=self._segment, detection=self._detect)
         return tasks[self.about['task']](inputs, images)
 
+    def _check_channels(self, channels: int) -> None:
+        if channels != self.about['channels']:
+            raise ValueError(f'the image has {channels} channels, the file takes {self.about["channels"]}')
+
     def _run(self, inputs: np.ndarray) -> Mapping[str, np.ndarray]:
         """Outputs of the network; ValueError if the file takes inputs of another size."""
-        (height, width), channels, steps = inputs.shape[-2:], self.about['channels'], self.about['steps']
+        (height, width), steps = inputs.shape[-2:], self.about['steps']
         if steps and (inputs.ndim != 5 or len(inputs) != steps):
             raise ValueError(f'the file takes event frames [T, B, C, H, W] with T = {steps}, got {list(inputs.shape)}')
-        if inputs.shape[-3] != channels:
-            raise ValueError(f'the image has {inputs.shape[-3]} channels, the file takes {channels}')
+        self._check_channels(inputs.shape[-3])
         size, multiple = self.about['size'], self.about['multiple']
         if size is not None and [height, width] != list(size):
             what = 'windows of the image have' if 'window' in self.about else 'the image has, behind the preprocessor,'
@@ -138,9 +142,8 @@ class Runner:
         window, stride = self.about['window'], self.about['stride']
         height, width = inputs.shape[-2:]
         total, count = None, np.zeros((height, width), np.float32)
-        starts = [
-            range(0, max(n - w + s - 1, 0) // s * s + 1, s) for n, w, s in zip((height, width), window, stride, strict=True)
-        ]
+        sides = zip((height, width), window, stride, strict=True)
+        starts = [range(0, max(n - w + s - 1, 0) // s * s + 1, s) for n, w, s in sides]
         for y in starts[0]:
             for x in starts[1]:
                 bottom, right = min(y + window[0], height), min(x + window[1], width)
@@ -186,9 +189,8 @@ class Runner:
             keep = nms(found['bboxes'], found['scores'], labels, cfg['iou'], cfg['class_agnostic'])[: cfg['most']]
             found = {name: values[keep] for name, values in found.items()}
         if 'mask' in self.heads:
-            boxes, height, width = found['bboxes'], *image['original']
-            found['bboxes'] = boxes / scale
-            found['masks'] = np.zeros((len(boxes), height, width), bool)
+            boxes, found['bboxes'] = found['bboxes'], found['bboxes'] / scale
+            found['masks'] = np.zeros((len(boxes), *image['original']), bool)
             if len(boxes):
                 logits = self.heads['mask'](dict(regions=self._pool(features, boxes, cfg['mask'])))['masks']
                 chosen = logits[np.arange(len(boxes)), found['labels'] if logits.shape[1] > 1 else 0]
@@ -259,8 +261,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
+    return (e := np.exp(x - x.max(-1, keepdims=True))) / e.sum(-1, keepdims=True)
 
 
 def dense_boxes(maps: Sequence[tuple[np.ndarray, np.ndarray]], cfg: Mapping, image: Mapping, rescale: bool) -> dict:
