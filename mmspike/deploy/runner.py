@@ -158,9 +158,8 @@ class Runner:
     def _detect(self, inputs: np.ndarray, images: Sequence[Mapping]) -> list[dict]:
         out = self._run(inputs)
         levels = range(len(self.about['dense']['anchors']))
-        regions = self.about.get('regions')
+        regions, results = self.about.get('regions'), []
         features = [value for name, value in out.items() if name.startswith('features_')]
-        results = []
         for b, image in enumerate(images):
             maps = [(out[f'scores_{i}'][b], out[f'deltas_{i}'][b]) for i in levels]
             result = dense_boxes(maps, self.about['dense'], image, rescale=regions is None)
