@@ -236,6 +236,7 @@ def export_nir(model: nn.Module, shape: Sequence[int], path: str | Path, dt: flo
     graph = to_nir(model, shape, dt)
     import nir
 
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     nir.write(str(path), _WithoutZeros(graph))
     return how_to_read(graph)
 

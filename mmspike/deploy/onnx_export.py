@@ -175,6 +175,7 @@ def _write(part: Part, path: str | Path, about: dict | None = None) -> float:
     keep_folded(program.model)
     if about is not None:
         program.model.metadata_props[KEY] = json.dumps(about)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     program.save(path, external_data=False)
     session = open_session(path)
     gaps = []

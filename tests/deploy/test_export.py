@@ -102,8 +102,8 @@ def test_onnx_classifier(repo, onnxruntime, tmp_path):
     pytest.importorskip('mmpretrain')
     _, model = whole_model(repo, 'espike_imagenet.py')
     network = fuse(build(model))
-    assert export_onnx(network, (2, 3, 64, 64), tmp_path / 'c.onnx') < 1e-4
-    session = onnxruntime.InferenceSession(str(tmp_path / 'c.onnx'))
+    assert export_onnx(network, (2, 3, 64, 64), tmp_path / 'new' / 'c.onnx') < 1e-4
+    session = onnxruntime.InferenceSession(str(tmp_path / 'new' / 'c.onnx'))
     assert [o.name for o in session.get_outputs()] == ['logits']
 
 
@@ -160,8 +160,8 @@ def chain():
 def test_nir_round_trip(tmp_path):
     nir = pytest.importorskip('nir')
     model = chain()
-    export_nir(model, (2, 16, 12), tmp_path / 'chain.nir')
-    graph = nir.read(str(tmp_path / 'chain.nir'))
+    export_nir(model, (2, 16, 12), tmp_path / 'new' / 'chain.nir')
+    graph = nir.read(str(tmp_path / 'new' / 'chain.nir'))
     assert sorted(type(n).__name__ for n in graph.nodes.values()) == sorted(
         ['Input', 'Output', 'LIF', 'IF', 'LIF'] + ['Conv2d'] * 4
     )
