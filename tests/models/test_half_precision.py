@@ -7,13 +7,13 @@ from torch.utils._pytree import tree_map
 from mmspike.analysis.fake_cuda import training_step
 from mmspike.registry import MODELS
 
-from .backbones.test_backbones import backbones
+from .backbones.test_backbones import SMALL, backbones
 from .test_contracts import INPUTS, build
 from .test_state_dicts import NETWORKS
 
 pytestmark = pytest.mark.skipif(not torch.backends.cuda.is_built(), reason='fake CUDA tensors need a CUDA build of PyTorch')
 #: neurons on sums of products over all tokens, which half precision would not hold exactly
-ON_SUMS = ('attn.attn_neuron', 'self_attention.attn_neuron')
+ON_SUMS = ('attn.attn_neuron', 'mixer.attn_neuron', 'self_attention.attn_neuron')
 
 
 def check(step, names):
@@ -32,7 +32,7 @@ def trained(network):
 @pytest.mark.parametrize('name', backbones())
 def test_backbones(name):
     def network():
-        return MODELS.build(dict(type=f'mmspike.{name}', **NETWORKS[name]))
+        return MODELS.build(dict(type=f'mmspike.{name}', **NETWORKS.get(name, SMALL[name])))
 
     check(training_step(network, lambda: torch.zeros(2, 3, 64, 64), torch.float16, neurons=True), trained(network()))
 
