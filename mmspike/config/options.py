@@ -82,11 +82,11 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -
     return parser.parse_args(given)
 
 
-def add_engine_option(parser: argparse.ArgumentParser) -> None:
+def add_engine_option(parser: argparse.ArgumentParser, what: str = 'what runs a checkpoint that is an ONNX file') -> None:
     parser.add_argument(
         '--engine',
         choices=['onnxruntime', 'openvino'],
-        help='what runs a checkpoint that is an ONNX file (default: onnxruntime), with settings that keep the spikes',
+        help=f'{what} (default: onnxruntime), with settings that keep the spikes',
     )
 
 

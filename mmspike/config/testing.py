@@ -1,13 +1,17 @@
 """Settings of a test by host, for tools/test.py: drawing, test-time augmentation, output files."""
 
 import os.path as osp
+import tempfile
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
+from torch import nn
 
 from mmspike.config.data_paths import config_datasets
+from mmspike.config.launch import build_runner
 from mmspike.config.output_names import OutputNames, name_pictures
 from mmspike.engine.label_images import LabelImages
 from mmspike.models.backbones.base import InputShapeError
@@ -142,3 +146,24 @@ def dump_predictions(runner: Runner, out: str) -> None:
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=out))
     elif scope == 'mmseg':
         runner.test_evaluator.metrics.append(LabelImages(out, OutputNames(runner.cfg, 'test_dataloader').labels))
+
+
+def metrics_of(cfg: Config, networks: Mapping[str, nn.Module]) -> dict[str, dict[str, float]]:
+    """Name -> what the config's test evaluator says of a network, for several on the same test set.
+
+    Args:
+        cfg: Config, with a host's own runner.
+        networks: Models that predict as the config's does, on the CPU.
+    """
+    cfg = Config(cfg.to_dict())
+    cfg.launcher, cfg.load_from, cfg.resume, cfg.log_level = 'none', None, False, 'WARNING'
+    for name in ('runner_type', 'strategy'):
+        cfg.pop(name, None)
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        cfg.work_dir = folder
+        runner = build_runner(cfg)
+        for name, network in networks.items():
+            runner.model = network  # which moves the data to where it is
+            results[name] = {key: value for key, value in runner.test().items() if isinstance(value, (int, float))}
+    return results

@@ -16,7 +16,7 @@ from torch import nn
 
 from mmspike.analysis.flips import FlipReport, Flips
 
-from .engines import Session, open_session
+from .engines import Session, installed_engines, open_session
 
 #: share of the first layer that differs, up to which it is rounding: a membrane that lies within a float32 of a threshold
 ROUNDING = 1e-4
@@ -135,3 +135,20 @@ def with_weights(module: nn.Module, weights: Mapping[str, np.ndarray]) -> nn.Mod
             raise ValueError(f'{name} {list(values.shape)}: the exported module has no such parameter')
         parameters[name].data = torch.from_numpy(values).to(parameters[name])
     return module
+
+
+def bfloat16_warning(path: str | Path, module: nn.Module, inputs: np.ndarray) -> str | None:
+    """What OpenVINO does to the spikes by its default on CPUs that compute in bfloat16, with the setting that mends it.
+
+    Returns:
+        None where it keeps them, as on CPUs without, or is not installed.
+    """
+    if 'openvino' not in installed_engines():
+        return None
+    check = check_engine(path, module, inputs, 'openvino', 'bfloat16')
+    if check.same:
+        return None
+    return (
+        f'openvino flips {check.spikes.total.share:.1%} of the spikes in bfloat16, its default on this CPU: set '
+        "INFERENCE_PRECISION_HINT to 'f32', as mmspike's tools do"
+    )

@@ -96,6 +96,7 @@ def description(file: str | Path) -> dict:
 
 def exported_config(cfg: Config, file: str | Path, engine: str) -> ConfigDict:
     """The model of a config with an exported file in its place."""
-    return ConfigDict(
-        type='mmspike.Exported', file=str(file), engine=engine, data_preprocessor=model_config(cfg).get('data_preprocessor')
-    )
+    preprocessor = model_config(cfg).get('data_preprocessor')
+    if preprocessor is not None and 'type' not in preprocessor:  # classifiers of mmpretrain go without
+        preprocessor = ConfigDict(type='mmpretrain.ClsDataPreprocessor', **preprocessor)
+    return ConfigDict(type='mmspike.Exported', file=str(file), engine=engine, data_preprocessor=preprocessor)

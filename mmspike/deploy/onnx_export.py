@@ -149,7 +149,7 @@ def export_whole(model: nn.Module, path: str | Path, size: tuple[int, int] | Non
 
 def _write(part: Part, path: str | Path, about: dict | None = None) -> float:
     """Write a part with the description ``about``; returns how far onnxruntime is from PyTorch, for batches of 1 and of 3."""
-    from .onnx_layout import keep_folded  # needs onnx_ir, which comes with onnxscript
+    from .onnx_layout import keep_folded, shorten  # needs onnx_ir, which comes with onnxscript
 
     module = part.module.eval().cpu().float().requires_grad_(False)
     # torch.export takes a batch of 1 for fixed
@@ -172,7 +172,7 @@ def _write(part: Part, path: str | Path, about: dict | None = None) -> float:
             verbose=False,
         )
     assert program is not None
-    keep_folded(program.model)
+    shorten(keep_folded(program.model))
     if about is not None:
         program.model.metadata_props[KEY] = json.dumps(about)
     Path(path).parent.mkdir(parents=True, exist_ok=True)

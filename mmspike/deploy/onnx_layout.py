@@ -10,6 +10,10 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 ELEMENTWISE = ('Add', 'Sub', 'Mul', 'Div', 'Clip', 'Round', 'Floor', 'Relu', 'GreaterOrEqual', 'Cast', 'Identity', 'Sigmoid')
 
 
+#: of each node, the classes and names of the modules that it is part of
+KEPT = ('pkg.torch.onnx.class_hierarchy', 'pkg.torch.onnx.name_scopes')
+
+
 def keep_folded(model: ir.Model) -> ir.Model:
     """Let neurons and sums run on [T*B, C, H, W], in place.
 
@@ -44,6 +48,17 @@ def keep_folded(model: ir.Model) -> ir.Model:
         elif node.op_type in ELEMENTWISE and _all_folded(node, folded):
             _fold_elementwise(graph, node, folded)
     RemoveUnusedNodesPass()(model)
+    return model
+
+
+def shorten(model: ir.Model) -> ir.Model:
+    """Leave of what the exporter writes about nodes only whose they are, in place: stack traces are a tenth of a file."""
+    for node in model.graph:
+        node.doc_string = None
+        for key in set(node.metadata_props) - set(KEPT):
+            del node.metadata_props[key]
+        for value in node.outputs:
+            value.metadata_props.clear()
     return model
 
 

@@ -1,11 +1,13 @@
 """tools/deployment/deploy.py from the command line to a checkpoint that tools/test.py takes."""
 
+import re
+
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from .networks import build, whole_model
+from .networks import build, sfa, whole_model
 
 SIZE = ['--shape', 64, 64, '--device', 'cpu']
 
@@ -154,3 +156,41 @@ def test_arguments(segmentor, run_tool, tmp_path):
     assert done.returncode and '--part data_preprocessor: it has no convolution' in done.stderr
     done = run_tool('deployment/deploy.py', *segmentor, '--audit', '--as-trained', '--expand', *SIZE)
     assert done.returncode and 'call fuse() first' in done.stderr
+
+
+def test_integers(repo, run_tool, tmp_path):
+    """A classifier in integers, tested on the config's test set beside the trained network."""
+    import numpy as np
+    from PIL import Image
+
+    pytest.importorskip('onnxscript')
+    pytest.importorskip('onnxruntime')
+    generator = np.random.default_rng(0)
+    for name in ('dark', 'light'):
+        (tmp_path / 'data' / 'val' / name).mkdir(parents=True)
+        for i in range(3):
+            picture = generator.integers(0, 120, (32, 32, 3)) + (120 if name == 'light' else 0)
+            Image.fromarray(picture.astype(np.uint8)).save(tmp_path / 'data' / 'val' / name / f'{i}.png')
+    cfg = Config.fromfile(repo / 'configs' / 'espike_cifar10.py')
+    arch = dict(dims=(4, 6, 8), depths=(2, 1, 1))
+    cfg.model.backbone = dict(type='mmspike.SpikingVGG', arch=arch, T=1, pool='max', neuron=sfa(4), temporal_output='keep')
+    cfg.model.head.update(num_classes=2, in_channels=8)
+    cfg.data_preprocessor.num_classes = 2
+    cfg.test_dataloader.dataset.data_root = str(tmp_path / 'data')
+    cfg.test_dataloader.num_workers, cfg.test_dataloader.persistent_workers = 0, False
+    cfg.test_evaluator = dict(type='Accuracy', topk=(1,))
+    cfg.dump(tmp_path / 'config.py')
+    init_default_scope('mmpretrain')
+    network = build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
+    torch.save(dict(state_dict=network.state_dict()), tmp_path / 'model.pth')
+    given = tmp_path / 'config.py', tmp_path / 'model.pth'
+    done = run_tool('deployment/deploy.py', *given, '--int8', tmp_path / 'int8.onnx', '--device', 'cpu')
+    assert done.returncode == 0, done.stderr
+    # as many as there are neurons: three of the network, one of its head
+    assert 'onnxruntime 1.' in done.stdout and ', float32: 0 of ' in done.stdout and ' spikes differ (0.000%)' in done.stdout
+    scores = re.findall(r'^(as trained|folded|int8 in onnxruntime): accuracy/top1 (\S+)$', done.stdout, re.M)
+    assert [name for name, _ in scores] == ['as trained', 'folded', 'int8 in onnxruntime']
+    assert scores[0][1] == scores[1][1]
+    assert (tmp_path / 'int8.onnx').stat().st_size > 1000
+    done = run_tool('deployment/deploy.py', *given, '-o', tmp_path, '--engine', 'openvino')
+    assert '--engine is for --int8' in done.stderr

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
 
 from mmspike.cli import run
-from mmspike.config.options import add_config_options, add_device_option
+from mmspike.config.options import add_config_options, add_device_option, add_engine_option
 from mmspike.utils.errors import UserError
 
 
@@ -35,6 +35,12 @@ def parse_args() -> argparse.Namespace:
         metavar='FILE',
         help='write the fused classifier, segmentor or detector as ONNX; of a two-stage detector also FILE_box and FILE_mask',
     )
+    parser.add_argument(
+        '--int8',
+        metavar='FILE',
+        help='write the whole model as ONNX in integers for --engine, and test it on the test set beside the trained network',
+    )
+    add_engine_option(parser, 'what the file of --int8 is written for')
     parser.add_argument('--nir', metavar='FILE', help='write the fused --part as NIR')
     parser.add_argument(
         '--part',
@@ -71,14 +77,16 @@ def parse_args() -> argparse.Namespace:
         parser.error('a checkpoint is needed, but for --audit')
     if args.dt is not None and not args.nir:
         parser.error('--dt is for --nir')
-    if args.frames and not args.onnx:
-        parser.error('--frames is for --onnx')
+    if args.frames and not (args.onnx or args.int8):
+        parser.error('--frames is for --onnx and --int8')
+    if args.engine and not args.int8:
+        parser.error('--engine is for --int8')
     if args.any_size and not args.onnx:
         parser.error('--any-size is for --onnx')
     if args.part and not (args.nir or args.onnx):
         parser.error('--part is for --nir and --onnx')
-    if not args.audit and not (args.out or args.onnx or args.nir):
-        parser.error('say what to write, with -o, --onnx or --nir, or --audit')
+    if not args.audit and not (args.out or args.onnx or args.int8 or args.nir):
+        parser.error('say what to write, with -o, --onnx, --int8 or --nir, or --audit')
     return args
 
 
@@ -154,6 +162,8 @@ def export(args: argparse.Namespace, cfg, model, batch) -> None:
 
     if args.onnx:
         write_onnx(args, cfg, model, batch)
+    if args.int8:
+        write_int8(args, cfg, model, batch)
     if not args.nir:
         return
     name = args.part or 'backbone'
@@ -215,6 +225,35 @@ def check_engines(file, image) -> None:
             print(f"spikes in {half}: set INFERENCE_PRECISION_HINT='f32', as --engine openvino does")
     if others:
         raise UserError(f'{file.path} has other spikes in {", ".join(others)}, of the versions above: run it in another engine')
+
+
+def write_int8(args: argparse.Namespace, cfg, model, batch) -> None:
+    from mmengine.registry import MODELS
+
+    from mmspike.config.loading import sees_events
+    from mmspike.config.testing import metrics_of
+    from mmspike.deploy import fuse
+    from mmspike.deploy.exported import exported_config
+    from mmspike.deploy.int8 import export_int8
+
+    engine = args.engine or 'onnxruntime'
+    inputs = model.data_preprocessor(deepcopy(batch))['inputs']
+    size = tuple(args.shape or inputs.shape[-2:])
+    steps = model.backbone.T if args.frames or sees_events(model) else None
+    fused = fuse(model.cpu(), not args.keep_depthwise)
+    try:
+        files = export_int8(fused, args.int8, engine, size, steps, inputs.cpu().float().numpy())
+    except (ImportError, ValueError) as error:
+        raise UserError(str(error)) from error
+    for file in files:
+        print(file)
+    if args.shape is None:
+        exported = MODELS.build(exported_config(cfg, args.int8, engine))
+        results = metrics_of(cfg, {'as trained': model, 'folded': fused, f'int8 in {engine}': exported})
+        for name, metrics in results.items():
+            print(f'{name}: {", ".join(f"{key} {value:.4g}" for key, value in metrics.items())}')
+    if not all(file.check.same for file in files):
+        raise UserError(f'{engine} computes the file differently from PyTorch, as written above: do not use it there')
 
 
 if __name__ == '__main__':
