@@ -87,6 +87,7 @@ def export_int8(
     from .int8_graph import quantize
 
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     written = []
     with tempfile.TemporaryDirectory() as folder:
         # by the same names: the first file names the others
