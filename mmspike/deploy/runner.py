@@ -65,7 +65,7 @@ class Runner:
             ``labels`` [H, W], ``logits`` [classes, H, W]. Classification: ``scores`` [classes], ``label``.
         """
         if self.about.get('steps'):
-            return self.predict(np.float32(image)[:, None], [dict(shape=image.shape[-2:], original=image.shape[-2:])])[0]
+            return self.predict(image[:, None].astype(np.float32), [dict(shape=image.shape[-2:], original=image.shape[-2:])])[0]
         height, width = image.shape[:2]
         original = tuple(original or (height, width))
         x = self.prepare(image)
@@ -74,13 +74,13 @@ class Runner:
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """Normalised and padded at the right and below: [H, W, C] -> float32 [C, H', W']."""
-        x = np.atleast_3d(image).transpose(2, 0, 1)
+        x = np.atleast_3d(image).transpose(2, 0, 1).astype(np.float32)
         self._check_channels(len(x))
         if self.about['swap_channels'] and len(x) == 3:
             x = x[::-1]
-        x = np.float32(x)
         if self.about['mean'] is not None:
-            x = (x - np.float32(self.about['mean'])[:, None, None]) / np.float32(self.about['std'])[:, None, None]
+            mean, std = (np.array(self.about[name], np.float32)[:, None, None] for name in ('mean', 'std'))
+            x = (x - mean) / std
         rest = [-side % self.about['divisor'] for side in x.shape[1:]]
         return np.pad(x, ((0, 0), (0, rest[0]), (0, rest[1])), constant_values=self.about['pad_value'])
 
@@ -141,7 +141,7 @@ class Runner:
         """Logits [B, classes, H, W] of windows that overlap, averaged."""
         window, stride = self.about['window'], self.about['stride']
         height, width = inputs.shape[-2:]
-        total, count = None, np.zeros((height, width), np.float32)
+        total, count = np.zeros(0, np.float32), np.zeros((height, width), np.float32)
         sides = zip((height, width), window, stride, strict=True)
         starts = [range(0, max(n - w + s - 1, 0) // s * s + 1, s) for n, w, s in sides]
         for y in starts[0]:
@@ -149,7 +149,7 @@ class Runner:
                 bottom, right = min(y + window[0], height), min(x + window[1], width)
                 here = np.s_[..., max(bottom - window[0], 0) : bottom, max(right - window[1], 0) : right]
                 logits = self._run(inputs[here])['logits']
-                if total is None:
+                if not total.size:
                     total = np.zeros((*logits.shape[:2], height, width), np.float32)
                 total[here] += logits
                 count[here] += 1
@@ -171,7 +171,7 @@ class Runner:
 
     def _regions(self, features: Sequence[np.ndarray], boxes: np.ndarray, image: Mapping) -> dict:
         cfg = self.about['regions']
-        scale = np.float32([*image['scale'], *image['scale']])
+        scale = np.array([*image['scale'], *image['scale']], np.float32)
         if not len(boxes):
             found = dict(bboxes=boxes, scores=np.zeros(0, np.float32), labels=np.zeros(0, np.int64))
         else:
@@ -286,7 +286,7 @@ def dense_boxes(maps: Sequence[tuple[np.ndarray, np.ndarray]], cfg: Mapping, ima
     scores, labels, levels, anchors, deltas = (np.concatenate(values) for values in found)
     boxes = decode(anchors, deltas, cfg['coder'], image['shape'])
     if rescale:
-        boxes = boxes / np.float32([*image['scale'], *image['scale']])
+        boxes = boxes / np.array([*image['scale'], *image['scale']], np.float32)
     if cfg['smallest'] >= 0:
         large = ((boxes[:, 2:] - boxes[:, :2]) > cfg['smallest']).all(1)
         scores, labels, levels, boxes = scores[large], labels[large], levels[large], boxes[large]
@@ -350,7 +350,7 @@ def roi_align(
 
 def _sample_weights(start: float, end: float, bins: int, samples: int, aligned: bool, limit: int) -> tuple[np.ndarray, slice]:
     """Weights [bins, pixels] of a side of a box, and the pixels."""
-    one = (end - start if aligned else max(end - start, np.float32(1))) / np.float32(bins)
+    one = (end - start if aligned else np.maximum(end - start, np.float32(1))) / np.float32(bins)
     count = samples if samples > 0 else max(int(np.ceil(one)), 0)
     within = (np.arange(count, dtype=np.float32) + np.float32(0.5)) * one / np.float32(max(count, 1))
     place = start + np.arange(bins, dtype=np.float32)[:, None] * one + within

@@ -282,8 +282,8 @@ def _pooling(part: str, extractor: Any, time: bool) -> dict:
 def example(part: Part, free: int) -> Tensor:
     """Random input of a part with ``free`` images or regions."""
     generator = torch.Generator().manual_seed(0)
-    shape = list(part.shape)
+    shape = [n or 0 for n in part.shape]
     shape[-4] = free
-    if shape[-1] is None:
+    if part.shape[-1] is None:
         shape[-2:] = 2 * STRIDE, 3 * STRIDE
     return torch.randn(*shape, generator=generator)
