@@ -39,7 +39,12 @@ def stand_in(path: str | os.PathLike) -> str:
     Told are pointers of Git LFS, web pages and files that begin with zeros only.
 
     Example:
-        >>> raise ValueError(f'{path} is no image{stand_in(path)}')
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp(), 'a.png')
+        >>> path.write_text('<html>Log in</html>')
+        19
+        >>> stand_in(path)[:20]
+        '. It is a web page, '
     """
     try:
         with open(path, 'rb') as file:

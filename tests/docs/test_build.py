@@ -80,7 +80,7 @@ REFERENCE = dict(
     deploy=['deploy'],
     apis=['apis'],
 )
-TABLES = {'PRESETS', 'SURROGATES'}  # constants without a docstring
+TABLES = {'PRESETS', 'SURROGATES', 'MERGING'}  # constants without a docstring
 
 
 @pytest.mark.parametrize('page', REFERENCE)

@@ -129,8 +129,8 @@ class CocoCheck:
         seen = check_pictures(report, self.source, pictures, self.path, clock)
         if self.maps:
             folder, suffix = self.source.dataset.data_prefix.get('seg') or '', self.source.dataset.seg_map_suffix
-            names = [osp.join(folder, str(image['file_name']).rsplit('.', 1)[0] + suffix) for image in images]
-            maps = list(zip(names, (size for _, size in pictures), strict=True))
+            files = [osp.join(folder, str(image['file_name']).rsplit('.', 1)[0] + suffix) for image in images]
+            maps = list(zip(files, (size for _, size in pictures), strict=True))
             seen += f', {check_stuff(report, self.source, maps, self.stuff, clock)}'
         counts = f'{left} of {len(images)} images, {kept} of {sample.seen} objects' + (
             f' ({_words(reasons)})' if reasons else ''

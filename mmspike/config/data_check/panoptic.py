@@ -138,8 +138,8 @@ def check_panoptic(report: Report, source: Source, heads: Sequence[tuple[str, in
         sample = clock.sample([pair for pair in maps if osp.isfile(pair[0])])
         faults = Tally()
         for path, number in sample:
-            if found := _look_at_map(path, sizes[number], segments[number]):
-                (faults if found[2] else doubts).add(found[0], found[1])
+            if look := _look_at_map(path, sizes[number], segments[number]):
+                (faults if look[2] else doubts).add(look[0], look[1])
         for text in faults.texts('images'):
             report.stop(source.place, text)
         for text in doubts.texts('images'):
