@@ -22,4 +22,5 @@ def __getattr__(name: str) -> Any:
         from .models import archs
 
         return getattr(archs, name)
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    where = '. Backbones, necks, heads and neurons are in mmspike.models' if name[:1].isupper() else ''
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}{where}')

@@ -165,8 +165,9 @@ def check_checkpoint_fits(model: nn.Module | dict, path: str, part: str = '') ->
     if faults:
         state = model.state_dict()
         lines = '\n  '.join(f'{k}: {faults[k]}' for k in state if k in faults)
+        other = 'another architecture' if found.missing else 'other sizes (such as another number of classes)'
         raise UserError(
-            f'The checkpoint {path} is of another architecture than the config: {len(faults)} of {len(state)} entries do not '
+            f'The checkpoint {path} is of {other} than the config: {len(faults)} of {len(state)} entries do not '
             f'fit.\n  {lines}\n{_prefix_advice(list(found.missing), given, path)}'
             "  Use it with the config it was trained with (in its work_dir), or convert the authors' weights with "
             'tools/model_converters/official_to_mmspike.py'

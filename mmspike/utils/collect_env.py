@@ -169,6 +169,14 @@ def _numbered(findings: list[str]) -> str:
     return '\n'.join(f'{number}. {finding}' for number, finding in enumerate(findings, 1))
 
 
+def find_inactive(root: Path) -> str:
+    """A line on the environment ``.venv`` in the clone ``root``, which ``make setup`` makes, where another one runs."""
+    made = root / '.venv'
+    if not (made / 'pyvenv.cfg').is_file() or made.resolve() == Path(sys.prefix).resolve():
+        return ''
+    return f'There is an environment that is not active: first try\n    . {made / "bin" / "activate"}\n'
+
+
 def check_environment() -> None:
     """Stop with a plain explanation when the environment cannot work; print warnings to stderr.
 
@@ -177,7 +185,8 @@ def check_environment() -> None:
     """
     conflicts = find_conflicts()
     if conflicts:
-        raise UserError(f'mmspike cannot run in this environment ({sys.prefix}):\n{_numbered(conflicts)}')
+        inactive = find_inactive(Path(__file__).parents[2])
+        raise UserError(f'mmspike cannot run in this environment ({sys.prefix}):\n{inactive}{_numbered(conflicts)}')
     for warning in find_warnings():
         print(f'Warning: {warning}', file=sys.stderr)
 

@@ -23,3 +23,5 @@ def test_an_unknown_preset_is_refused_with_the_nearest():
         mmspike.get_arch('espikeformer-xl')
     with pytest.raises(AttributeError, match='bogus'):
         mmspike.bogus  # noqa: B018
+    with pytest.raises(AttributeError, match='ESpikeFormer.*are in mmspike.models'):
+        mmspike.ESpikeFormer  # noqa: B018

@@ -15,6 +15,7 @@ import pytest
 
 from mmspike.utils import collect_env
 from mmspike.utils.environment import PACKAGES
+from mmspike.utils.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TESTED = {name: package.tested[0] for name, package in PACKAGES.items() if package.tested}
@@ -130,6 +131,21 @@ def test_nothing_installed_names_everything_and_how_to_install_it(site):
         'pip install onedl-mmengine==0.10.12',
         'pip install --no-cache-dir onedl-mmcv==2.3.6',
     )
+
+
+def test_an_environment_of_the_clone_that_is_not_active_is_named_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(collect_env, 'find_conflicts', lambda: ['torch is not installed'])
+    monkeypatch.setattr(collect_env, '__file__', str(tmp_path / 'mmspike' / 'utils' / 'collect_env.py'))
+    with pytest.raises(UserError, match=r'\):\n1. torch is not'):
+        collect_env.check_environment()
+    made = tmp_path / '.venv'
+    made.mkdir()
+    (made / 'pyvenv.cfg').touch()
+    with pytest.raises(UserError, match=rf'not active: first try\n    \. {made}/bin/activate\n1. torch is not'):
+        collect_env.check_environment()
+    monkeypatch.setattr(sys, 'prefix', str(made))
+    with pytest.raises(UserError, match=r'\):\n1. torch is not'):
+        collect_env.check_environment()
 
 
 def test_report_works_without_mmengine(site):

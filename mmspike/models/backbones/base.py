@@ -184,6 +184,8 @@ class SpikingBackbone(BaseModule):
             raise InputShapeError(f'images must be at least 32 x 32 px, got {shape[-2]} x {shape[-1]}: enlarge or pad them')
         if not x.is_floating_point():
             raise InputShapeError(f'images must be floats, as a data preprocessor normalises them, got {x.dtype}')
+        if x.dtype == torch.float64 and x.dtype != (weights := next(self.parameters()).dtype):
+            raise InputShapeError(f'images are {x.dtype}, the weights {weights}: convert the images by images.float()')
 
     def _repeat(self, x: Tensor) -> Tensor:
         """[1, B, ...] of an image at every time step; once a warning where that can change nothing."""

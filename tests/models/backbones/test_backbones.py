@@ -330,17 +330,19 @@ def test_a_stage_may_have_no_blocks(name):
 
 
 @pytest.mark.parametrize(
-    ('shape', 'message'),
+    ('x', 'message'),
     [
-        ((2, 1, 64, 64), 'in_channels=3, not 1'),
-        ((7, 2, 3, 64, 64), 'T is 7, but the model has T='),
-        ((2, 3, 31, 64), 'at least 32 x 32 px, got 31 x 64'),
-        ((3, 64, 64), r'frames \[T, B, C, H, W\], got a tensor of shape \(3, 64, 64\)'),
+        (torch.randn(2, 1, 64, 64), 'in_channels=3, not 1'),
+        (torch.randn(7, 2, 3, 64, 64), 'T is 7, but the model has T='),
+        (torch.randn(2, 3, 31, 64), 'at least 32 x 32 px, got 31 x 64'),
+        (torch.randn(3, 64, 64), r'frames \[T, B, C, H, W\], got a tensor of shape \(3, 64, 64\)'),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), 'must be floats'),
+        (torch.randn(1, 3, 64, 64).double(), r'float64, the weights torch.float32: .* images.float\(\)'),
     ],
 )
-def test_bad_input(name, shape, message):
+def test_bad_input(name, x, message):
     with pytest.raises(ValueError, match=message):
-        small(name)(torch.randn(shape))
+        small(name)(x)
 
 
 @pytest.mark.parametrize('name', [n for n in SMALL if not MODELS.get(n).merges_layers])
