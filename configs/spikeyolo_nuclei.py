@@ -1,5 +1,5 @@
 # A small SpikeYOLO (0.8 M, T = 1, D = 4) for 100 images, from scratch on a CPU. Its levels have strides 4, 8 and 16: half of
-# the nuclei are smaller than 15 px. The recipe was not run to its end yet.
+# the nuclei are smaller than 15 px.
 _base_ = [
     './_base_/models/spikeyolo_s.py',
     './_base_/datasets/nuclei_detection.py',
