@@ -92,7 +92,7 @@ def test_metadata(wheel):
     assert metadata['Version'] == mmspike.__version__
     assert metadata['License-Expression'] == 'Apache-2.0'
     assert metadata['Requires-Python'] == '>=3.11'
-    assert set(metadata.get_all('Provides-Extra')) == {'mim', 'tests', 'optional', 'docs', 'webui', 'all'}
+    assert set(metadata.get_all('Provides-Extra')) == {'mim', 'tests', 'optional', 'docs', 'events', 'webui', 'all'}
     mandatory = [line for line in metadata.get_all('Requires-Dist') if 'extra' not in line]
     assert mandatory == [str(requirement) for requirement in read_requirements('runtime')]
     assert any(name.startswith(f'{information}/') and name.endswith('LICENSE') for name in wheel.namelist())

@@ -15,7 +15,7 @@ from .sources import Failure, Frame, InputError
 class Writer:
     """Files of the results; videos stay open until all is done."""
 
-    def __init__(self, out_dir: str | Path):
+    def __init__(self, out_dir: str | Path) -> None:
         self.folder = Path(out_dir)
         self.videos: dict[str, cv2.VideoWriter] = {}
         try:

@@ -139,12 +139,12 @@ def test_registry_warns_of_a_host_and_import_is_light(site):
 
 
 def test_readme_names_the_tested_versions():
-    """Rows of its table and the versions in the table of packages are the same; the hosts stand below it."""
+    """Its table has the versions of the table of packages, and the oldest one that was tried; the hosts stand below it."""
     text = (REPOSITORY / 'README.md').read_text()
     rows = re.findall(r'^\| (3\.\d+) \| (\S+) / (\S+) \| \S', text, re.MULTILINE)
     assert {python for python, _, _ in rows} <= {'3.11', '3.12', '3.13'}
-    assert {torch for _, torch, _ in rows} == set(PACKAGES['torch'].tested)
-    assert {torchvision for _, _, torchvision in rows} == set(PACKAGES['torchvision'].tested)
+    assert {torch for _, torch, _ in rows} == {*PACKAGES['torch'].tested, '2.6.0'}
+    assert {torchvision for _, _, torchvision in rows} == {*PACKAGES['torchvision'].tested, '0.21.0'}
     for name in set(RANGED) - {'torch', 'torchvision'}:
         assert f'{name} {PACKAGES[name].tested[0]}' in text, name
 

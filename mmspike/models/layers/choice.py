@@ -129,8 +129,8 @@ def _on_the_cpu(x: Tensor) -> bool:
 def fusable(x: Tensor, *modules: nn.Module) -> bool:
     """``modules`` may be bypassed: nobody listens to them, and nothing special is going on."""
     return (
-        (gpu.fuses(x) or _on_the_cpu(x))
-        and not torch.compiler.is_compiling()
+        not torch.compiler.is_compiling()  # first: what follows cannot be traced
+        and (gpu.fuses(x) or _on_the_cpu(x))
         and not torch.jit.is_tracing()
         and x.numel() > 0
         and not any(_global_listeners(nn.modules.module))
