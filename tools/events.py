@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
         print(summary)
         if args.out is None:
             return
-        middle = sum(stream.span) // 2
+        middle = sum(summary.span) // 2
         start, end = args.interval or (middle - 100_000, middle + 100_000)
         events = stream.between(start, end)
     if not len(events):

@@ -2,7 +2,7 @@
 #   --cfg-options load_from=CHECKPOINT of espikeformer-83m_mae_8xb256-200e_imagenet.py, or of the authors, converted.
 # Layer scale begins at 1 then, which leaves the pretrained blocks as they are, and at 1e-6 without a checkpoint.
 _base_ = [
-    '../_base_/datasets/imagenet.py',
+    '../_base_/datasets/imagenet_augmented.py',
     '../_base_/schedules/imagenet_lamb_200e.py',
     '../_base_/runtime_mmpretrain.py',
 ]
@@ -31,32 +31,7 @@ model = dict(
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),
 )
 
-bgr_mean = [103.53, 116.28, 123.675]
-train_pipeline = [
-    dict(type='mmspike.LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(
-        type='RandAugment',
-        policies='timm_increasing',
-        num_policies=2,
-        total_level=10,
-        magnitude_level=9,
-        magnitude_std=0.5,
-        hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
-    ),
-    dict(
-        type='RandomErasing',
-        erase_prob=0.25,
-        mode='rand',
-        min_area_ratio=0.02,
-        max_area_ratio=1 / 3,
-        fill_color=bgr_mean,
-        fill_std=[57.375, 57.12, 58.395],
-    ),
-    dict(type='PackInputs'),
-]
-train_dataloader = dict(batch_size=128, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(batch_size=128)
 
 train_cfg = dict(max_epochs=150)
 # 6e-4 per 256 behind the last block, 0.75 times as much in each block before, 10 epochs of warm-up

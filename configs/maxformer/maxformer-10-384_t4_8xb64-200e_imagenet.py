@@ -1,6 +1,6 @@
 # Max-Former-10-384, four time steps, on ImageNet: 8 GPUs x 64, the published recipe (AdamW, 1.35e-3 per 256 images, 5 epochs
 # of warm-up, cosine per iteration, RandAugment, erasing, and mixup or CutMix for half of the batches).
-_base_ = ['../_base_/datasets/imagenet.py', '../_base_/runtime_mmpretrain.py']
+_base_ = ['../_base_/datasets/imagenet_augmented.py', '../_base_/runtime_mmpretrain.py']
 
 custom_imports = dict(imports=['mmspike'], allow_failed_imports=False)
 
@@ -24,32 +24,7 @@ model = dict(
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.25), dict(type='CutMix', alpha=1.0)], probs=[0.25, 0.25]),
 )
 
-bgr_mean = [103.53, 116.28, 123.675]
-train_pipeline = [
-    dict(type='mmspike.LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(
-        type='RandAugment',
-        policies='timm_increasing',
-        num_policies=2,
-        total_level=10,
-        magnitude_level=9,
-        magnitude_std=0.5,
-        hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
-    ),
-    dict(
-        type='RandomErasing',
-        erase_prob=0.25,
-        mode='rand',
-        min_area_ratio=0.02,
-        max_area_ratio=1 / 3,
-        fill_color=bgr_mean,
-        fill_std=[57.375, 57.12, 58.395],
-    ),
-    dict(type='PackInputs'),
-]
-train_dataloader = dict(batch_size=64, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(batch_size=64)
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200, val_interval=5)
 val_cfg = dict()

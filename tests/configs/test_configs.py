@@ -11,7 +11,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
 from mmspike.engine.hooks import check_strides
-from mmspike.models import ESpikeFormerLarge
+from mmspike.models.backbones.base import resolve_arch
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts)
@@ -49,12 +49,22 @@ def segmentation_inputs(cfg):
 INPUTS = dict(mmdet=detection_inputs, mmpretrain=classification_inputs, mmseg=segmentation_inputs)
 
 
+def make_shallow(backbone):
+    """A preset in its full width, with one block where it has several: time."""
+    if 'backbone' in backbone:  # of ExtraStages
+        return make_shallow(backbone.backbone)
+    if isinstance(backbone.get('arch'), str) and backbone.type != 'mmspike.SpikingVGG':  # its stages are its layers
+        cls = MODELS.get(backbone.type)
+        arch = resolve_arch(backbone.arch, cls.arch_settings, backbone.type)
+        blocks = dict(depth=1) if 'depth' in arch else dict(depths=tuple(min(n, 1) for n in arch['depths']))
+        backbone.arch = arch | blocks
+
+
 def load(name, full=False):
     cfg = Config.fromfile(CONFIGS / name)
     init_default_scope(cfg.default_scope)
-    if not full and str(cfg.model.backbone.get('arch')) in ESpikeFormerLarge.arch_settings:  # full width, fewer blocks: time
-        arch = ESpikeFormerLarge.arch_settings[cfg.model.backbone.arch]
-        cfg.model.backbone.arch = arch | dict(depths=(1, 1, 2, 1))
+    if not full:
+        make_shallow(cfg.model.backbone)
     if 'teacher' in cfg.model:  # the real one downloads its weights
         cfg.model.teacher = dict(
             type='ImageClassifier',

@@ -1,5 +1,6 @@
 """HDF5 recordings of DSEC and of RVT's copies of GEN1 and 1 Mpx: groups ``events`` with arrays t, x, y, p."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,8 +53,6 @@ class Hdf5Stream(EventStream):
         try:
             return self._events[name][start:stop]
         except OSError as error:
-            import sys
-
             if 'hdf5plugin' not in sys.modules and 'filter' in str(error).lower():
                 raise MissingPackage(f'{self.path} is packed with a filter that h5py lacks: pip install hdf5plugin') from None
             raise

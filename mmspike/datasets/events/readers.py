@@ -7,6 +7,7 @@ short one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -99,16 +100,19 @@ UNREAD = {
 class WholeStream(EventStream):
     """A recording of a format that is decoded as a whole, when its events are first asked for."""
 
+    @cached_property
     def _events(self) -> np.ndarray:
         blocks, clock_period = WHOLE[self.path.suffix.lower()](self.path)
         return gather(blocks, clock_period, self.sensor_size)
 
     def _read(self) -> Iterator[tuple[tuple[int, int, int], Block]]:
-        events = self._events()
-        yield (0, len(events), 0), (events['t'], events['x'], events['y'], events['p'])
+        yield (0, len(self._events), 0), self._block()
 
     def _decode(self, part: Part) -> Block:
-        events = self._events()
+        return self._block()
+
+    def _block(self) -> Block:
+        events = self._events
         return events['t'], events['x'], events['y'], events['p']
 
 

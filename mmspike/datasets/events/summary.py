@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .recording import unreadable
-from .stream import EventStream
+from .stream import ENDLESS, EventStream
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,10 @@ def summarise(stream: EventStream) -> Summary:
     """
     counts: np.ndarray = np.zeros((0, 0), np.int64)
     count = on = late = 0
-    first, last = stream.span  # raises where there are no events
-    before = first
+    first, before = ENDLESS, -ENDLESS
     for t, events in stream.stored():
         late += int((t < np.maximum.accumulate(np.maximum(t, before))).sum())
-        before = max(before, int(t.max()))
+        first, before = min(first, int(t.min())), max(before, int(t.max()))
         shape = int(events['y'].max()) + 1, int(events['x'].max()) + 1
         grow = [(0, max(n - m, 0)) for n, m in zip(shape, counts.shape, strict=True)]
         counts = np.pad(counts, grow)
@@ -77,7 +76,7 @@ def summarise(stream: EventStream) -> Summary:
         sensor_size=stream.sensor_size,
         extent=(counts.shape[0], counts.shape[1]),
         count=count,
-        span=(first, last),
+        span=(first, before),
         on=on / count,
         late=late,
         busiest=(row, column, int(counts.max())),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 from torch import nn
 
 from mmspike.models.layers import MLP, Chain, ConvNorm, Residual, SpikeAttention, branches, half_threshold
@@ -115,7 +116,7 @@ class _Hierarchy(SpikingBackbone):
         neuron = neuron or dict(type='LIF', tau=2.0)
         norm_cfg = norm_cfg or dict(type='BN')
         dims, depths, heads = arch['dims'], arch['depths'], arch['num_heads']
-        rates = iter([drop_path_rate * i / max(sum(depths) - 1, 1) for i in range(sum(depths))])
+        rates = iter(np.linspace(0, drop_path_rate, sum(depths)).tolist())
 
         def block(mixer: Callable[..., nn.Module], dim: int) -> nn.Module:
             parts = dict(mixer=mixer(dim, heads, neuron, norm_cfg), mlp=MLP(dim, arch['mlp_ratio'], neuron, norm_cfg))

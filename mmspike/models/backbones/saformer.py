@@ -2,7 +2,19 @@
 
 from torch import Tensor, nn
 
-from mmspike.models.layers import MLP, ConvNorm, Residual, Signal, branches, fire, half_threshold, let_pass, run, walk
+from mmspike.models.layers import (
+    MLP,
+    ConvNorm,
+    Residual,
+    Signal,
+    branches,
+    fire,
+    half_threshold,
+    let_pass,
+    run,
+    sum_over_channels,
+    walk,
+)
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
@@ -46,10 +58,9 @@ class SpikeAggregatedSelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         s = fire(self.neuron, Signal(x))
-        q = run([self.q_conv, self.q_neuron], s)
+        q = walk([self.q_conv, self.q_neuron], s)
         k = walk([self.k_conv, self.k_neuron], s)
-        sums = q.unflatten(2, (self.num_heads, -1)).sum(3).to(q.dtype)  # autocast sums in float32; of so few it is exact
-        passes = fire(self.attn_neuron, Signal(sums))
+        passes = fire(self.attn_neuron, sum_over_channels(q, self.num_heads))
         y = let_pass(k, passes).x + run([self.dwconv], k)
         return run([self.out_neuron, self.proj_conv], y)
 

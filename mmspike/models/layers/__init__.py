@@ -2,7 +2,7 @@
 
 from mmspike.kernels.recompute import Signal
 
-from .attention import SpikeAttention, attend, half_threshold, let_pass, sum_over_tokens
+from .attention import SpikeAttention, attend, half_threshold, let_pass, sum_over_channels, sum_over_tokens
 from .binary import binarise, binary_weight, is_binary, write_binary_weights
 from .blocks import MLP, ConvBlock, Downsample, LayerScale, Residual, branches
 from .chain import Chain, run, walk
@@ -47,6 +47,7 @@ __all__ = [
     'repeat_time',
     'resized',
     'run',
+    'sum_over_channels',
     'sum_over_tokens',
     'unfold',
     'walk',

@@ -51,9 +51,9 @@ def sum_over_tokens(a: Signal, b: Signal) -> Signal:
 
 
 def sum_over_channels(a: Signal, heads: int) -> Signal:
-    """The sums over the channels of every head, in float32 at least: [T, B, C, H, W] -> [T, B, heads, H, W]."""
-    dtype = torch.promote_types(a.x.dtype, torch.float32)
-    return Signal(a.x.unflatten(2, (heads, -1)).sum(3, dtype=dtype))
+    """The sums over the channels of every head: [T, B, C, H, W] -> [T, B, heads, H, W]."""
+    # autocast sums in float32; of spikes of so few channels half precision is exact
+    return Signal(a.x.unflatten(2, (heads, -1)).sum(3).to(a.x.dtype))
 
 
 def let_pass(x: Signal, mask: Signal) -> Signal:
@@ -161,7 +161,7 @@ class SpikeAttention(nn.Module):
     def mix(self, q: Signal, k: Signal, v: Signal | None) -> Signal:
         """The input of the projection, [T, B, C_v, H, W], from the spikes q, k [T, B, C, H, W] and v [T, B, C_v, H, W]."""
         if v is None:
-            return let_pass(k, typed(fire(self.attn_neuron, sum_over_channels(q, self.num_heads)), k))
+            return let_pass(k, fire(self.attn_neuron, sum_over_channels(q, self.num_heads)))
         if not self.mask:
             mixed = self._mix_on_cuda(q, k, v)
             if mixed is not None:
