@@ -15,6 +15,17 @@ import mmspike  # noqa: F401  (before a test imports a host, which may need the 
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / 'shared'
+LONG = ('tools', 'docs', 'usage', 'configs', 'config', 'utils')  # folders whose files take longest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that no worker is left with one of them at the end."""
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(REPO / 'tests').parts[0]
+        return LONG.index(folder) if folder in LONG else len(LONG)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope='session')
