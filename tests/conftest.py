@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import set_random_seed
@@ -16,6 +17,10 @@ import mmspike  # noqa: F401  (before a test imports a host, which may need the 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / 'shared'
 LONG = ('tools', 'docs', 'usage', 'configs', 'config', 'utils')  # folders whose files take longest
+
+# Where there is no GPU, a fake tensor makes PyTorch believe in one; the first backward pass behind it then starts a thread, and no
+# forked process can run a backward pass any more. The first one is here.
+torch.ones(1, requires_grad=True).sum().backward()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
