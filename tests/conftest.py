@@ -18,7 +18,7 @@ REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / 'shared'
 LONG = ('tools', 'docs', 'usage', 'configs', 'config', 'utils')  # folders whose files take longest
 
-# Where there is no GPU, a fake tensor makes PyTorch believe in one; the first backward pass behind it then starts a thread, and no
+# Where there is no GPU, a fake tensor makes PyTorch believe in one; a first backward pass after it starts a thread, and no
 # forked process can run a backward pass any more. The first one is here.
 torch.ones(1, requires_grad=True).sum().backward()
 
