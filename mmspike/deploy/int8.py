@@ -5,7 +5,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,8 +94,9 @@ def export_int8(
         for number, source in enumerate(export_whole(model, Path(folder) / path.name, size, steps)):
             floats, module = source.path, source.module
             target = path.with_name(floats.name)
-            inputs = _inputs(floats, image if number == 0 else None)
             graph = ir.load(floats)
+            shape = [n if isinstance(n, int) else None for n in graph.graph.inputs[0].shape or ()]
+            inputs = _inputs(shape, image if number == 0 else None)
             weights = quantize(graph, engine)
             ir.save(graph, target)
             rounded = with_weights(module, weights)
@@ -111,9 +112,8 @@ def export_int8(
     return written
 
 
-def _inputs(file: Path, image: np.ndarray | None) -> np.ndarray:
+def _inputs(shape: Sequence[int | None], image: np.ndarray | None) -> np.ndarray:
     """What a file can read: the image, or of a segmentor that slides its first window; random numbers where there is none."""
-    shape = next(iter(open_session(file).inputs.values()))
     if image is None:
         return np.random.default_rng(0).standard_normal([1 if n is None else n for n in shape], np.float32)
     return np.ascontiguousarray(image[..., : shape[-2], : shape[-1]])

@@ -5,9 +5,10 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmspike.models.backbones.base import SpikingBackbone
 from mmspike.models.backbones.extra_stages import ExtraStages
@@ -18,7 +19,7 @@ from .engines import open_session
 from .layers import Accumulate
 from .plain import plain
 from .runner import KEY
-from .whole import STRIDE, Part, example, split
+from .whole import STRIDE, Calls, Part, example, logits, split
 
 
 def require(packages: Sequence[str], what: str) -> None:
@@ -41,18 +42,6 @@ class Written:
     path: Path
     gap: float
     module: nn.Module
-
-
-class _Traced(nn.Module):
-    """Preprocessed input -> a tuple: features of a backbone, or the logits of a classifier."""
-
-    def __init__(self, network: nn.Module, classifier: bool) -> None:
-        super().__init__()
-        self.network = network
-        self.classifier = classifier
-
-    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        return (self.network(inputs, mode='tensor'),) if self.classifier else self.network(inputs)
 
 
 def _check_kind(model: nn.Module) -> bool:
@@ -103,7 +92,7 @@ def export_onnx(model: nn.Module, shape: Sequence[int], path: str | Path) -> flo
     """
     require(('onnx', 'onnxscript', 'onnxruntime'), 'ONNX export')
     classifier = _check_kind(model)
-    traced = _Traced(plain(model), classifier)
+    traced = Calls(plain(model), logits if classifier else nn.Module.__call__)
     batch = len(shape) - 4
     free: list[int | None] = list(shape)
     free[batch] = None
@@ -162,7 +151,7 @@ def _write(part: Part, path: str | Path, about: dict | None = None) -> float:
         }
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of the exporter about itself
-        program = torch.onnx.export(
+        program: Any = torch.onnx.export(
             module,
             (inputs[2],),
             input_names=[part.input],
@@ -171,7 +160,6 @@ def _write(part: Part, path: str | Path, about: dict | None = None) -> float:
             dynamo=True,
             verbose=False,
         )
-    assert program is not None
     shorten(keep_folded(program.model))
     if about is not None:
         program.model.metadata_props[KEY] = json.dumps(about)

@@ -41,8 +41,7 @@ def keep_folded(model: ir.Model) -> ir.Model:
                 if len(out.shape) == 5 and _sizes_known(out):
                     folded[out] = _reshape(graph, node, node.inputs[0], ir.Shape([None, *out.shape[2:]]))
         elif node.op_type in ('Expand', 'Transpose', 'Concat') and len(out.shape) == 5 and _sizes_known(out):
-            behind = graph.node(list(graph).index(node) + 1)
-            folded[out] = _reshape(graph, behind, out, ir.Shape([None, *out.shape[2:]]))
+            folded[out] = _reshape(graph, node, out, ir.Shape([None, *out.shape[2:]]), behind=True)
         elif node.op_type == 'ReduceMean' and x in folded and x.shape[0] == 1 and _merges(x, out) and out not in outputs:
             out.replace_all_uses_with(folded[x])
         elif node.op_type in ELEMENTWISE and _all_folded(node, folded):
@@ -104,13 +103,13 @@ def _fold_elementwise(graph: ir.Graph, node: ir.Node, folded: dict) -> None:
     folded[unfolded] = new.outputs[0]
 
 
-def _reshape(graph: ir.Graph, before: ir.Node, value: ir.Value, shape: ir.Shape) -> ir.Value:
-    """``value`` in another shape, one dimension of which may be no number."""
+def _reshape(graph: ir.Graph, at: ir.Node, value: ir.Value, shape: ir.Shape, behind: bool = False) -> ir.Value:
+    """``value`` in another shape, one dimension of which may be no number, in front of the node ``at`` or behind it."""
     name = f'{value.name}_to_{len(shape)}_{len(graph.initializers)}'
     target = ir.tensor([s if isinstance(s, int) else -1 for s in shape], dtype=ir.DataType.INT64, name=name)
     sizes = ir.Value(name=name, shape=target.shape, type=ir.TensorType(target.dtype), const_value=target)
     graph.register_initializer(sizes)
-    node = ir.Node('', 'Reshape', [value, sizes], version=before.version)
+    node = ir.Node('', 'Reshape', [value, sizes], version=at.version)
     node.outputs[0].type, node.outputs[0].shape = value.type, shape
-    graph.insert_before(before, node)
+    (graph.insert_after if behind else graph.insert_before)(at, node)
     return node.outputs[0]

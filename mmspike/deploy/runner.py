@@ -64,13 +64,13 @@ class Runner:
             Detection: ``scores``, ``labels``, ``bboxes`` [N, 4] (x1, y1, x2, y2) and ``masks`` [N, H, W] of bool. Segmentation:
             ``labels`` [H, W], ``logits`` [classes, H, W]. Classification: ``scores`` [classes], ``label``.
         """
-        if self.about.get('steps'):
-            return self.predict(image[:, None].astype(np.float32), [dict(shape=image.shape[-2:], original=image.shape[-2:])])[0]
-        height, width = image.shape[:2]
+        steps = self.about['steps']
+        height, width = image.shape[-2:] if steps else image.shape[:2]
         original = tuple(original or (height, width))
-        x = self.prepare(image)
+        x = image.astype(np.float32) if steps else self.prepare(image)
         about = dict(shape=(height, width), original=original, scale=(width / original[1], height / original[0]))
-        return self.predict(x[None], [about | dict(padding=(0, x.shape[2] - width, 0, x.shape[1] - height))])[0]
+        about |= dict(padding=(0, x.shape[-1] - width, 0, x.shape[-2] - height))
+        return self.predict(x[:, None] if steps else x[None], [about])[0]
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """Normalised and padded at the right and below: [H, W, C] -> float32 [C, H', W']."""

@@ -32,7 +32,7 @@ class Part:
     shape: tuple[int | None, ...]
 
 
-class _Calls(nn.Module):
+class Calls(nn.Module):
     """A function of a network as a module."""
 
     def __init__(self, network: nn.Module, function: Callable[[Any, Tensor], tuple[Tensor, ...]]) -> None:
@@ -116,12 +116,15 @@ def _as_hosts(part: str, module: Any, cls: type, *methods: str) -> None:
             )
 
 
+def logits(classifier: Any, x: Tensor) -> tuple[Tensor]:
+    return (classifier(x, mode='tensor'),)
+
+
 def _classifier(model: Any, size: tuple[int, int] | None) -> tuple[list[Part], dict]:
     from mmpretrain.models.heads import ClsHead
 
     _as_hosts('head', model.head, ClsHead, '_get_predictions')
-    module = _Calls(model, lambda m, x: (m(x, mode='tensor'),))
-    return [Part('', module, 'inputs', ['logits'], _image(model, size))], dict(task='classification')
+    return [Part('', Calls(model, logits), 'inputs', ['logits'], _image(model, size))], dict(task='classification')
 
 
 def _segmentor(model: Any, size: tuple[int, int] | None) -> tuple[list[Part], dict]:
@@ -146,7 +149,7 @@ def _segmentor(model: Any, size: tuple[int, int] | None) -> tuple[list[Part], di
     )
     if slides:
         about |= dict(window=list(cfg.crop_size), stride=list(cfg.stride))
-    return [Part('', _Calls(model, run), 'inputs', ['logits'], _image(model, size))], about
+    return [Part('', Calls(model, run), 'inputs', ['logits'], _image(model, size))], about
 
 
 def _anchors(part: str, head: Any, cfg: Any, proposals: bool) -> dict:
@@ -210,7 +213,7 @@ def _one_stage(model: Any, size: tuple[int, int] | None) -> tuple[list[Part], di
 
     dense = _anchors('bbox_head', head, model.test_cfg, proposals=False)
     names = _dense_names(len(dense['anchors']))
-    return [Part('', _Calls(model, run), 'inputs', names, _image(model, size))], dict(task='detection', dense=dense)
+    return [Part('', Calls(model, run), 'inputs', names, _image(model, size))], dict(task='detection', dense=dense)
 
 
 def _two_stage(model: Any, size: tuple[int, int] | None) -> tuple[list[Part], dict]:
@@ -219,6 +222,8 @@ def _two_stage(model: Any, size: tuple[int, int] | None) -> tuple[list[Part], di
     from mmdet.models.roi_heads import StandardRoIHead
     from mmdet.models.roi_heads.bbox_heads import BBoxHead
     from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+
+    from mmspike.models.detection.roi_head import SpikingStandardRoIHead
 
     roi = model.roi_head
     _as_hosts('model', model, TwoStageDetector, 'predict', 'extract_feat')
@@ -238,8 +243,8 @@ def _two_stage(model: Any, size: tuple[int, int] | None) -> tuple[list[Part], di
 
     dense = _anchors('rpn_head', model.rpn_head, model.test_cfg.rpn, proposals=True)
     names = _dense_names(len(dense['anchors'])) + [f'features_{i}' for i in range(max(used))]
-    parts = [Part('', _Calls(model, run), 'inputs', names, _image(model, size))]
-    time = 'SpikingStandardRoIHead' in {c.__name__ for c in type(roi).__mro__}
+    parts = [Part('', Calls(model, run), 'inputs', names, _image(model, size))]
+    time = isinstance(roi, SpikingStandardRoIHead)
     steps = model.backbone.T if time else None
     cfg = model.test_cfg.rcnn
     about: dict = dict(
@@ -256,7 +261,7 @@ def _two_stage(model: Any, size: tuple[int, int] | None) -> tuple[list[Part], di
         heads.append(('mask', roi.mask_head, roi.mask_roi_extractor, ['masks']))
     for name, head, extractor, outputs in heads:
         shape = (None, extractor.out_channels, *extractor.roi_layers[0].output_size)
-        module = _Calls(head, lambda m, x: x if isinstance(x := m(x), tuple) else (x,))
+        module = Calls(head, lambda m, x: x if isinstance(x := m(x), tuple) else (x,))
         parts.append(Part(name, module, 'regions', outputs, shape if steps is None else (steps, *shape)))
     return parts, dict(task='detection', dense=dense, regions=about)
 

@@ -1,7 +1,9 @@
 """tools/deployment/deploy.py from the command line to a checkpoint that tools/test.py takes."""
 
+import pickle
 import re
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -158,9 +160,9 @@ def test_arguments(segmentor, run_tool, tmp_path):
     assert done.returncode and 'call fuse() first' in done.stderr
 
 
-def test_integers(repo, run_tool, tmp_path):
-    """A classifier in integers, tested on the config's test set beside the trained network."""
-    import numpy as np
+@pytest.fixture
+def classifier(repo, tmp_path):
+    """Config and checkpoint of a classifier that tells the six pictures of its test set apart."""
     from PIL import Image
 
     pytest.importorskip('onnxscript')
@@ -182,14 +184,70 @@ def test_integers(repo, run_tool, tmp_path):
     cfg.dump(tmp_path / 'config.py')
     init_default_scope('mmpretrain')
     network = build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
+    with torch.no_grad():
+        for norm in (m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+            norm.weight *= 3
+        network.head.fc.weight *= -20
+        network.head.fc.bias[0] -= 2
     torch.save(dict(state_dict=network.state_dict()), tmp_path / 'model.pth')
-    given = tmp_path / 'config.py', tmp_path / 'model.pth'
-    done = run_tool('deployment/deploy.py', *given, '--int8', tmp_path / 'new' / 'int8.onnx', '--device', 'cpu')
+    return tmp_path / 'config.py', tmp_path / 'model.pth'
+
+
+def test_integers(classifier, run_tool, tmp_path):
+    """A classifier in integers, tested on the config's test set beside the trained network."""
+    done = run_tool('deployment/deploy.py', *classifier, '--int8', tmp_path / 'new' / 'int8.onnx', '--device', 'cpu')
     assert done.returncode == 0, done.stderr
     assert 'onnxruntime 1.' in done.stdout and ', float32: 0 of ' in done.stdout and ' spikes differ (0.000%)' in done.stdout
     scores = re.findall(r'^(as trained|folded|int8 in onnxruntime): accuracy/top1 (\S+)$', done.stdout, re.M)
     assert [name for name, _ in scores] == ['as trained', 'folded', 'int8 in onnxruntime']
-    assert scores[0][1] == scores[1][1]
+    assert float(scores[0][1]) == float(scores[1][1]) == 100
     assert (tmp_path / 'new' / 'int8.onnx').stat().st_size > 1000
-    done = run_tool('deployment/deploy.py', *given, '-o', tmp_path, '--engine', 'openvino')
+    done = run_tool('deployment/deploy.py', *classifier, '-o', tmp_path, '--engine', 'openvino')
     assert '--engine is for --int8' in done.stderr
+
+
+def test_an_onnx_file_in_place_of_a_checkpoint(classifier, run_tool, tmp_path):
+    """tools/test.py, image_demo.py and inference() predict with it what they predict with the checkpoint."""
+    from mmspike.apis import InputError, inference
+
+    config, checkpoint = classifier
+    file = tmp_path / 'model.onnx'
+    done = run_tool('deployment/deploy.py', *classifier, '--onnx', file, '--device', 'cpu')
+    assert done.returncode == 0, done.stderr
+    predictions, accuracy = [], []
+    for given in (checkpoint, file):
+        done = run_tool('test.py', config, given, '--out', tmp_path / 'out.pkl', '--work-dir', tmp_path / 'work')
+        assert done.returncode == 0, done.stderr
+        accuracy += re.findall(r'accuracy/top1: (\S+)', done.stdout + done.stderr)
+        with open(tmp_path / 'out.pkl', 'rb') as content:
+            predictions.append({entry['img_path']: entry['pred_score'] for entry in pickle.load(content)})
+    assert len(accuracy) == 2 and float(accuracy[0]) == float(accuracy[1]) == 100 and len(predictions[1]) == 6
+    torch.testing.assert_close(predictions[1], predictions[0], rtol=0, atol=1e-5)
+    infer = inference(config, file, device='cpu')
+    results = infer([*predictions[1]], show_progress=False)
+    for result, scores in zip(results, predictions[1].values(), strict=True):
+        assert result['pred_scores'] == scores.tolist()
+    with pytest.raises(InputError, match='energy: neurons of an ONNX file cannot be looked at, give the checkpoint'):
+        infer.energy(torch.zeros(32, 32, 3, dtype=torch.uint8).numpy())
+    done = run_tool('image_demo.py', results[0]['path'], config, file, '--out-dir', tmp_path / 'demo', '--device', 'cpu')
+    assert done.returncode == 0, done.stderr
+    first = results[0]
+    assert f'{first["name"]}: {first["pred_label"]} ({first["pred_score"]:.2f})' in done.stdout.splitlines()
+    done = run_tool('test.py', config, file, '--tta')
+    assert done.returncode == 1 and '--tta and --amp need the network itself' in done.stderr
+    for script in (('test.py',), ('image_demo.py', results[0]['path'])):
+        done = run_tool(*script, config, checkpoint, '--engine', 'onnxruntime')
+        assert done.returncode == 1 and '--engine onnxruntime runs ONNX files' in done.stderr
+
+
+def test_event_frames_of_a_model_of_images(classifier, run_tool, tmp_path):
+    """With --frames the file reads frames [T, B, C, H, W], which its preprocessor does not make."""
+    from mmspike.deploy.runner import Runner
+
+    file = tmp_path / 'frames.onnx'
+    done = run_tool('deployment/deploy.py', *classifier, '--onnx', file, '--frames', '--device', 'cpu')
+    assert done.returncode == 0, done.stderr
+    assert '--frames a file of event frames: predictions are not compared' in done.stdout
+    assert ', float32: 0 of ' in done.stdout and 'predictions in' not in done.stdout
+    result = Runner(file)(np.ones((1, 3, 32, 32), np.float32))
+    assert result['scores'].shape == (2,) and abs(result['scores'].sum() - 1) < 1e-6

@@ -22,7 +22,8 @@ onnxruntime = pytest.importorskip('onnxruntime')
 from mmspike.deploy.engine_check import check_engine, tapped, with_weights  # noqa: E402
 from mmspike.deploy.int8_graph import quantize  # noqa: E402
 from mmspike.deploy.int8_weights import quantize_weight  # noqa: E402
-from mmspike.deploy.onnx_export import _Traced, export_onnx  # noqa: E402
+from mmspike.deploy.onnx_export import export_onnx  # noqa: E402
+from mmspike.deploy.whole import Calls  # noqa: E402
 
 NORM = dict(type='BN')
 
@@ -53,7 +54,7 @@ def exported(tmp_path_factory):
     network = fuse(trained(Small()))
     path = tmp_path_factory.mktemp('onnx') / 'small.onnx'
     assert export_onnx(network, (1, 3, 32, 32), path) < 1e-4
-    module = _Traced(plain(network), classifier=False).eval()
+    module = Calls(plain(network), nn.Module.__call__).eval()
     return path, module, np.random.default_rng(0).standard_normal((1, 3, 32, 32), np.float32)
 
 

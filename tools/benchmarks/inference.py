@@ -11,9 +11,8 @@ import argparse
 import json
 import platform
 import sys
-import time
 import warnings
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's mmspike, installed or not
@@ -107,7 +106,6 @@ def write_ordinary(model, name: str, folder: Path, size: int, engines: list[str]
 
 def cases(args: argparse.Namespace) -> list[dict]:
     """Rows of the table, each with a function that runs it once, and the size of its file."""
-    import numpy as np
     import torch
 
     from mmspike.deploy import fuse
@@ -119,11 +117,7 @@ def cases(args: argparse.Namespace) -> list[dict]:
     rows: list[dict] = []
 
     def in_pytorch(network: str, how: str, model) -> None:
-        def once() -> None:
-            with torch.inference_mode():
-                model(image)
-
-        rows.append(dict(network=network, runtime='PyTorch', precision=how, run=once, megabytes=None))
+        rows.append(dict(network=network, runtime='PyTorch', precision=how, run=partial(model, image), megabytes=None))
 
     def in_engines(network: str, files: dict[tuple[str, str], Path]) -> None:
         precisions = [(e, p, 'float32') for e, p in files] + [(e, 'float32', 'bfloat16') for e in engines if e == 'openvino']
@@ -136,8 +130,7 @@ def cases(args: argparse.Namespace) -> list[dict]:
                 print(f'{network}, {label}: {error}')
                 continue
             row = dict(network=network, runtime=f'{engine} {session.version}', precision=label)
-            array = np.asarray(image)
-            rows.append(row | dict(run=lambda s=session, x=array: s(x), megabytes=file.stat().st_size / 1e6))
+            rows.append(row | dict(run=partial(session, image.numpy()), megabytes=file.stat().st_size / 1e6))
 
     name = f'{args.type}-{args.arch}'
     model = spiking_backbone(args)
@@ -155,22 +148,6 @@ def cases(args: argparse.Namespace) -> list[dict]:
     return rows
 
 
-def measure(rows: list[dict], rounds: int) -> None:
-    """Puts ``milliseconds`` into every row: the least CPU time of the rounds, all rows in turn."""
-    for row in rows:
-        row['run']()
-        row['milliseconds'] = float('inf')
-    for _ in range(rounds):
-        for row in rows:
-            row['milliseconds'] = min(row['milliseconds'], cpu_time(row['run']) * 1000)
-
-
-def cpu_time(once: Callable[[], object]) -> float:
-    start = time.process_time()
-    once()
-    return time.process_time() - start
-
-
 def main(args: argparse.Namespace) -> None:
     import torch
 
@@ -185,12 +162,13 @@ def main(args: argparse.Namespace) -> None:
     for engine in ENGINES:
         if engine_version(engine) is None:
             print(f'{engine} is not installed: its rows are missing')
-    torch.set_num_threads(1)
+    from mmspike.deploy.int8 import cpu_milliseconds  # needs the packages above
+
     args.out.mkdir(parents=True, exist_ok=True)
     rows = cases(args)
-    measure(rows, args.rounds)
-    for row in rows:
-        del row['run']
+    times = cpu_milliseconds(*(row.pop('run') for row in rows), rounds=args.rounds)
+    for row, milliseconds in zip(rows, times, strict=True):
+        row['milliseconds'] = milliseconds
     about = dict(size=args.size, rounds=args.rounds, cpu=cpu_name(), torch=torch.__version__, rows=rows)
     (args.out / 'inference.json').write_text(json.dumps(about, indent=1) + '\n')
     lines = ['| network | runtime | numbers | CPU ms an image | file, MB |', '|---|---|---|---|---|']

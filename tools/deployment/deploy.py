@@ -128,10 +128,10 @@ def main(args: argparse.Namespace) -> None:
     cfg = launch.load_config(args)
     model = build_model(cfg, args.checkpoint, args.device)
     batch = image(cfg, model, args.shape, required=not args.audit)
-    network = model if args.as_trained else fuse(model, not args.keep_depthwise)
+    network = fused = model if args.as_trained else fuse(model, not args.keep_depthwise)
     if args.expand:
         try:
-            network = expand(network)
+            network = expand(fused)
         except ValueError as error:
             raise UserError(f'--expand: {error}') from error
     if args.audit:
@@ -142,7 +142,6 @@ def main(args: argparse.Namespace) -> None:
     # in float64 only an error makes a difference
     double = deepcopy(model).double()
     print(f'fused, float64: {compare(double, fuse(double, not args.keep_depthwise), batch)}')
-    fused = fuse(model, not args.keep_depthwise)
     flips = spike_flips([batch], plain(model), plain(fused))
     print(f'fused, float32: {compare(model, fused, batch)}; {flips}')
     if args.expand:
@@ -151,19 +150,19 @@ def main(args: argparse.Namespace) -> None:
     if left:
         print(f'Not folded, since they are no modules of mmspike: {", ".join(left)}')
     print(audit(network, lambda: network.test_step(batch)))
-    export(args, cfg, model, batch)
+    export(args, cfg, model, fused, batch)
     if args.out:
         for path in save(network, cfg, args.out, args.expand, not args.keep_depthwise):
             print(f'Wrote {path}')
 
 
-def export(args: argparse.Namespace, cfg, model, batch) -> None:
+def export(args: argparse.Namespace, cfg, model, fused, batch) -> None:
     from mmspike.deploy.nir_export import DT, export_nir
 
     if args.onnx:
-        write_onnx(args, cfg, model, batch)
+        write_onnx(args, cfg, fused.cpu(), batch)
     if args.int8:
-        write_int8(args, cfg, model, batch)
+        write_int8(args, cfg, model.cpu(), fused.cpu(), batch)
     if not args.nir:
         return
     name = args.part or 'backbone'
@@ -178,20 +177,34 @@ def export(args: argparse.Namespace, cfg, model, batch) -> None:
     print('\n'.join([f'Wrote {args.nir}. To read it:', *(f'- {note}' for note in notes)]))
 
 
-def write_onnx(args: argparse.Namespace, cfg, model, batch) -> None:
+def graph_input(args: argparse.Namespace, model, batch):
+    """The batch behind the preprocessor, T of a file of event frames or None, and whether the preprocessor makes what it reads.
+
+    To a file of frames whose model has a preprocessor of images (--frames), the image is every frame.
+    """
+    from mmspike.config.loading import sees_events
+
+    inputs = model.data_preprocessor(deepcopy(batch))['inputs'].cpu().float()
+    if sees_events(model):
+        return inputs, model.backbone.T, True
+    if not args.frames:
+        return inputs, None, True
+    print('The preprocessor makes images, and --frames a file of event frames: predictions are not compared.')
+    return inputs.expand(model.backbone.T, *inputs.shape), model.backbone.T, False
+
+
+def write_onnx(args: argparse.Namespace, cfg, fused, batch) -> None:
     from mmengine.registry import MODELS
 
-    from mmspike.config.loading import sees_events
-    from mmspike.deploy import compare, fuse
+    from mmspike.deploy import compare
     from mmspike.deploy.exported import exported_config
     from mmspike.deploy.onnx_export import export_onnx, export_whole
 
     alone = args.part if not args.nir else None  # with both, --part is that of --nir
     if alone not in (None, 'backbone'):
         raise UserError(f"--part {alone}: ONNX files have the whole model, or with '--part backbone' its backbone")
-    size = tuple(args.shape or model.data_preprocessor(deepcopy(batch))['inputs'].shape[-2:])
-    steps = model.backbone.T if args.frames or sees_events(model) else None
-    fused = fuse(model.cpu(), not args.keep_depthwise)
+    inputs, steps, comparable = graph_input(args, fused, batch)
+    size = tuple(args.shape or inputs.shape[-2:])
     try:
         if alone:
             shape = (1, getattr(fused.backbone, 'in_channels', 3), *size)
@@ -204,14 +217,15 @@ def write_onnx(args: argparse.Namespace, cfg, model, batch) -> None:
     for file in files:
         print(f'Wrote {file.path}: in onnxruntime its outputs differ by at most {file.gap:.2g}')
     exported = MODELS.build(exported_config(cfg, args.onnx, 'onnxruntime'))
-    print(f'predictions in onnxruntime: {compare(fused, exported, batch)}')
+    if comparable:
+        print(f'predictions in onnxruntime: {compare(fused, exported, batch)}')
     height, width = exported.about.get('window') or (None, None)
-    check_engines(files[0], fused.data_preprocessor(deepcopy(batch))['inputs'][..., :height, :width].numpy())
+    check_engines(files[0], inputs[..., :height, :width].numpy())
 
 
 def check_engines(file, image) -> None:
     """Compare what neurons send in every installed engine with PyTorch; an engine that computes otherwise is an error."""
-    from mmspike.deploy.engine_check import check_engine
+    from mmspike.deploy.engine_check import bfloat16_warning, check_engine
     from mmspike.deploy.engines import installed_engines
 
     others = []
@@ -220,34 +234,29 @@ def check_engines(file, image) -> None:
         print(f'spikes in {check}')
         if not check.same:
             others.append(engine)
-        if engine == 'openvino':  # by its defaults, where the CPU can
-            half = check_engine(file.path, file.module, image, engine, 'bfloat16')
-            print(f"spikes in {half}: set INFERENCE_PRECISION_HINT='f32', as --engine openvino does")
+    if (warning := bfloat16_warning(file.path, file.module, image)) is not None:
+        print(warning)
     if others:
         raise UserError(f'{file.path} has other spikes in {", ".join(others)}, of the versions above: run it in another engine')
 
 
-def write_int8(args: argparse.Namespace, cfg, model, batch) -> None:
+def write_int8(args: argparse.Namespace, cfg, model, fused, batch) -> None:
     from mmengine.registry import MODELS
 
-    from mmspike.config.loading import sees_events
     from mmspike.config.testing import metrics_of
-    from mmspike.deploy import fuse
     from mmspike.deploy.exported import exported_config
     from mmspike.deploy.int8 import export_int8
 
     engine = args.engine or 'onnxruntime'
-    inputs = model.data_preprocessor(deepcopy(batch))['inputs']
+    inputs, steps, comparable = graph_input(args, fused, batch)
     size = tuple(args.shape or inputs.shape[-2:])
-    steps = model.backbone.T if args.frames or sees_events(model) else None
-    fused = fuse(model.cpu(), not args.keep_depthwise)
     try:
-        files = export_int8(fused, args.int8, engine, size, steps, inputs.cpu().float().numpy())
+        files = export_int8(fused, args.int8, engine, size, steps, inputs.numpy())
     except (ImportError, ValueError) as error:
         raise UserError(str(error)) from error
     for file in files:
         print(file)
-    if args.shape is None:
+    if args.shape is None and comparable:
         exported = MODELS.build(exported_config(cfg, args.int8, engine))
         results = metrics_of(cfg, {'as trained': model, 'folded': fused, f'int8 in {engine}': exported})
         for name, metrics in results.items():
