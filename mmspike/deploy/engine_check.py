@@ -16,7 +16,7 @@ from torch import nn
 
 from mmspike.analysis.flips import FlipReport, Flips
 
-from .engines import Session, installed_engines, open_session
+from .engines import Session, default_precision, installed_engines, open_session
 
 #: share of the first layer that differs, up to which it is rounding: a membrane that lies within a float32 of a threshold
 ROUNDING = 1e-4
@@ -143,7 +143,7 @@ def bfloat16_warning(path: str | Path, module: nn.Module, inputs: np.ndarray) ->
     Returns:
         None where it keeps them, as on CPUs without, or is not installed.
     """
-    if 'openvino' not in installed_engines():
+    if 'openvino' not in installed_engines() or default_precision('openvino') != 'bfloat16':
         return None
     check = check_engine(path, module, inputs, 'openvino', 'bfloat16')
     if check.same:

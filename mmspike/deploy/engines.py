@@ -44,6 +44,17 @@ def require_engine(engine: str) -> None:
         )
 
 
+def default_precision(engine: str) -> str:
+    """In what an engine computes a float32 file on this CPU unless it is told otherwise: 'float32' or 'bfloat16'."""
+    require_engine(engine)
+    if engine != 'openvino':
+        return 'float32'
+    import openvino
+
+    precision = openvino.Core().get_property('CPU', 'INFERENCE_PRECISION_HINT')
+    return 'bfloat16' if precision == openvino.Type.bf16 else 'float32'
+
+
 class Session:
     """An ONNX file that is ready to run. :func:`open_session` makes it.
 

@@ -77,14 +77,17 @@ class PlainIntegerLIF(nn.Module):
         self.beta = neuron.beta
 
     def forward(self, x: Tensor) -> Tensor:
-        v = torch.zeros_like(x[0])
-        spikes = []
-        for t in range(x.shape[0]):
-            h = self.beta * v + x[t]
-            count = clip(h, self.levels).round()
-            v = h - count
-            spikes.append(count)
-        return torch.stack(spikes) / self.norm
+        if len(x) == 1:  # no membrane is handed on
+            counts = clip(x, self.levels).round()
+        else:
+            v: Tensor | None = None
+            spikes = []
+            for gain in x.unbind():
+                h = gain if v is None else self.beta * v + gain
+                spikes.append(clip(h, self.levels).round())
+                v = h - spikes[-1]
+            counts = torch.stack(spikes)
+        return counts if self.norm == 1 else counts / self.norm
 
 
 class PlainThresholds(nn.Module):

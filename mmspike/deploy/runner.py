@@ -180,8 +180,7 @@ class Runner:
             classes = scores.shape[1]
             per_class = decode(boxes.repeat(deltas.shape[1] // 4, 0), deltas.reshape(-1, 4), cfg['coder'], image['shape'])
             per_class = np.broadcast_to(per_class.reshape(len(boxes), -1, 4), (len(boxes), classes, 4))
-            if 'mask' not in self.heads:
-                per_class = per_class / scale
+            per_class = per_class if 'mask' in self.heads else per_class / scale
             chosen = scores > cfg['score_thr']
             labels = np.broadcast_to(np.arange(classes), scores.shape)[chosen]
             found = dict(bboxes=per_class[chosen], scores=scores[chosen], labels=labels)
@@ -264,7 +263,7 @@ def softmax(x: np.ndarray) -> np.ndarray:
 
 
 def dense_boxes(maps: Sequence[tuple[np.ndarray, np.ndarray]], cfg: Mapping, image: Mapping, rescale: bool) -> dict:
-    """Boxes of a head with anchors on every pixel: scores [A classes, H, W] and deltas [4 A, H, W] of each level."""
+    """Boxes of a head with anchors or points on every pixel: scores [A classes, H, W] and deltas [4 A, H, W] of each level."""
     found: list[list[np.ndarray]] = [[], [], [], [], []]
     for level, (scores, deltas) in enumerate(maps):
         height, width = scores.shape[1:]
@@ -279,9 +278,8 @@ def dense_boxes(maps: Sequence[tuple[np.ndarray, np.ndarray]], cfg: Mapping, ima
         best = scores[which, labels]
         order = np.argsort(-best, kind='stable')[: cfg['nms_pre'] if cfg['nms_pre'] > 0 else None]
         which, labels = which[order], labels[order]
-        for values, more in zip(
-            found, (best[order], labels, np.full(len(order), level), anchors[which], deltas[which]), strict=True
-        ):
+        chosen = best[order], labels, np.full(len(order), level), anchors[which], deltas[which]
+        for values, more in zip(found, chosen, strict=True):
             values.append(more)
     scores, labels, levels, anchors, deltas = (np.concatenate(values) for values in found)
     boxes = decode(anchors, deltas, cfg['coder'], image['shape'])
@@ -296,17 +294,19 @@ def dense_boxes(maps: Sequence[tuple[np.ndarray, np.ndarray]], cfg: Mapping, ima
 
 
 def decode(anchors: np.ndarray, deltas: np.ndarray, cfg: Mapping, shape: Sequence[int]) -> np.ndarray:
-    """Boxes [N, 4] of shifts of centres and logarithms of sizes, within an image of ``shape``."""
-    deltas = deltas * np.float32(cfg['stds']) + np.float32(cfg['means'])
-    largest = np.float32(abs(np.log(cfg['ratio'])))
-    centre, size = (anchors[:, :2] + anchors[:, 2:]) * np.float32(0.5), anchors[:, 2:] - anchors[:, :2]
-    shift, growth = size * deltas[:, :2], deltas[:, 2:]
-    if cfg['shift'] is not None:
-        shift, growth = shift.clip(-cfg['shift'], cfg['shift']), np.minimum(growth, largest)
+    """Boxes [N, 4] within an image of ``shape``, of shifts of centres and logarithms of sizes, or of distances of sides."""
+    if 'distances' in cfg:
+        boxes = anchors + deltas * np.array([-1, -1, 1, 1], np.float32)
     else:
-        growth = growth.clip(-largest, largest)
-    centre, half = centre + shift, size * np.exp(growth) * np.float32(0.5)
-    boxes = np.concatenate([centre - half, centre + half], 1)
+        deltas = deltas * np.float32(cfg['stds']) + np.float32(cfg['means'])
+        largest = np.float32(abs(np.log(cfg['ratio'])))
+        centre, size = (anchors[:, :2] + anchors[:, 2:]) * np.float32(0.5), anchors[:, 2:] - anchors[:, :2]
+        shift, growth = size * deltas[:, :2], deltas[:, 2:]
+        growth = growth.clip(-largest if cfg['shift'] is None else None, largest)
+        if cfg['shift'] is not None:
+            shift = shift.clip(-cfg['shift'], cfg['shift'])
+        centre, half = centre + shift, size * np.exp(growth) * np.float32(0.5)
+        boxes = np.concatenate([centre - half, centre + half], 1)
     if cfg['clip']:
         boxes[:, 0::2] = boxes[:, 0::2].clip(0, shape[1])
         boxes[:, 1::2] = boxes[:, 1::2].clip(0, shape[0])

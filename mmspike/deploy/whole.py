@@ -69,7 +69,7 @@ def split(model: nn.Module, size: tuple[int, int] | None, steps: int | None = No
     else:
         raise ValueError(
             f'{type(model).__name__} cannot be exported as a whole: classifiers, segmentors with one head, RetinaNet, '
-            'Faster and Mask R-CNN can. Export its backbone with --part backbone'
+            'SpikeYOLO, Faster and Mask R-CNN can. Export its backbone with --part backbone'
         )
     common = _preprocessor(model) | dict(size=size, multiple=STRIDE, channels=parts[0].shape[-3], steps=steps)
     about = common | about
@@ -159,10 +159,23 @@ def _anchors(part: str, head: Any, cfg: Any, proposals: bool) -> dict:
     generator = head.prior_generator
     if type(generator) is not AnchorGenerator:
         raise ValueError(f'{part} has a {type(generator).__name__}, only AnchorGenerator can be exported')
+    anchors, coder = [a.tolist() for a in generator.base_anchors], _coder(part, head.bbox_coder)
+    return _dense(part, head, cfg, proposals) | dict(anchors=anchors, coder=coder)
+
+
+def _points(part: str, head: Any, cfg: Any) -> dict:
+    """What decodes a head of distances from the centres of cells: as anchors they are boxes without an extent."""
+    _only(f'{part}: bbox_coder', type(head.bbox_coder).__name__, 'DistancePointBBoxCoder')
+    generator = head.prior_generator
+    anchors = [[[s * generator.offset for s in stride] * 2] for stride in generator.strides]
+    coder = dict(distances=True, clip=head.bbox_coder.clip_border)
+    return _dense(part, head, cfg, proposals=False) | dict(anchors=anchors, coder=coder)
+
+
+def _dense(part: str, head: Any, cfg: Any, proposals: bool) -> dict:
+    """What chooses among the boxes of a dense head."""
     return dict(
-        anchors=[a.tolist() for a in generator.base_anchors],
-        strides=[list(s) for s in generator.strides],
-        coder=_coder(part, head.bbox_coder),
+        strides=[list(s) for s in head.prior_generator.strides],
         sigmoid=bool(head.use_sigmoid_cls),
         # region proposals are not filtered by score
         score_thr=-1.0 if proposals else cfg.get('score_thr', 0),
@@ -201,17 +214,23 @@ def _one_stage(model: Any, size: tuple[int, int] | None) -> tuple[list[Part], di
     from mmdet.models.dense_heads import AnchorHead
     from mmdet.models.detectors import SingleStageDetector
 
+    from mmspike.models.detection.yolo_head import SpikingYOLOHead
+
     head = model.bbox_head
+    of_points = type(head) is SpikingYOLOHead
     _as_hosts('model', model, SingleStageDetector, 'predict', 'extract_feat')
-    _as_hosts(
-        'bbox_head', head, AnchorHead, 'predict', 'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process', 'forward'
-    )
+    if not of_points:
+        own = ('predict', 'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process', 'forward')
+        _as_hosts('bbox_head', head, AnchorHead, *own)
 
     def run(m: Any, x: Tensor) -> tuple[Tensor, ...]:
         scores, deltas = m.bbox_head(m.extract_feat(x))
-        return (*scores, *deltas)
+        return (*scores, *(m.bbox_head.in_pixels(deltas) if of_points else deltas))
 
-    dense = _anchors('bbox_head', head, model.test_cfg, proposals=False)
+    if of_points:
+        dense = _points('bbox_head', head, model.test_cfg)
+    else:
+        dense = _anchors('bbox_head', head, model.test_cfg, proposals=False)
     names = _dense_names(len(dense['anchors']))
     return [Part('', Calls(model, run), 'inputs', names, _image(model, size))], dict(task='detection', dense=dense)
 

@@ -30,6 +30,15 @@ def test_halves_are_rounded_to_even_for_any_batch(engine):
     assert out['y'].tolist() == [[0, 2, 2, 0], [3, 4, 0, 1]]
 
 
+@pytest.mark.skipif('openvino' not in engines.installed_engines(), reason='openvino is not installed')
+def test_default_precision_is_that_of_a_file_without_settings():
+    import openvino
+
+    core = openvino.Core()
+    default = core.compile_model(core.read_model(one_operation('Round')), 'CPU').get_property('INFERENCE_PRECISION_HINT')
+    assert engines.default_precision('openvino') == dict(bf16='bfloat16', f32='float32')[default.get_type_name()]
+
+
 @pytest.mark.parametrize('engine', EVERY)
 def test_an_input_of_another_size_or_name_is_named(engine):
     session = open_session(one_operation('Round'), engine)

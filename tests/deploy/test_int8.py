@@ -19,7 +19,9 @@ ir = pytest.importorskip('onnx_ir')
 pytest.importorskip('onnxscript')
 onnxruntime = pytest.importorskip('onnxruntime')
 
-from mmspike.deploy.engine_check import check_engine, tapped, with_weights  # noqa: E402
+from mmspike.analysis.flips import FlipReport, Flips  # noqa: E402
+from mmspike.deploy import engine_check  # noqa: E402
+from mmspike.deploy.engine_check import EngineCheck, bfloat16_warning, check_engine, tapped, with_weights  # noqa: E402
 from mmspike.deploy.int8_graph import quantize  # noqa: E402
 from mmspike.deploy.int8_weights import quantize_weight  # noqa: E402
 from mmspike.deploy.onnx_export import export_onnx  # noqa: E402
@@ -113,6 +115,27 @@ def test_another_network_is_reported(exported):
     assert check.same  # rounding
     with pytest.raises(ValueError, match=r'nothing.weight \[1\]: the exported module has no such parameter'):
         with_weights(module, {'nothing.weight': np.zeros(1, np.float32)})
+
+
+def test_a_default_that_flips_spikes_is_told(monkeypatch):
+    """Where OpenVINO computes in bfloat16 unless it is told otherwise, and spikes flip."""
+    flipped, precisions = [25], dict(openvino='bfloat16')
+
+    def check(path, module, inputs, engine, precision):
+        layers = dict(neuron=Flips('neuron', 1000, 200, flipped[0]))
+        return EngineCheck(engine, '2026.4.1', precision, FlipReport(layers, batches=1))
+
+    monkeypatch.setattr(engine_check, 'check_engine', check)
+    monkeypatch.setattr(engine_check, 'default_precision', precisions.get)
+    monkeypatch.setattr(engine_check, 'installed_engines', lambda: [*precisions])
+    text = bfloat16_warning('', nn.Identity(), np.zeros(1))
+    assert text.startswith(
+        "openvino flips 2.5% of the spikes in bfloat16, its default on this CPU: set INFERENCE_PRECISION_HINT to 'f32'"
+    )
+    flipped[0] = 0
+    assert bfloat16_warning('', nn.Identity(), np.zeros(1)) is None
+    flipped[0], precisions['openvino'] = 25, 'float32'
+    assert bfloat16_warning('', nn.Identity(), np.zeros(1)) is None
 
 
 def test_a_file_is_tapped_at_every_neuron(exported):

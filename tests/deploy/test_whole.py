@@ -11,8 +11,9 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 
-from mmspike.deploy import compare, fuse, runner
+from mmspike.deploy import compare, fuse, int8, runner
 from mmspike.deploy.engine_check import check_engine
+from mmspike.deploy.int8_graph import quantize
 from mmspike.deploy.onnx_export import export_whole
 from mmspike.deploy.whole import split
 from mmspike.utils.errors import UserError
@@ -54,6 +55,20 @@ def retinanet():
     )
     test_cfg = dict(nms_pre=9999, min_bbox_size=0, score_thr=0.005, nms=NMS, max_per_img=9999)
     return dict(type='RetinaNet', data_preprocessor=DETECTION, backbone=BACKBONE, neck=NECK, bbox_head=head, test_cfg=test_cfg)
+
+
+def yolo():
+    head = dict(
+        type='mmspike.SpikingYOLOHead',
+        num_classes=3,
+        in_channels=[8, 8],
+        strides=[2, 4],
+        bins=4,
+        objects=4000,
+        box_channels=8,
+        cls_channels=8,
+    )
+    return retinanet() | dict(type='SingleStageDetector', bbox_head=head)
 
 
 def mask_rcnn():
@@ -164,6 +179,13 @@ def test_one_stage_detector_of_any_size(tmp_path):
         runner.Runner(tmp_path / 'r.onnx').predict(np.zeros((1, 3, 40, 64), np.float32), [{}])
 
 
+def test_detector_of_points(tmp_path):
+    net = network('mmdet', yolo())
+    (file,) = export_whole(net, tmp_path / 'y.onnx', (32, 64))
+    assert file.gap < 1e-4
+    assert_same_predictions(net, yolo(), tmp_path / 'y.onnx', [(32, 64), (20, 50)], 'mmdet')
+
+
 @pytest.fixture(scope='module')
 def two_stage(tmp_path_factory):
     folder = tmp_path_factory.mktemp('two_stage')
@@ -177,6 +199,25 @@ def test_two_stage_detector(two_stage):
     assert [file.path.name for file in files] == ['m.onnx', 'm_box.onnx', 'm_mask.onnx']
     assert max(file.gap for file in files) < 1e-4
     assert_same_predictions(net, mask_rcnn(), files[0].path, [(32, 64), (20, 50)], 'mmdet')
+
+
+def test_two_stage_detector_in_integers(two_stage, tmp_path, monkeypatch):
+    """Three files, with the boxes and masks of the network whose weights are those of the files."""
+    import onnx_ir as ir
+
+    init_default_scope('mmdet')
+    net, files = two_stage
+    monkeypatch.setattr(int8, 'export_whole', lambda *args: files)  # which have been written
+    image = net.data_preprocessor(sample('mmdet', (32, 64)))['inputs'].numpy()
+    written = int8.export_int8(net, tmp_path / 'm.onnx', 'onnxruntime', (32, 64), image=image)
+    assert [file.path.name for file in written] == ['m.onnx', 'm_box.onnx', 'm_mask.onnx']
+    rounded = deepcopy(net)
+    parameters = dict(rounded.named_parameters())
+    for file, after, part in zip(files, written, ('', 'roi_head.bbox_head.', 'roi_head.mask_head.'), strict=True):
+        assert after.check.same and after.check.spikes.total.spikes > 0 and after.bytes[1] < after.bytes[0], str(after)
+        for name, values in quantize(ir.load(file.path), 'onnxruntime').items():
+            parameters[part + name.removeprefix('network.')].data = torch.from_numpy(values)
+    assert_same_predictions(rounded, mask_rcnn(), tmp_path / 'm.onnx', [(32, 64), (20, 50)], 'mmdet')
 
 
 def test_runner_alone(two_stage, tmp_path, monkeypatch):

@@ -121,6 +121,13 @@ class SpikingYOLOHead(BaseDenseHead):
         p = distributions.unflatten(-1, (4, self.bins)).softmax(-1)
         return (p * torch.arange(self.bins, dtype=p.dtype, device=p.device)).sum(-1)
 
+    def in_pixels(self, distributions: Sequence[Tensor]) -> list[Tensor]:
+        """Mean distances [B, 4, H_i, W_i] in pixels, of the distributions [B, 4 bins, H_i, W_i] of all levels."""
+        return [
+            (self.distances(x.movedim(1, -1)) * stride).movedim(-1, 1)
+            for x, stride in zip(distributions, self.strides, strict=True)
+        ]
+
     def loss_by_feat(
         self,
         scores: Sequence[Tensor],
@@ -188,8 +195,4 @@ class SpikingYOLOHead(BaseDenseHead):
         self, cls_scores: Sequence[Tensor], bbox_preds: Sequence[Tensor], *args, **kwargs
     ) -> list[InstanceData]:
         """mmdet's, on scores and distributions of all levels."""
-        distances = [
-            (self.distances(x.movedim(1, -1)) * stride).movedim(-1, 1)
-            for x, stride in zip(bbox_preds, self.strides, strict=True)
-        ]
-        return super().predict_by_feat(cls_scores, distances, *args, **kwargs)
+        return super().predict_by_feat(cls_scores, self.in_pixels(bbox_preds), *args, **kwargs)
