@@ -17,7 +17,6 @@ from mmspike.kernels.spike_conv import spike_conv, takes_counts
 from .binary import binary_weight, is_binary
 from .choice import count_divisor, described, fire, fusable, hooked, role, settings
 from .cuda_row import walk_on_cuda
-from .repconv import NormFirstRepConv, RepConv
 from .temporal import fold, unfold
 
 #: layers of torch on [N, ...]: time is part of their batch
@@ -83,7 +82,7 @@ class Row:
 
     Attributes:
         parts: The modules in order with their :func:`mmspike.models.layers.choice.role`; chains are opened, and a
-            :class:`RepConv` stands for its first norm and depthwise convolution.
+            :class:`~mmspike.models.layers.RepConv` stands for its first norm and depthwise convolution.
         below: Every module below whose ``forward`` the kernels may pass by.
     """
 
@@ -100,11 +99,11 @@ class Row:
             for child in module:
                 self.below.append(child)
                 self._open(child)
-        elif isinstance(module, RepConv) and role(module.norm1) == 'norm':
+        elif role(module) == 'repconv':
             self.below += module.children()
             self.parts += [(part, role(part)) for part in (module.conv1, module, module.conv2, module.norm2)]
         elif not isinstance(module, nn.Identity):
-            self.below += module.children() if isinstance(module, NormFirstRepConv) else ()
+            self.below += module.children() if role(module) == 'norm-first repconv' else ()
             self.parts.append((module, role(module)))
 
     def holds(self) -> bool:

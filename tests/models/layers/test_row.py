@@ -9,7 +9,7 @@ from torch import nn
 
 from mmspike import kernels
 from mmspike.kernels import library
-from mmspike.models.layers import MLP, Chain, ConvNorm, RepConvNorm, SpikingConv, binarise, chain
+from mmspike.models.layers import MLP, Chain, ConvNorm, NormFirstRepConv, RepConv, RepConvNorm, SpikingConv, binarise, chain
 from mmspike.models.neurons import IF, LIF
 
 BN = dict(type='BN')
@@ -173,3 +173,11 @@ def test_one_value_a_channel(row):
     with pytest.raises(ValueError, match='more than 1 value per channel'):
         model(x)
     assert model.eval()(x).shape == x.shape
+
+
+@pytest.mark.parametrize('base', [lambda: RepConv(4, BN), lambda: NormFirstRepConv(4, 4, BN)], ids=['RepConv', 'NormFirst'])
+def test_a_class_of_its_own_is_called_whole(base):
+    """Whoever derives from a re-parameterised convolution may compute something else."""
+    plain = base()
+    plain.__class__ = type('Doubled', (type(plain),), dict(forward=lambda self, x: 2 * super(type(self), self).forward(x)))
+    as_modules_do(Chain(neuron=LIF(), rep=plain, last=ConvNorm(4, 4)).double().eval())
