@@ -192,14 +192,14 @@ int FN(sparse_weight)(const uint64_t *bits, const REAL *grad, REAL *out, const C
     /* of pixels, summed apart, and of tiles; large weights have few of the former, for the sake of memory */
     const int64_t groups = size > LARGE ? 1 : least(GROUPS, blocks), splits = least(T, GROUPS / groups);
     REAL *sums = calloc(size * groups, sizeof(REAL));
-    int failed = !sums;
+    int failed = 0;
 #pragma omp parallel reduction(| : failed)
     {
         /* what each pixel picks, and for each row who picked it */
         uint32_t *rows = malloc(sizeof(uint32_t) * R * BLOCK), *pickers = malloc(sizeof(uint32_t) * R * BLOCK);
         uint32_t *start = malloc(sizeof(uint32_t) * (R + 2));
         REAL *part = malloc(sizeof(REAL) * BLOCK * TILE);
-        if (!rows || !pickers || !start || !part) failed = 1;
+        if (!sums || !rows || !pickers || !start || !part) failed = 1;
 #pragma omp for schedule(dynamic)
         for (int64_t task = 0; task < groups * splits; task++) {
             const int64_t group = task / splits, split = task % splits;
