@@ -28,3 +28,21 @@ def images(x: Tensor) -> Tensor:
 def channels_last(x: Tensor) -> Tensor:
     """[N, C, H, W] with channels innermost in memory; [N, C] contiguous."""
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()
+
+
+def in_one_piece(x: Tensor) -> Tensor:
+    """``x`` if its elements lie in one piece, in whatever order; else a contiguous copy."""
+    return x if torch.ops.aten.is_non_overlapping_and_dense(x) else x.contiguous()
+
+
+def dense(x: Tensor) -> Tensor:
+    """``x`` [T, ...] if its elements lie in one piece, time outermost; else a copy that keeps the order within a step."""
+    step = x.numel() // x.shape[0]
+    if not torch.ops.aten.is_non_overlapping_and_dense(x[0]):
+        return x.contiguous()
+    return x if x.stride(0) == step else x.new_empty_strided(x.shape, (step, *x.stride()[1:])).copy_(x)
+
+
+def in_layout_of(like: Tensor, x: Tensor) -> Tensor:
+    """``x``, broadcast to the shape of ``like``, with its strides."""
+    return x if x.shape == like.shape and x.stride() == like.stride() else torch.empty_like(like, dtype=x.dtype).copy_(x)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from . import enabled
+from .layout import dense, in_layout_of, in_one_piece
 from .library import SUFFIX, available, call, pointers, reals
 
 SURROGATE_CODES = dict(sigmoid=0, atan=1, rectangle=2)
@@ -15,19 +16,6 @@ BLOCK = 512  # as in neurons.c
 def usable(x: Tensor) -> bool:
     """There is a kernel for the device and dtype of ``x``, and it is turned on."""
     return enabled() and x.device.type == 'cpu' and x.dtype in SUFFIX and available()
-
-
-def _dense(x: Tensor) -> Tensor:
-    """``x`` itself if its elements lie in one piece, time outermost; else a copy that keeps the order within a step."""
-    step = x.numel() // x.shape[0]
-    if not torch.ops.aten.is_non_overlapping_and_dense(x[0]):
-        return x.contiguous()
-    return x if x.stride(0) == step else x.new_empty_strided(x.shape, (step, *x.stride()[1:])).copy_(x)
-
-
-def _as(x: Tensor, like: Tensor) -> Tensor:
-    """``x`` in the memory layout of ``like``."""
-    return x if x.shape == like.shape and x.stride() == like.stride() else torch.empty_like(like).copy_(x)
 
 
 def _leak(tau: float | None, decay: Tensor | None) -> tuple[int, float]:
@@ -42,9 +30,9 @@ def lif_forward(
 
     Nothing leaks without tau.
     """
-    x = _dense(x)
+    x = dense(x)
     spikes, last = torch.empty_like(x), torch.empty_like(x[0])
-    v = None if v is None else _as(v, x[0])
+    v = None if v is None else in_layout_of(x[0], v)
     leak, tau = _leak(tau, decay)
     sizes = ctypes.c_int64(x.shape[0]), ctypes.c_int64(last.numel())
     call(
@@ -77,9 +65,9 @@ def lif_backward(
     alpha: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, v (empty without one) and decay (0 without one) from those of the spikes and of the last membrane."""
-    x = _dense(x)
-    grad_spikes, grad_x = _as(grad_spikes, x), torch.empty_like(x)
-    v, grad_v = (None if m is None else _as(m, x[0]) for m in (v, grad_v))
+    x = dense(x)
+    grad_spikes, grad_x = in_layout_of(x, grad_spikes), torch.empty_like(x)
+    v, grad_v = (None if m is None else in_layout_of(x[0], m) for m in (v, grad_v))
     grad_first = x.new_empty(0) if v is None else torch.empty_like(x[0])
     leak, tau = _leak(tau, decay)
     size = x[0].numel()
@@ -109,8 +97,7 @@ def _(x, v, decay, grad_spikes, grad_v, tau, v_threshold, v_reset, surrogate, al
 @torch.library.custom_op('mmspike::sfa_forward', mutates_args=(), device_types='cpu')
 def sfa_forward(x: Tensor, levels: int, divisor: float) -> tuple[Tensor, Tensor]:
     """Counts / divisor, and the window of the gradient as bool."""
-    if not torch.ops.aten.is_non_overlapping_and_dense(x):
-        x = x.contiguous()
+    x = in_one_piece(x)
     out, window = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
     call('sfa_forward', x.dtype, *pointers(x, out, window), ctypes.c_int64(x.numel()), *reals(x.dtype, levels, divisor))
     return out, window
@@ -124,7 +111,7 @@ def _(x, levels, divisor):
 @torch.library.custom_op('mmspike::sfa_backward', mutates_args=(), device_types='cpu')
 def sfa_backward(grad: Tensor, window: Tensor, divisor: float) -> Tensor:
     grad_x = torch.empty_like(window, dtype=grad.dtype)
-    grad = _as(grad, grad_x)
+    grad = in_layout_of(grad_x, grad)
     call('sfa_backward', grad.dtype, *pointers(grad, window, grad_x), ctypes.c_int64(grad.numel()), *reals(grad.dtype, divisor))
     return grad_x
 

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..layout import fold, unfold
+from ..layout import fold, in_layout_of, unfold
 from ..norm_neuron import LIF, Neuron
 from ..recompute import Recompute, Signal, derived
 from .attention_kernels import _attention_factors_back, _attention_forward, _attention_sums_back, _keys_values
 from .launch import matrix_units, operator, start_on
 from .layers import takes, unpacked
-from .norm_neuron import constants, laid_out, laid_out_as, laid_out_like, numbers
+from .norm_neuron import constants, laid_out, laid_out_like, numbers
 
 #: elements of k^T v of a head that a program holds
 LARGEST = 64 * 128
@@ -114,7 +114,7 @@ class _Attention(torch.autograd.Function):
         kv, *kept = ctx.saved_tensors
         heads, d, dv, scale, neuron = ctx.given
         x = laid_out(ctx.compute(*kept))
-        grad = laid_out_as(grad, laid_out_like(_parts(x, d, dv)[2]))
+        grad = in_layout_of(laid_out_like(_parts(x, d, dv)[2]), grad)
         return attention_backward(x, kv, grad, heads, d, dv, scale, numbers(neuron)), *[None] * 6
 
 

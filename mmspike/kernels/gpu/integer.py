@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from .launch import REGISTER_STEPS, dense, in_layout_of, jit, operator, start, tl
+from ..layout import dense, in_layout_of, in_one_piece
+from .launch import REGISTER_STEPS, jit, operator, start, tl
 
 
 @jit
@@ -141,14 +142,10 @@ def _integer_lif_backward(
         tl.store(gfirst_ptr + at, gv, inside)
 
 
-def _in_one_piece(x: Tensor) -> Tensor:
-    return x if torch.ops.aten.is_non_overlapping_and_dense(x) else x.contiguous()
-
-
 @operator('sfa_forward_triton')
 def sfa_forward(x: Tensor, levels: int, divisor: float) -> tuple[Tensor, Tensor]:
     """Counts / divisor of any shape, and the window of the gradient as bool."""
-    x = _in_one_piece(x)
+    x = in_one_piece(x)
     out, window = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
     start(_sfa_forward, x, x.numel(), x, out, window, x.numel(), float(levels), float(divisor))
     return out, window
@@ -169,7 +166,7 @@ BYTE_LEVELS = 126
 @operator('sfa_byte_forward_triton')
 def sfa_byte_forward(x: Tensor, levels: int, divisor: float) -> tuple[Tensor, Tensor]:
     """Counts / divisor, and bytes that hold the count (127 for NaN) and, in the highest bit, the window of the gradient."""
-    x = _in_one_piece(x)
+    x = in_one_piece(x)
     out, code = torch.empty_like(x), torch.empty_like(x, dtype=torch.uint8)
     start(_sfa_byte_forward, x, x.numel(), x, out, code, x.numel(), float(levels), float(divisor))
     return out, code
@@ -186,7 +183,7 @@ def sfa_byte_backward(grad: Tensor, code: Tensor, divisor: float) -> Tensor:
 @operator('pack_triton')
 def pack(spikes: Tensor, divisor: float) -> Tensor:
     """Bytes that hold the counts, up to 126, of spikes count / divisor; 127 for NaN."""
-    spikes = _in_one_piece(spikes)
+    spikes = in_one_piece(spikes)
     code = torch.empty_like(spikes, dtype=torch.uint8)
     start(_pack, spikes, spikes.numel(), spikes, code, spikes.numel(), float(divisor))
     return code

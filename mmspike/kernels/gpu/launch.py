@@ -121,16 +121,3 @@ def start_on(kernel: Any, x: Tensor, grid: tuple[int, ...], *args: Any, **consta
     # of several GPUs; nothing for the interpreter on the CPU, and for tensors without data
     with contextlib.nullcontext() if isinstance(x, FakeTensor) else torch.cuda.device_of(x):
         kernel[grid](*args, **constants, enable_fp_fusion=False)
-
-
-def dense(x: Tensor) -> Tensor:
-    """``x`` [T, …] if its elements lie in one piece, time outermost; else a copy that keeps the order within a step."""
-    step = x.numel() // x.shape[0]
-    if not torch.ops.aten.is_non_overlapping_and_dense(x[0]):
-        return x.contiguous()
-    return x if x.stride(0) == step else x.new_empty_strided(x.shape, (step, *x.stride()[1:])).copy_(x)
-
-
-def in_layout_of(like: Tensor, x: Tensor) -> Tensor:
-    """``x`` with the strides of ``like``."""
-    return x if x.stride() == like.stride() else torch.empty_like(like, dtype=x.dtype).copy_(x)

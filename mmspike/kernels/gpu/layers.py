@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..layout import fold, unfold
+from ..layout import fold, in_layout_of, unfold
 from ..norm_neuron import IDENTITY, LIF, Neuron
 from ..recompute import Recompute, Signal
 from ..spike_conv import Layer
@@ -74,7 +74,7 @@ class _NormNeuron(torch.autograd.Function):
     def backward(ctx, grad, _):
         y, affine, *parameters = ctx.saved_tensors
         running, eps, neuron, training = ctx.given
-        grad = ops.laid_out_as(grad, y)
+        grad = in_layout_of(y, grad)
         sums = ops.norm_neuron_sums(y, grad, affine, neuron)
         grad_y, grads = ops.norm_neuron_backward(y, grad, affine, sums, parameters, running, eps, neuron, training)
         return grad_y, *[None] * 5, *grads
@@ -137,7 +137,7 @@ class _BorderedNorm(torch.autograd.Function):
     def backward(ctx, grad, _, grad_added):
         y, affine, weight, bias, edge, kernel = ctx.saved_tensors
         neuron = ops.numbers(Neuron())
-        grad = ops.laid_out_as(grad, y)
+        grad = in_layout_of(y, grad)
         sums = ops.norm_neuron_sums(y, grad, affine, neuron)
         grad_y, (grad_weight, grad_bias) = ops.norm_neuron_backward(
             y, grad, affine, sums, [weight, bias], ctx.norm.running, [ctx.norm.eps], neuron, ctx.norm.training

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from ..layout import dense, in_layout_of
 from ..operators import SURROGATE_CODES
-from .launch import BLOCK, REGISTER_STEPS, dense, in_layout_of, jit, operator, start, tl
+from .launch import BLOCK, REGISTER_STEPS, jit, operator, start, tl
 
 NO_LEAK, TAU, DECAY = 0, 1, 2
 

@@ -79,11 +79,6 @@ def laid_out_like(x: Tensor) -> Tensor:
     return x.new_empty(x.shape)
 
 
-def laid_out_as(x: Tensor, y: Tensor) -> Tensor:
-    """``x`` in the layout of ``y``, which is one of :func:`laid_out`."""
-    return x if x.stride() == y.stride() else torch.empty_like(y, dtype=x.dtype).copy_(x)
-
-
 def numbers(neuron: Neuron) -> list[float]:
     """A neuron as the operators take it: kind, leak, surrogate, tau, v_threshold, v_reset, alpha, levels, divisor."""
     return [float(SURROGATE_CODES[n] if isinstance(n, str) else n) for n in neuron]
