@@ -1,17 +1,15 @@
 """Linear attention with the neuron on it, N(q (k^T v) * scale), as two launches forward and two backward, on CUDA."""
 
-from functools import partial
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..layout import fold, in_layout_of, unfold
 from ..norm_neuron import LIF, Neuron
-from ..recompute import Recompute, Signal, derived
+from ..recompute import Signal, derived
 from .attention_kernels import _attention_factors_back, _attention_forward, _attention_sums_back, _keys_values
 from .launch import matrix_units, operator, start_on
-from .layers import takes, unpacked
+from .layers import coded, takes
 from .norm_neuron import constants, laid_out, laid_out_like, numbers
 
 #: elements of k^T v of a head that a program holds
@@ -141,4 +139,4 @@ def attend(neuron: Neuron, signal: Signal, heads: int, d: int, dv: int, scale: f
         return Signal(attention_forward(x, kv, heads, d, dv, scale, numbers(neuron), False)[0])
     spikes, code = _Attention.apply(x, signal._replace(x=x).back(), heads, d, dv, scale, neuron)
     divisor = float(neuron.divisor)
-    return Signal(spikes, divisor, None, Recompute(partial(unpacked, divisor, spikes.dtype), (code,)))
+    return Signal(spikes, divisor, None, coded(code, divisor, spikes.dtype))

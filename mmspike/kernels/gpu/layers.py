@@ -265,9 +265,14 @@ def _lif(neuron: Neuron, x: Tensor) -> Tensor:
     return lif_spikes(x, _tau(neuron), neuron.v_threshold, neuron.v_reset)
 
 
+def coded(code: Tensor, divisor: float, dtype: torch.dtype) -> Recompute:
+    """The recomputation of spikes of up to 126 levels from their bytes."""
+    return Recompute(partial(unpack, divisor=divisor, dtype=dtype), (code,))
+
+
 def kept(spikes: Tensor, divisor: float) -> Recompute:
-    """How spikes of up to 126 levels come back: kept as one byte each."""
-    return Recompute(partial(unpacked, divisor, spikes.dtype), (pack(spikes.detach(), divisor),))
+    """The recomputation of spikes of up to 126 levels, kept as one byte each."""
+    return coded(pack(spikes.detach(), divisor), divisor, spikes.dtype)
 
 
 def fire(neuron: Neuron, x: Tensor) -> Signal:
@@ -276,9 +281,4 @@ def fire(neuron: Neuron, x: Tensor) -> Signal:
         return Signal(_Fire.apply(x, neuron), 1.0, None, Recompute(partial(_lif, neuron), (x.detach(),)))
     spikes, code = _Count.apply(x, neuron)
     divisor = float(neuron.divisor)
-    return Signal(spikes, divisor, None, Recompute(partial(unpacked, divisor, x.dtype), (code,)))
-
-
-def unpacked(divisor: float, dtype: torch.dtype, code: Tensor) -> Tensor:
-    """Spikes from their bytes."""
-    return unpack(code, divisor, dtype)
+    return Signal(spikes, divisor, None, coded(code, divisor, x.dtype))

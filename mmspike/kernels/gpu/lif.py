@@ -20,6 +20,14 @@ def _charge(x, v, tau, v_reset, LEAK: tl.constexpr):
 
 
 @jit
+def _fire(h, v_threshold, v_reset):
+    """Spikes of the membrane h, and the membrane behind the reset."""
+    fired = h >= v_threshold
+    spikes = tl.where(h == h, tl.where(fired, 1.0, 0.0), h)  # a NaN never fires, but must be seen
+    return spikes, tl.where(fired, v_reset, h)
+
+
+@jit
 def _derivative(u, alpha, SURROGATE: tl.constexpr):
     if SURROGATE == 0:  # sigmoid
         s = 1.0 / (1.0 + tl.exp(-alpha * u))
@@ -45,10 +53,8 @@ def _lif_forward(
         v = tl.load(v_ptr + at, inside)
     for t in range(T):
         h = _charge(tl.load(x_ptr + t * n + at, inside).to(tl.float32), v, tau, v_reset, LEAK)
-        fired = h >= v_threshold
-        spikes = tl.where(h == h, tl.where(fired, 1.0, 0.0), h)  # a NaN never fires, but must be seen
+        spikes, v = _fire(h, v_threshold, v_reset)
         tl.store(s_ptr + t * n + at, spikes.to(s_ptr.dtype.element_ty), inside)
-        v = tl.where(fired, v_reset, h)
     if LAST:
         tl.store(last_ptr + at, v, inside)
 

@@ -7,7 +7,7 @@ training).
 
 from .integer import _count
 from .launch import jit, tl
-from .lif import _charge, _derivative
+from .lif import _charge, _derivative, _fire
 
 
 @jit
@@ -87,10 +87,7 @@ def _keep(c, ok, C, affine_ptr, scale, shift, mean, square):
 def _fired(z, v, tau, v_threshold, v_reset, levels, divisor, KIND: tl.constexpr, LEAK: tl.constexpr):
     """The output of a neuron for the input z, and the membrane v of the next step."""
     if KIND == 0:
-        z = _charge(z, v, tau, v_reset, LEAK)
-        fired = z >= v_threshold
-        v = tl.where(fired, v_reset, z)
-        z = tl.where(z == z, tl.where(fired, 1.0, 0.0), z)  # a NaN never fires, but must be seen
+        z, v = _fire(_charge(z, v, tau, v_reset, LEAK), v_threshold, v_reset)
     elif KIND == 1:
         z = tl.div_rn(_count(z, levels), divisor)
     return z, v
@@ -136,23 +133,8 @@ def _norm_neuron_forward(
                 if DOUBLE:
                     _counted(tracked2_ptr)
     step = tl.cast(E, tl.int64) * C
-    _neurons(
-        y_ptr,
-        out_ptr,
-        scale[None, :],
-        shift[None, :],
-        at,
-        inside,
-        step,
-        tau,
-        v_threshold,
-        v_reset,
-        levels,
-        divisor,
-        T,
-        KIND,
-        LEAK,
-    )
+    scale, shift = scale[None, :], shift[None, :]
+    _neurons(y_ptr, out_ptr, scale, shift, at, inside, step, tau, v_threshold, v_reset, levels, divisor, T, KIND, LEAK)
 
 
 @jit

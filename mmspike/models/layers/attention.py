@@ -171,9 +171,9 @@ class SpikeAttention(nn.Module):
         return let_pass(masked, typed(fire(self.attn_neuron, sum_over_tokens(a, b)), masked))
 
     def _mix_on_cuda(self, q: Signal, k: Signal, v: Signal) -> Signal | None:
-        kind, widths = described(self.attn_neuron, q.x.shape[0]), (self.num_heads, q.x.shape[2], v.x.shape[2])
         if not (gpu.usable(q.x) and fusable(q.x, self.attn_neuron) and isinstance(self.scale, float)):
             return None
+        kind, widths = described(self.attn_neuron, q.x.shape[0]), (self.num_heads, q.x.shape[2], v.x.shape[2])
         if kind is None or not attention.takes_heads(q.x, kind, *widths):
             return None
         return attention.attend(kind, attention.side_by_side(q, k, v), *widths, self.scale)

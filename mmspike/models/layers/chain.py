@@ -15,7 +15,7 @@ from mmspike.kernels.recompute import Signal
 from mmspike.kernels.spike_conv import spike_conv, takes_counts
 
 from .binary import binary_weight, is_binary
-from .choice import count_divisor, described, fire, fusable, hooked, role, settings
+from .choice import count_divisor, fire, fusable, hooked, norms_and_neuron, role, settings, several
 from .cuda_row import walk_on_cuda
 from .temporal import fold, unfold
 
@@ -162,14 +162,9 @@ def walk(modules: Iterable[nn.Module], signal: Signal) -> Signal:
     while i < end:
         m, kind = parts[i]
         i += 1
-        if kind == 'norm' and _several(m, signal):
-            norms, neuron = [m], None
-            if i < end and parts[i][1] == 'norm' and parts[i][0].training == m.training:
-                norms.append(parts[i][0])
-                i += 1
-            if i < end and parts[i][1] == 'neuron':
-                neuron = described(parts[i][0], signal.x.shape[0])
-                i += neuron is not None
+        if kind == 'norm' and several(m, signal.x):
+            norms, neuron = norms_and_neuron(parts, i - 1, signal.x.shape[0])
+            i += len(norms) - 1 + (neuron is not None)
             count = neuron is not None and i < end and takes_counts(parts[i][0], signal.x, neuron)
             signal = norm_neuron(norms, neuron or Neuron(), signal, count=count)
         elif kind == 'layer':
@@ -179,7 +174,7 @@ def walk(modules: Iterable[nn.Module], signal: Signal) -> Signal:
             signal = fire(m, signal)
         elif kind == 'pool':
             signal = spike_pool(m, signal)
-        elif kind in ('repconv', 'norm-first repconv') and _several(m.norm1, signal):
+        elif kind in ('repconv', 'norm-first repconv') and several(m.norm1, signal.x):
             signal = norm_neuron([m.norm1], Neuron(), signal, offset=m.border)
             if kind == 'norm-first repconv':
                 signal = spike_conv(m.conv1, signal)
@@ -187,11 +182,6 @@ def walk(modules: Iterable[nn.Module], signal: Signal) -> Signal:
         else:
             signal = Signal(_call(m.norm1 if kind == 'repconv' else m, signal.x))  # a norm of one value a channel raises
     return signal
-
-
-def _several(norm: nn.Module, signal: Signal) -> bool:
-    """There is more than one value a channel, which the statistics of a batch need."""
-    return not norm.training or signal.x.numel() > signal.x.shape[2]
 
 
 def _call(module: nn.Module, x: Tensor) -> Tensor:

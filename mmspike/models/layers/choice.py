@@ -167,6 +167,20 @@ def role(module: nn.Module) -> str:
     return found if ordinary else ''
 
 
+def several(norm: nn.Module, x: Tensor) -> bool:
+    """There is more than one value a channel of x [T, B, C, ...], which the statistics of a batch need."""
+    return not norm.training or x.numel() > x.shape[2]
+
+
+def norms_and_neuron(parts: list[tuple[nn.Module, str]], i: int, steps: int) -> tuple[list[nn.Module], Neuron | None]:
+    """The norm ``parts[i]``, with the one behind it if both are in the same mode, and the neuron behind them."""
+    norms = [parts[i][0]]
+    following = parts[i + 1 : i + 3]
+    if following and following[0][1] == 'norm' and following[0][0].training == norms[0].training:
+        norms.append(following.pop(0)[0])
+    return norms, described(following[0][0], steps) if following and following[0][1] == 'neuron' else None
+
+
 def settings(module: nn.Module) -> Callable[[Any], tuple] | None:
     """A getter of those attributes of a module on which its :func:`role` depends beside its class."""
     if isinstance(module, _BatchNorm):

@@ -1,6 +1,6 @@
 """A row of modules on CUDA: norms fused with neurons, weights cast together, spikes computed anew in the backward pass."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,10 @@ from mmspike.kernels.pools import spike_pool
 from mmspike.kernels.recompute import Signal
 
 from .binary import binary_weight, is_binary
-from .choice import described, fire
+from .choice import fire, norms_and_neuron, several
 
 
-def walk_on_cuda(parts: Sequence[tuple[nn.Module, str]], signal: Signal, call: Callable[[nn.Module, Tensor], Tensor]) -> Signal:
+def walk_on_cuda(parts: list[tuple[nn.Module, str]], signal: Signal, call: Callable[[nn.Module, Tensor], Tensor]) -> Signal:
     """The modules with their roles in order on the tensor of ``signal``; ``call`` runs those that no kernel takes over."""
     weights = layers.cast(_weights(parts), signal.x.device.type)
     saving = torch.is_grad_enabled()
@@ -23,22 +23,16 @@ def walk_on_cuda(parts: Sequence[tuple[nn.Module, str]], signal: Signal, call: C
         m, role = parts[i]
         i += 1
         x = signal.x
-        several = role not in ('norm', 'repconv') or x.numel() > x.shape[2] or not (m if role == 'norm' else m.norm1).training
-        if role == 'norm' and several:
-            norms, neuron = [m], None
-            if i < end and parts[i][1] == 'norm' and parts[i][0].training == m.training:
-                norms.append(parts[i][0])
-                i += 1
-            if i < end and parts[i][1] == 'neuron':
-                neuron = described(parts[i][0], x.shape[0])
-                neuron = neuron if layers.takes(neuron, x.shape[0]) else None
-                i += neuron is not None
+        if role == 'norm' and several(m, x):
+            norms, neuron = norms_and_neuron(parts, i - 1, x.shape[0])
+            neuron = neuron if layers.takes(neuron, x.shape[0]) else None
+            i += len(norms) - 1 + (neuron is not None)
             signal = layers.norm_neuron([layers.of(norm) for norm in norms], neuron or Neuron(), signal)
         elif role == 'layer':
             signal = layers.conv(m, signal, *_weight_and_bias(m, weights, x))
         elif role == 'pool' and signal.divisor is not None and saving:
             signal = spike_pool(m, signal)
-        elif role == 'repconv' and several:
+        elif role == 'repconv' and several(m.norm1, x):
             kernel = weights.get(m.dwconv.weight, m.dwconv.weight)
             signal, bias = layers.bordered_norm(layers.of(m.norm1), kernel, signal, not m.norm2.training)
             signal = layers.conv(m.dwconv, signal, kernel, bias, padding=(1, 1))
@@ -49,7 +43,7 @@ def walk_on_cuda(parts: Sequence[tuple[nn.Module, str]], signal: Signal, call: C
     return signal
 
 
-def _weights(parts: Sequence[tuple[nn.Module, str]]) -> list[Tensor]:
+def _weights(parts: list[tuple[nn.Module, str]]) -> list[Tensor]:
     """Weights and biases of the row that autocast would cast."""
     found: dict[Tensor, None] = {}
     for m, role in parts:
