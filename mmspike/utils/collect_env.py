@@ -111,7 +111,7 @@ def load_operators() -> ModuleType:
 
 
 def find_operator_faults(versions: dict[str, str]) -> list[str]:
-    """True if mmcv's compiled operators, where it has some, fit the installed torch. Else those of mmspike.ops are used."""
+    """Faults of mmcv's compiled operators, where it has some: another torch. Without any, those of mmspike.ops are used."""
     torch_version = importlib.import_module('torch').__version__
     mmcv = next((f'{name} {versions[name]}' for name in ('onedl-mmcv', *ORIGINALS['onedl-mmcv']) if name in versions), 'mmcv')
     repair = f'Repair:\n    pip uninstall -y {mmcv.split()[0]}\n    {install_command("onedl-mmcv")}'

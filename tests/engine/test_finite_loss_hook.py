@@ -58,7 +58,8 @@ class FiniteModel(BaseModel):
         out = self.layers(inputs).mean()
         if self.log and inputs.max() > 1:
             out = out.detach().mul(0).log() * out
-        return dict(loss_out=out, loss_list=[out.detach() * 0, out * 0], acc=torch.tensor(float('nan')))
+        zeros = [out.detach() * 0, out * torch.zeros(2)]  # mmengine takes the mean of several values
+        return dict(loss_out=out, loss_list=zeros, acc=torch.tensor(float('nan')))
 
 
 class Seen(Hook):

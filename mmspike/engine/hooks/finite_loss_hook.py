@@ -129,7 +129,7 @@ class _Iteration:
 
     def __str__(self) -> str:
         """The losses that are not finite, or their sum, if that alone is not."""
-        sums = [f'{name} = {float(sum(ts))}' for name, ts in self.losses.items() if not _is_finite(ts)]
+        sums = [f'{name} = {float(sum(t.sum() for t in ts))}' for name, ts in self.losses.items() if not _is_finite(ts)]
         return ', '.join(sums) or f'their sum is {float(self.total)}'
 
 
