@@ -226,7 +226,7 @@ def check_data(
             if classes_seen.get(len(classes), source) is source and not elsewhere and not public:
                 classes_seen[len(classes)] = source
                 for stops, place, text in head_findings(heads, classes, source.place, cfg.get('default_scope')):
-                    (report.stop if stops else report.doubt)(place, text)
+                    report.add(place, stops, text)
     for place, text in decode_head_findings(cfg.get('model') or {}):
         report.stop(place, text)
     for name in evaluators:

@@ -48,7 +48,7 @@ class CocoCheck:
         self.stuff = stuff
         self.path = source.dataset.ann_file
         self.classes = source.classes
-        loader = source.transform('LoadAnnotations', 'mmspike.LoadAnnotations') or {}
+        loader = source.transform('LoadAnnotations') or {}
         self.masks, self.maps = bool(loader.get('with_mask')), bool(loader.get('with_seg'))
         self.keys = ['id', 'image_id', 'category_id', 'bbox', 'area'] if plain else ['id', 'image_id', 'category_id']
         self.plain = plain
@@ -89,7 +89,7 @@ class CocoCheck:
         objects = Counter(hashable(a.get('category_id')) for a in annotations)
         learned = self.learned(categories)
         for stops, text in self.category_findings(categories, objects) if self.classes is not None else ():
-            (report.stop if stops else report.doubt)(place, text)
+            report.add(place, stops, text)
         sizes = {image['id']: (image['height'], image['width']) for image in images}
         sample = clock.sample(annotations, ANNOTATIONS)
         faults = Tally()
@@ -105,21 +105,20 @@ class CocoCheck:
             reasons[reason] += reason is not None
             kept += reason is None
             beside += reason is None and self.masks and self.plain and is_beside_box(annotation)
-        for text in faults.texts('annotations'):
-            report.stop(place, text)
+        report.tally(place, faults, 'annotations')
         if beside:
             text = f'the polygons of {beside} of {kept} objects lie outside their boxes: are they shares, or of other pictures?'
-            (report.stop if beside > 0.5 * kept else report.doubt)(place, text)
+            report.add(place, beside > 0.5 * kept, text)
         reasons = +reasons
         self._ids(report, place, content)
         left = self._images_left(report, place, content, learned)
         if annotations and not kept and not faults.counts and left:
             text = f'0 of {sample.seen} objects are left to {"learn" if self.source.training else "score"}: {_words(reasons)}'
-            (report.stop if self.source.training else report.doubt)(place, text)
+            report.add(place, self.source.training, text)
         elif (dropped := sum(n for r, n in reasons.items() if r not in ('crowd', 'of no class'))) > 0.1 * sample.seen:
             report.doubt(place, f'{dropped} of {sample.seen} objects are not learned: {_words(reasons)}')
         self._boxes(report, place, annotations[:ANNOTATIONS], sizes)
-        if self.source.training is False and not annotations:
+        if not self.source.training and not annotations:
             report.doubt(place, 'there are no annotations: predictions can be made, but not scored')
         names = Counter(image['file_name'] for image in images)
         if twice := [name for name, count in names.items() if count > 1]:
@@ -217,8 +216,7 @@ def check_scored_file(report: Report, place: str, path: str, scored: Sequence[st
     for annotation in content['annotations']:
         if found := annotation_fault(annotation, keys, masks=False, sizes={}):
             faults.add(*found)
-    for text in faults.texts('annotations'):
-        report.stop(place, text)
+    report.tally(place, faults, 'annotations')
     for stops, text in category_findings(content['categories'], source.classes or [], Counter()) if source.classes else ():
         if stops:
             report.stop(place, text)

@@ -125,10 +125,8 @@ def _read_some(report: Report, source: Source, samples: list[dict], clock: Clock
             doubts.add('unit', f'{path}: {text}')
         if path.endswith('.npz') and (back := steps_back(path)):
             doubts.add('order', f'{path}: the time falls at {back} of {len(events)} events, which are put in order')
-    for text in faults.texts('recordings'):
-        report.stop(source.place, text)
-    for text in doubts.texts('recordings'):
-        report.doubt(source.place, text)
+    report.tally(source.place, faults, 'recordings')
+    report.tally(source.place, doubts, 'recordings', stops=False)
     if total > 100 and on in (0, total):
         report.doubt(source.place, f'all {total} events looked at are {"ON" if on else "OFF"}: how is the polarity coded?')
     sensor = source.dataset.sensor_size

@@ -116,6 +116,15 @@ class Report:
     def doubt(self, place: str, text: str) -> None:
         self._add(Finding(place, text, stops=False))
 
+    def add(self, place: str, stops: bool, text: str) -> None:
+        """An error if it ``stops``, else a doubt."""
+        (self.stop if stops else self.doubt)(place, text)
+
+    def tally(self, place: str, faults: Tally, things: str, stops: bool = True) -> None:
+        """A finding for each kind of fault, see :meth:`Tally.texts`."""
+        for text in faults.texts(things):
+            self.add(place, stops, text)
+
     def _add(self, finding: Finding) -> None:
         if finding not in self.findings:
             self.findings.append(finding)

@@ -116,7 +116,7 @@ def check_folders(report: Report, source: Source, clock: Clock, by_name: bool) -
         )
         return folders
     for stops, text in folder_findings(folders, classes, by_name) if classes is not None else ():
-        (report.stop if stops else report.doubt)(source.place, f'{root}: {text}')
+        report.add(source.place, stops, f'{root}: {text}')
     files, left_out, empty = [], [], []
     for folder in folders:
         names = [osp.join(root, folder, name) for name in files_below(osp.join(root, folder))]
@@ -232,10 +232,8 @@ def check_data_list(report: Report, source: Source, clock: Clock) -> list[str] |
                 labels[label] += 1
             else:
                 faults.add('label', f'{name} has the label {label!r}: expected the number of its class, from 0')
-    for text in faults.texts('labels'):
-        report.stop(place, text)
-    for text in doubts.texts('labels'):
-        report.doubt(place, text)
+    report.tally(place, faults, 'labels')
+    report.tally(place, doubts, 'labels', stops=False)
     check_label_numbers(report, place, labels, classes, source.outputs)
     prefix = source.dataset.data_prefix.get('img_path') or source.dataset.data_prefix.get('img') or ''
     keyed = [item.get('img_path') for item in content['data_list']]

@@ -2,7 +2,9 @@
 
 import os.path as osp
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -11,7 +13,7 @@ from mmspike.utils.files import stand_in
 
 from .classes import listed
 from .findings import Clock, Report, Tally
-from .pictures import EXIF_ADVICE, NAMES, loaded_size, loads_upright, nearby
+from .pictures import EXIF_ADVICE, NAMES, loaded_size, loads_upright, missing_files, nearby
 from .sources import Source, hushed
 
 IGNORED = 255  # what LoadAnnotations of the hosts makes of labels that are not learned
@@ -46,6 +48,19 @@ def label_values(path: str, palette: bool = True) -> tuple[np.ndarray, tuple[int
             'classes from 0 and 255 for what is not learned, in 8 bits'
         )
     return np.bincount(array.ravel().astype(np.uint8), minlength=256), array.shape[::-1]
+
+
+def readable_labels(
+    pairs: Iterable[tuple[str, Any]], palette: bool, faults: Tally
+) -> Iterator[tuple[str, Any, np.ndarray, tuple[int, int]]]:
+    """Label images and what belongs to each, with their :func:`label_values`; those that cannot be read become faults."""
+    for path, other in pairs:
+        try:
+            values, size = label_values(path, palette)
+        except ValueError as error:
+            faults.add(str(error)[:12], f'{path}: {error}')
+            continue
+        yield path, other, values, size
 
 
 def reads_palette(loader: dict, host: str) -> bool:
@@ -189,13 +204,9 @@ def check_labels(report: Report, source: Source, clock: Clock, host: str, unlear
         ('pictures', 'img_suffix', [picture for picture, _ in pairs]),
         ('label images', 'seg_map_suffix', [label for _, label in pairs if label]),
     ):
-        if missing := sorted(path for path in paths if '://' not in path and not osp.isfile(path)):
-            report.stop(
-                source.place,
-                f'{len(missing)} of {len(paths)} {what} do not exist, the first is {missing[0]}: {nearby(missing[0])}. '
-                f'{option} is {getattr(dataset, option, "")!r}',
-            )
-    there = [(p, label) for p, label in pairs if label and osp.isfile(label) and osp.isfile(p)]
+        if text := missing_files([path for path in paths if '://' not in path], what):
+            report.stop(source.place, f'{text}. {option} is {getattr(dataset, option, "")!r}')
+    there = [(label, p) for p, label in pairs if label and osp.isfile(label) and osp.isfile(p)]
     if not loader or classes is None or not there:
         report.row(
             source.place, source.name, f'{len(items)} images', 'labels are not loaded' if not loader else 'labels are missing'
@@ -208,7 +219,7 @@ def check_labels(report: Report, source: Source, clock: Clock, host: str, unlear
             f'its reduce_zero_label is {own}, in LoadAnnotations of its pipeline it is {given}: set it in the data set, '
             'and take it out of LoadAnnotations',
         )
-    if lossy := sorted(label for _, label in there if label.lower().endswith(('.jpg', '.jpeg'))):
+    if lossy := sorted(label for label, _ in there if label.lower().endswith(('.jpg', '.jpeg'))):
         report.doubt(source.place, f'{len(lossy)} label images are JPEG, such as {lossy[0]}: it changes the numbers, write PNG')
     upright, palette = loads_upright(source), reads_palette(loader, host)
     sample = clock.sample(there)
@@ -216,12 +227,7 @@ def check_labels(report: Report, source: Source, clock: Clock, host: str, unlear
     files: Counter[int] = Counter()
     first: dict[int, str] = {}
     faults = Tally()
-    for picture, label in sample:
-        try:
-            values, size = label_values(label, palette)
-        except ValueError as error:
-            faults.add(str(error)[:12], f'{label}: {error}')
-            continue
+    for label, picture, values, size in readable_labels(sample, palette, faults):
         counts += values
         for value in np.flatnonzero(values).tolist():
             files[value] += 1
@@ -237,8 +243,7 @@ def check_labels(report: Report, source: Source, clock: Clock, host: str, unlear
             text = f'{label} has {size[0]} x {size[1]} px (width x height), its picture {picture} {width} x {height}. '
             turned = turned and (height, width) == size
             faults.add(('size', turned), text + (EXIF_ADVICE if turned else 'Both need the same size'))
-    for text in faults.texts('files'):
-        report.stop(source.place, text)
+    report.tally(source.place, faults, 'files')
     seen = sample.share('labels')
     if counts.sum():
         looked = sum(files.values()) and sample.seen

@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from .classes import listed
 from .coco_form import category_findings, hashable, is_numbers, read_json, structure_fault
 from .findings import Clock, Report, Tally
-from .pictures import check_pictures, nearby
+from .pictures import check_pictures, missing_files
 from .sources import Source
 
 
@@ -119,10 +119,9 @@ def check_panoptic(report: Report, source: Source, heads: Sequence[tuple[str, in
         if not wrong:
             segments.setdefault(number, []).extend(items)
             objects.update(segment['category_id'] for segment in items)
-    for text in faults.texts('cases'):
-        report.stop(place, text)
+    report.tally(place, faults, 'cases')
     for stops, text in category_findings(categories, source.classes, objects) if source.classes else ():
-        (report.stop if stops else report.doubt)(place, text)
+        report.add(place, stops, text)
     _order_of_things(report, source, categories, place, heads)
     folder, seen = dataset.data_prefix.get('seg'), ''
     if annotations and not folder:
@@ -130,20 +129,15 @@ def check_panoptic(report: Report, source: Source, heads: Sequence[tuple[str, in
     elif annotations:
         listed_images = [image for image in images if image['id'] in segments]
         maps = [(osp.join(folder, str(image['file_name']).replace('.jpg', '.png')), image['id']) for image in listed_images]
-        if missing := sorted(path for path, _ in maps if not osp.isfile(path)):
-            report.stop(
-                place,
-                f'{len(missing)} of {len(maps)} segment images do not exist, the first is {missing[0]}: {nearby(missing[0])}',
-            )
+        if missing := missing_files([path for path, _ in maps], 'segment images'):
+            report.stop(place, missing)
         sample = clock.sample([pair for pair in maps if osp.isfile(pair[0])])
         faults = Tally()
         for path, number in sample:
             if look := _look_at_map(path, sizes[number], segments[number]):
                 (faults if look[2] else doubts).add(look[0], look[1])
-        for text in faults.texts('images'):
-            report.stop(source.place, text)
-        for text in doubts.texts('images'):
-            report.doubt(source.place, text)
+        report.tally(source.place, faults, 'images')
+        report.tally(source.place, doubts, 'images', stops=False)
         seen = f'{sample.share("segment images")}, '
     root = dataset.data_prefix.get('img') or ''
     pictures = [(osp.join(root, str(image['file_name'])), (image['width'], image['height'])) for image in images]

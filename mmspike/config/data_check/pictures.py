@@ -41,6 +41,14 @@ def nearby(path: str) -> str:
     return f'{parent} holds {", ".join(names[:5])}{f", … ({len(names)})" if len(names) > 5 else ""}'
 
 
+def missing_files(paths: Sequence[str], things: str) -> str | None:
+    """How many of the paths are no files, and what lies near the first of these; None if all are there."""
+    missing = sorted(path for path in paths if not osp.isfile(path))
+    if not missing:
+        return None
+    return f'{len(missing)} of {len(paths)} {things} do not exist, the first is {missing[0]}: {nearby(missing[0])}'
+
+
 def loads_upright(source: Source) -> bool | None:
     """True if the pipeline's loader turns pictures as their EXIF data say; None if it is not the ordinary loader."""
     loader = source.transform(*LOADERS)
@@ -91,17 +99,9 @@ def check_pictures(
         reason = 'not on this disk' if upright is not None else 'no ordinary LoadImageFromFile'
         return f'pictures not checked ({reason})' if expected else 'no pictures'
     skips = (source.transform(*LOADERS) or {}).get('on_error') == 'skip'
-    found = report.doubt if skips else report.stop
-    names = clock.sample(local, NAMES)
-    missing = [path for path, _ in names if not osp.isfile(path)]
-    if missing:
-        first = min(missing)
-        found(
-            source.place,
-            f'{len(missing)} of {names.seen} pictures do not exist, the first is {first}: {nearby(first)}. '
-            f'Expected are the names of {said_by} under data_root and data_prefix'
-            + (" (on_error='skip' leaves them out)" if skips else ''),
-        )
+    if text := missing_files([path for path, _ in clock.sample(local, NAMES)], 'pictures'):
+        text += f'. Expected are the names of {said_by} under data_root and data_prefix'
+        report.add(source.place, not skips, text + (" (on_error='skip' leaves them out)" if skips else ''))
     there = [(path, size) for path, size in local if osp.isfile(path)] if len(local) <= NAMES else local
     sample = clock.sample(there)
     faults, sizes = Tally(), Tally()
@@ -117,12 +117,10 @@ def check_pictures(
             text = f'{path} is loaded with {width} x {height} px (width x height), but {said_by} says {size[0]} x {size[1]}. '
             turned = turned and (height, width) == tuple(size)
             sizes.add(turned, text + (EXIF_ADVICE if turned else 'Write the true sizes, with coordinates that belong to them'))
-    for text in faults.texts('files'):
-        found(source.place, text)
+    report.tally(source.place, faults, 'files', stops=not skips)
     wrong = sum(sizes.counts.values())
-    for text in sizes.texts('pictures'):
-        # a single one among very many is not a reason to stop
-        (report.stop if wrong > 0.01 * sample.seen else report.doubt)(source.place, text)
+    # a single one among very many is not a reason to stop
+    report.tally(source.place, sizes, 'pictures', stops=wrong > 0.01 * sample.seen)
     return sample.share('pictures')
 
 

@@ -5,8 +5,8 @@ import os.path as osp
 import numpy as np
 
 from .findings import Clock, Report, Tally
-from .labels import IGNORED, label_values, learned_values, reads_palette
-from .pictures import nearby
+from .labels import IGNORED, learned_values, readable_labels, reads_palette
+from .pictures import missing_files
 from .sources import Source
 
 
@@ -30,21 +30,13 @@ def check_stuff(
             "seg='FOLDER', or take with_seg out",
         )
         return 'no label images'
-    if missing := sorted(path for path, _ in maps if not osp.isfile(path)):
-        report.stop(
-            source.place,
-            f'{len(missing)} of {len(maps)} label images do not exist, the first is {missing[0]}: {nearby(missing[0])}. They '
-            f'have the names of the pictures, with seg_map_suffix={source.dataset.seg_map_suffix!r}',
-        )
+    if text := missing_files([path for path, _ in maps], 'label images'):
+        suffix = source.dataset.seg_map_suffix
+        report.stop(source.place, f'{text}. They have the names of the pictures, with seg_map_suffix={suffix!r}')
     sample, faults = clock.sample([pair for pair in maps if osp.isfile(pair[0])]), Tally()
     ignored = {IGNORED, loader.get('ignore_index', IGNORED)}
     table, palette = learned_values(source), reads_palette(loader, 'mmdet')
-    for path, size in sample:
-        try:
-            values, own = label_values(path, palette)
-        except ValueError as error:
-            faults.add(str(error)[:12], f'{path}: {error}')
-            continue
+    for path, size, values, own in readable_labels(sample, palette, faults):
         if own != tuple(size):
             text = f'{path} has {own[0]} x {own[1]} px (width x height), its picture {size[0]} x {size[1]}'
             faults.add('size', f'{text}: both need the same size')
@@ -53,6 +45,5 @@ def check_stuff(
         if wrong and number is not None:
             text = f'{path} has the value {wrong[0]}, but the semantic head has {number} classes, 0 to {number - 1}, and 255'
             faults.add('value', text)
-    for text in faults.texts('files'):
-        report.stop(source.place, text)
+    report.tally(source.place, faults, 'files')
     return sample.share('label images')

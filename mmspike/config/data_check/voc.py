@@ -9,7 +9,7 @@ from mmspike.utils.files import stand_in
 
 from .classes import listed, nearest
 from .findings import Clock, Report, Sample, Tally
-from .pictures import check_pictures, nearby
+from .pictures import check_pictures, missing_files
 from .sources import Source
 
 FILES = 10000  # XML files that are read of each data set
@@ -78,15 +78,13 @@ def _names(classes: list[str], counts: Counter[str], sample: Sample, training: b
 
 def _missing(report: Report, source: Source, place: str, paths: list[tuple[str, str]]) -> None:
     """XML files and pictures that do not exist."""
-    lost = [sorted(path for path in column if not osp.isfile(path)) for column in zip(*paths, strict=True)]
-    for what, missing in zip(('XML files', 'pictures'), lost, strict=True):
-        if missing:
-            hint = ''
-            if ' ' in osp.basename(missing[0]) or '.jpg.' in missing[0]:
-                hint = f'. A line of {osp.basename(source.dataset.ann_file)} is a name without suffix and label'
+    for what, column in zip(('XML files', 'pictures'), zip(*paths, strict=True), strict=True):
+        if text := missing_files(column, what):
+            first = min(path for path in column if not osp.isfile(path))
+            if ' ' in osp.basename(first) or '.jpg.' in first:
+                text += f'. A line of {osp.basename(source.dataset.ann_file)} is a name without suffix and label'
             elif what == 'pictures':
-                hint = f'. {source.name} reads .jpg only'
-            text = f'{len(missing)} of {len(paths)} {what} do not exist, the first is {missing[0]}: {nearby(missing[0])}{hint}'
+                text += f'. {source.name} reads .jpg only'
             report.stop(place, text)
 
 
@@ -142,13 +140,11 @@ def check_voc(report: Report, source: Source, clock: Clock) -> None:
             if (right <= left or bottom <= top) and max(right, bottom) > 1 and not hard:
                 text = f'{xml}: a box of {name!r} has no area, [{left}, {top}, {right}, {bottom}]'
                 (faults if source.training else doubts).add('box', f'{text}: expected xmin < xmax and ymin < ymax')
-    for text in faults.texts('files' if 'box' not in faults.counts else 'cases'):
-        report.stop(source.place, text)
-    for text in doubts.texts('cases'):
-        report.doubt(source.place, text)
+    report.tally(source.place, faults, 'files' if 'box' not in faults.counts else 'cases')
+    report.tally(source.place, doubts, 'cases', stops=False)
     readable = set(faults.counts) <= {'box'} and len(there) == len(paths)
     for stops, text in _names(classes, counts, sample, source.training) if readable else ():
-        (report.stop if stops else report.doubt)(place, text)
+        report.add(place, stops, text)
     if shares > 0.5 * boxes:
         report.stop(place, f'{shares} of {boxes} boxes have no corner above 1 px: expected pixels, not shares of the picture')
     elif beyond > 0.2 * boxes:
