@@ -190,6 +190,20 @@ def _class_parameters(kind) -> set[str]:
     return names
 
 
+def default_number(kind: Any, key: str) -> int | None:
+    """The default of the parameter ``key`` of a class, if that is a number; also of a base that its ``**kwargs`` hand on to."""
+    base: Any
+    for base in inspect.getmro(kind) if inspect.isclass(kind) else ():
+        if '__init__' in vars(base):
+            parameters = inspect.signature(base.__init__).parameters
+            if key in parameters:
+                value = parameters[key].default
+                return value if isinstance(value, int) and not isinstance(value, bool) else None
+            if not any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
+                return None
+    return None
+
+
 def _parameters(item: dict, path: list[str]) -> set[str] | None:
     """The keys that the config dict ``item`` at ``path`` may have, or None if that is not known."""
     if 'type' in item:

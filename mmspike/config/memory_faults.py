@@ -1,7 +1,6 @@
 """Memory that runs out, explained: which settings of the config need less."""
 
 import errno
-import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from mmspike.config.config_faults import default_number
 from mmspike.models.backbones.base import SpikingBackbone
 from mmspike.registry import MODELS
 
@@ -80,8 +80,8 @@ def _test_advice(cfg: Config, loaders: Sequence[str]) -> Iterator[str]:
 
 def _steps_advice(backbones: list[tuple[str, Mapping]]) -> Iterator[str]:
     for place, backbone in backbones:
-        T = backbone.get('T') or inspect.signature(_class(backbone)).parameters['T'].default
-        if T > 1:
+        T = backbone.get('T') or default_number(_class(backbone), 'T')
+        if T is not None and T > 1:
             yield f'fewer time steps, now {T}; this is another network, to be trained anew: --cfg-options {place}.T={T // 2}'
 
 

@@ -9,6 +9,7 @@ from data_check.drawn import coco, detector
 
 from mmspike.config.data import data_faults_explained
 from mmspike.config.memory_faults import is_out_of_memory, memory_advice
+from mmspike.models.backbones import MetaSpikeFormer
 from mmspike.utils.errors import UserError
 
 CUDA = 'CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.69 GiB'
@@ -84,6 +85,15 @@ def test_what_is_done_already_is_not_advised(cfg):
     cfg.model.backbone.backbone.update(with_cp=False, T=4)
     text = memory_advice(cfg, MemoryError('no memory'), ('train_dataloader',))
     assert 'model.backbone.backbone.with_cp=True' in text and 'model.backbone.backbone.T=2' in text
+
+
+def test_a_backbone_of_ones_own_that_hands_its_options_on(cfg):
+    class Deeper(MetaSpikeFormer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+
+    cfg.model = dict(backbone=dict(type=Deeper, arch='15m'))
+    assert 'now 4; this is' in memory_advice(cfg, MemoryError('no memory'), ('train_dataloader',))
 
 
 def test_what_a_test_can_do(cfg):

@@ -164,7 +164,7 @@ class CocoCheck:
         filters = dataset.filter_cfg
         if dataset.test_mode or not filters:
             return len(images)
-        if text := filter_fault(filters, ('filter_empty_gt', 'min_size')):
+        if text := filter_fault(dataset):
             report.doubt(self.source.place, text)
         annotations = content.get('annotations', [])
         used = {hashable(a.get('image_id')) for a in annotations if hashable(a.get('category_id')) in learned}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .classes import listed
+from .classes import filter_fault, listed
 from .coco_form import category_findings, hashable, is_numbers, read_json, structure_fault
 from .findings import Clock, Report, Tally
 from .pictures import check_pictures, missing_files
@@ -123,6 +123,8 @@ def check_panoptic(report: Report, source: Source, heads: Sequence[tuple[str, in
     for stops, text in category_findings(categories, source.classes, objects) if source.classes else ():
         report.add(place, stops, text)
     _order_of_things(report, source, categories, place, heads)
+    if unread := filter_fault(dataset):
+        report.doubt(source.place, unread)
     folder, seen = dataset.data_prefix.get('seg'), ''
     if annotations and not folder:
         report.stop(source.place, f"data_prefix={dict(dataset.data_prefix)} has no folder of segment images: add seg='FOLDER'")

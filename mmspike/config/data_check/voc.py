@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from mmspike.utils.files import stand_in
 
-from .classes import listed, nearest
+from .classes import filter_fault, listed, nearest
 from .findings import Clock, Report, Sample, Tally
 from .pictures import check_pictures, missing_files
 from .sources import Source
@@ -117,6 +117,8 @@ def check_voc(report: Report, source: Source, clock: Clock) -> None:
     faults, doubts, counts, expected = Tally(), Tally(), Counter[str](), []
     boxes = beyond = shares = difficult = empty = small = 0
     filters = {} if dataset.test_mode else dataset.filter_cfg or {}
+    if unread := filter_fault(dataset):
+        report.doubt(source.place, unread)
     there = [pair for pair in paths if osp.isfile(pair[0])]
     sample = clock.sample(there, FILES)
     for xml, picture in sample:

@@ -100,6 +100,13 @@ def test_panoptic_data_that_do_not_fit(tmp_path, data, options, message):
     assert re.search(message, '\n'.join(map(str, look(config(panoptic(tmp_path, **data), **options)).errors)))
 
 
+def test_a_filter_that_nobody_reads_is_doubted(tmp_path):
+    cfg = config(panoptic(tmp_path))
+    cfg.train_dataloader.dataset.filter_cfg = dict(filter_empty=True)
+    (doubt,) = look(cfg).doubts
+    assert "filter_cfg has 'filter_empty', which nobody reads" in doubt.text
+
+
 def test_segments_that_are_partly_lost_are_doubted(tmp_path):
     def change(content):
         content['annotations'][0]['segments_info'][0]['id'] = 5

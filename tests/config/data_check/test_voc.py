@@ -91,3 +91,9 @@ def test_data_that_do_not_fit(tmp_path, data, options, message):
 def test_boxes_beyond_their_picture_are_doubted(tmp_path):
     report = check_data(config(voc(tmp_path, change=lambda s: s.replace('>55<', '>90<'))), ('train_dataloader',), ())
     assert not report.errors and '2 of 4 boxes reach beyond the size in their XML' in str(report.doubts)
+
+
+def test_a_filter_that_nobody_reads_is_doubted(tmp_path):
+    cfg = config(voc(tmp_path), filter_cfg=dict(filter_empty=True))
+    (doubt,) = check_data(cfg, ('train_dataloader',), ()).doubts
+    assert "filter_cfg has 'filter_empty', which nobody reads" in doubt.text
