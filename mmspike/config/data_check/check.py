@@ -69,7 +69,7 @@ def _check_coco(report: Report, source: Source, scored: dict, model: dict, clock
         with_url = isinstance(dataset, mmdet.LVISV1Dataset)
         LvisCheck(source, plain, with_url, scored=not source.training).run(report, clock)
     elif kind.COCOAPI is base.COCOAPI and any(
-        _same_method(kind, one, 'load_data_list') for one in (base, mmdet.Objects365V1Dataset)
+        _same_method(kind, one, 'load_data_list') for one in (base, mmdet.Objects365V1Dataset, mmdet.Objects365V2Dataset)
     ):
         own = [what for (_, file), what in scored.items() if os.path.abspath(file) == os.path.abspath(dataset.ann_file)]
         CocoCheck(source, plain, [name for what in own for name in what], stuff_count(model)).run(report, clock)
@@ -90,8 +90,9 @@ def _check_source(report: Report, source: Source, scored: dict, model: dict, clo
         _check_coco(report, source, scored, model, clock, mmdet)
         return source.classes
     if mmdet and isinstance(dataset, mmdet.XMLDataset):
-        if _same_method(kind, mmdet.XMLDataset, 'load_data_list', 'parse_data_info', '_parse_instance_info'):
-            check_voc(report, source, clock)
+        wider = _same_method(kind, mmdet.WIDERFaceDataset, 'load_data_list', 'parse_data_info', '_parse_instance_info')
+        if wider or _same_method(kind, mmdet.XMLDataset, 'load_data_list', 'parse_data_info', '_parse_instance_info'):
+            check_voc(report, source, clock, by_folder=wider)
         else:
             report.row(source.place, source.name, 'not checked', 'annotations are read in a way of its own')
         return source.classes

@@ -33,6 +33,18 @@ def _types(values: Sequence) -> str:
     return '/'.join(sorted({dict(str='text', int='number').get(type(v).__name__, type(v).__name__) for v in values}))
 
 
+def _as_objects365_v2(content: dict) -> None:
+    """Of the names of pictures the last folder is kept, and three pictures are left out."""
+    from mmdet.datasets.objects365 import objv2_ignore_list
+
+    for image in content['images']:
+        image['file_name'] = osp.join(*image['file_name'].split('/')[-2:])
+    lost = {image['id'] for image in content['images'] if image['file_name'] in objv2_ignore_list}
+    if lost:
+        content['images'] = [image for image in content['images'] if image['id'] not in lost]
+        content['annotations'] = [a for a in content['annotations'] if a['image_id'] not in lost]
+
+
 class CocoCheck:
     """The check of one file.
 
@@ -59,15 +71,18 @@ class CocoCheck:
 
     def prepare(self, content: Any) -> str | None:
         """Change a file's content to the form of COCO's, as the data set does it; what is wrong with it, or None."""
-        kind = type(self.source.dataset)
-        if kind.__name__ == 'Objects365V1Dataset' and isinstance(content, dict) and isinstance(content.get('categories'), list):
-            with suppress(KeyError, TypeError):  # told by structure_fault
+        reader = type(self.source.dataset).load_data_list.__qualname__.partition('.')[0]
+        with suppress(KeyError, TypeError, AttributeError):  # told by structure_fault
+            if reader == 'Objects365V1Dataset':
                 content['categories'].sort(key=lambda category: category['id'])
+            elif reader == 'Objects365V2Dataset':
+                _as_objects365_v2(content)
         return None
 
     def learned(self, categories: list[dict]) -> set:
         """Ids of the categories that are learned."""
-        return {category['id'] for category in categories if self.classes is None or category['name'] in self.classes}
+        classes = None if self.classes is None else set(self.classes)
+        return {category['id'] for category in categories if classes is None or hashable(category['name']) in classes}
 
     def category_findings(self, categories: list[dict], objects: Counter) -> Iterator[tuple[bool, str]]:
         """See :func:`mmspike.config.data_check.coco_form.category_findings`."""

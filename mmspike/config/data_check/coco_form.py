@@ -87,7 +87,8 @@ def category_findings(categories: Sequence[dict], classes: Sequence[str], object
         objects: Number of objects of each category id.
     """
     names = [str(category['name']) for category in categories]
-    unknown = [name for name in classes if name not in names]
+    there, wanted = Counter(names), set(classes)
+    unknown = [name for name in classes if name not in there]
     if len(unknown) > 3:
         alike = list(dict.fromkeys(other for name in unknown if (other := nearest(name, names))))
         hint = f' (alike: {listed(alike)})' if alike else ''
@@ -98,7 +99,7 @@ def category_findings(categories: Sequence[dict], classes: Sequence[str], object
         yield True, text
     else:
         for name in unknown:
-            near = nearest(name, [other for other in names if other not in classes])
+            near = nearest(name, [other for other in names if other not in wanted])
             yield (
                 True,
                 (
@@ -107,10 +108,10 @@ def category_findings(categories: Sequence[dict], classes: Sequence[str], object
                     + f' Its categories are {listed(names)}, the classes are {listed(classes)}: write them alike'
                 ),
             )
-    if twice := [name for name in classes if names.count(name) > 1]:
+    if twice := [name for name in classes if there[name] > 1]:
         ids = [category['id'] for category in categories if category['name'] == twice[0]]
         yield True, f'the category {twice[0]!r} is there more than once (ids {ids}): merge them into one'
-    order = [name for name in names if name in classes]
+    order = [name for name in names if name in wanted]
     if not unknown and not twice and order != list(classes):
         yield (
             True,
@@ -121,7 +122,7 @@ def category_findings(categories: Sequence[dict], classes: Sequence[str], object
                 'class weights likewise), or sort the "categories"'
             ),
         )
-    nobody = [category for category in categories if category['name'] not in classes]
+    nobody = [category for category in categories if hashable(category['name']) not in wanted]
     if nobody and len(unknown) < len(classes):
         counts = [f'{category["name"]!r} ({objects[category["id"]]} objects)' for category in nobody]
         yield (

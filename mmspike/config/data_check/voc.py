@@ -2,7 +2,8 @@
 
 import os.path as osp
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from mmspike.utils.files import stand_in
@@ -20,6 +21,14 @@ class FormFault(Exception):
     """mmdet cannot read an XML; ``args`` are the kind of fault and what it is."""
 
 
+class Labels(NamedTuple):
+    """An XML: (width, height) of its picture and the folder it names, where given; name, corners and "difficult" of objects."""
+
+    size: tuple[int, int] | None
+    folder: str | None
+    objects: list[tuple[str, list[int], bool]]
+
+
 def _number(parent: ElementTree.Element, key: str, name: str) -> int:
     """The number in a child, as mmdet reads it."""
     text = parent.findtext(key)
@@ -31,8 +40,8 @@ def _number(parent: ElementTree.Element, key: str, name: str) -> int:
         raise FormFault(key, f'{name} has {key} {text!r}: expected a whole number') from None
 
 
-def _read(path: str) -> tuple[tuple[int, int] | None, list[tuple[str, list[int], bool]]]:
-    """(Width, height) of the picture as an XML says it, and the name, corners and "difficult" of its objects.
+def _read(path: str) -> Labels:
+    """Read an XML as mmdet does.
 
     Raises:
         FormFault: mmdet cannot read it.
@@ -52,8 +61,9 @@ def _read(path: str) -> tuple[tuple[int, int] | None, list[tuple[str, list[int],
         difficult = item.find('difficult') is not None and bool(_number(item, 'difficult', name))
         objects.append((text, [_number(box, corner, name) for corner in CORNERS], difficult))
     if size is None:
-        return None, objects
-    return (_number(size, 'width', '<size>'), _number(size, 'height', '<size>')), objects
+        return Labels(None, root.findtext('folder'), objects)
+    numbers = _number(size, 'width', '<size>'), _number(size, 'height', '<size>')
+    return Labels(numbers, root.findtext('folder'), objects)
 
 
 def _names(classes: list[str], counts: Counter[str], sample: Sample, training: bool) -> Iterator[tuple[bool, str]]:
@@ -76,16 +86,15 @@ def _names(classes: list[str], counts: Counter[str], sample: Sample, training: b
         yield False, f'no class learns {len(unknown)} names of objects ({seen}): {shown}{", …" if len(unknown) > 8 else ""}'
 
 
-def _missing(report: Report, source: Source, place: str, paths: list[tuple[str, str]]) -> None:
-    """XML files and pictures that do not exist."""
-    for what, column in zip(('XML files', 'pictures'), zip(*paths, strict=True), strict=True):
-        if text := missing_files(column, what):
-            first = min(path for path in column if not osp.isfile(path))
-            if ' ' in osp.basename(first) or '.jpg.' in first:
-                text += f'. A line of {osp.basename(source.dataset.ann_file)} is a name without suffix and label'
-            elif what == 'pictures':
-                text += f'. {source.name} reads .jpg only'
-            report.stop(place, text)
+def _missing(report: Report, source: Source, place: str, what: str, paths: Sequence[str]) -> None:
+    """XML files or pictures that do not exist."""
+    if text := missing_files(paths, what):
+        first = min(path for path in paths if not osp.isfile(path))
+        if ' ' in osp.basename(first) or '.jpg.' in first:
+            text += f'. A line of {osp.basename(source.dataset.ann_file)} is a name without suffix and label'
+        elif what == 'pictures':
+            text += f'. {source.name} reads .jpg only'
+        report.stop(place, text)
 
 
 def _left(report: Report, place: str, filters: dict, total: int, empty: int, small: int) -> None:
@@ -96,8 +105,12 @@ def _left(report: Report, place: str, filters: dict, total: int, empty: int, sma
         report.stop(place, f'0 of {total} pictures are left after filter_cfg={dict(filters)}: {" and ".join(reasons)}')
 
 
-def check_voc(report: Report, source: Source, clock: Clock) -> None:
-    """Look at a data set of mmdet's ``XMLDataset``."""
+def check_voc(report: Report, source: Source, clock: Clock, by_folder: bool = False) -> None:
+    """Look at a data set of mmdet's ``XMLDataset``.
+
+    Args:
+        by_folder: Pictures lie in the folders that their XML names, as in WIDER FACE; else in one.
+    """
     dataset, place, classes = source.dataset, f'{source.place}: {source.dataset.ann_file}', source.classes
     if classes is None:
         report.stop(source.place, f'{source.name} needs the names of the classes: set metainfo=dict(classes=(…))')
@@ -110,25 +123,31 @@ def check_voc(report: Report, source: Source, clock: Clock) -> None:
     if '' in ids:
         report.stop(place, f'line {ids.index("") + 1} is empty: expected the name of a picture')
         return
-    folder, pictures = (osp.join(dataset.sub_data_root, part) for part in (dataset.ann_subdir, dataset.img_subdir))
-    names = clock.sample(ids, FILES)
-    paths = [(osp.join(folder, f'{name}.xml'), osp.join(pictures, f'{name}.jpg')) for name in names]
-    _missing(report, source, place, paths)
+    root = dataset.data_prefix.get('img', '') if by_folder else dataset.sub_data_root
+    folder = osp.join(root, 'Annotations' if by_folder else dataset.ann_subdir)
+    paths = [(osp.join(folder, f'{name}.xml'), f'{name}.jpg') for name in clock.sample(ids, FILES)]
+    _missing(report, source, place, 'XML files', [xml for xml, _ in paths])
     faults, doubts, counts, expected = Tally(), Tally(), Counter[str](), []
     boxes = beyond = shares = difficult = empty = small = 0
     filters = {} if dataset.test_mode else dataset.filter_cfg or {}
+    if dataset.test_mode and dataset.bbox_min_size is not None:
+        report.stop(source.place, f'{source.name} takes filter_cfg.bbox_min_size in training only: leave it out here')
     if unread := filter_fault(dataset):
         report.doubt(source.place, unread)
     there = [pair for pair in paths if osp.isfile(pair[0])]
     sample = clock.sample(there, FILES)
-    for xml, picture in sample:
+    for xml, name in sample:
         try:
-            size, objects = _read(xml)
+            size, own, objects = _read(xml)
         except FormFault as fault:
             faults.add(fault.args[0], f'{xml}: {fault.args[1]}')
             continue
-        if osp.isfile(picture):
-            expected.append((picture, size if size and min(size) > 0 else None))
+        if by_folder and (size is None or not own):
+            key = 'size' if size is None else 'folder'
+            faults.add(key, f'{xml}: it has no <{key}>, which {source.name} reads')
+            continue
+        picture = osp.join(root, str(own) if by_folder else dataset.img_subdir, name)
+        expected.append((picture, size if size and min(size) > 0 else None))
         counts.update(name for name, _, _ in objects)
         learned = [item for item in objects if item[0] in classes]
         if filters.get('filter_empty_gt') and not learned:
@@ -142,6 +161,7 @@ def check_voc(report: Report, source: Source, clock: Clock) -> None:
             if (right <= left or bottom <= top) and max(right, bottom) > 1 and not hard:
                 text = f'{xml}: a box of {name!r} has no area, [{left}, {top}, {right}, {bottom}]'
                 (faults if source.training else doubts).add('box', f'{text}: expected xmin < xmax and ymin < ymax')
+    _missing(report, source, place, 'pictures', [picture for picture, _ in expected])
     report.tally(source.place, faults, 'files' if 'box' not in faults.counts else 'cases')
     report.tally(source.place, doubts, 'cases', stops=False)
     readable = set(faults.counts) <= {'box'} and len(there) == len(paths)
@@ -154,7 +174,7 @@ def check_voc(report: Report, source: Source, clock: Clock) -> None:
             place, f'{beyond} of {boxes} boxes reach beyond the size in their XML: are they of a picture of another size?'
         )
     _left(report, place, filters, sample.seen, empty, small)
-    seen = check_pictures(report, source, expected, 'its XML', clock)
+    seen = check_pictures(report, source, [pair for pair in expected if osp.isfile(pair[0])], 'its XML', clock)
     text = f'{len(classes)} classes, {len(ids)} pictures, {boxes} of {sum(counts.values())} objects'
     report.row(
         source.place,

@@ -207,7 +207,8 @@ def test_small_images_are_filtered_with_the_reason(tmp_path):
 def test_wrappers_are_opened_and_other_types_named(tmp_path):
     cfg = detector(coco(tmp_path, categories=('Cell', 'debris')))
     inner = cfg.train_dataloader.dataset
-    other = dict(type='WIDERFaceDataset', data_root=str(tmp_path), ann_file='train.json', data_prefix=dict(sub_data_root=''))
+    other = dict(type='OpenImagesDataset', data_root=str(tmp_path), ann_file='train.json', data_prefix=dict(img='train'))
+    other |= dict(label_file='names.csv', meta_file='sizes.pkl', hierarchy_file='tree.json')
     cfg.train_dataloader.dataset = dict(
         type='ConcatDataset',
         datasets=[
@@ -219,7 +220,7 @@ def test_wrappers_are_opened_and_other_types_named(tmp_path):
     report = check_data(cfg, ('train_dataloader',), ())
     places = [error.place.split(':')[0] for error in report.errors if 'is no category' in error.text]
     assert places == ['train_dataloader.datasets.0.dataset.dataset', 'train_dataloader.datasets.1.dataset']
-    assert ('WIDERFaceDataset', 'not checked') == report.rows[2][1:3]
+    assert ('OpenImagesDataset', 'not checked') == report.rows[2][1:3]
 
 
 def test_images_without_labels_for_pseudo_labels(tmp_path):
@@ -323,3 +324,30 @@ def test_files_that_are_no_json(tmp_path):
     ]:
         (tmp_path / 'train.json').write_bytes(content)
         assert message in errors(cfg, 'train_dataloader')
+
+
+def test_names_of_objects365_keep_their_last_folder(tmp_path):
+    def change(content):
+        for image, folder in zip(content['images'], ('patch0', 'patch0', 'patch6'), strict=True):
+            image['file_name'] = f'images/v2/{folder}/{image["file_name"]}'
+        content['images'][2]['file_name'] = 'images/v1/patch6/objects365_v1_00320532.jpg'  # mmdet leaves it out
+
+    for name in ('patch0/0.png', 'patch0/1.png'):
+        picture(tmp_path / 'train' / name)
+    coco(tmp_path, change)
+    cfg = detector(tmp_path, type='Objects365V2Dataset', masks=False)
+    report = check_data(cfg, ('train_dataloader',), ())
+    assert not report.findings and report.rows[0][2:4] == (
+        '2 classes, 2 of 2 images, 4 of 4 objects',
+        '4 of 4 annotations, 2 of 2 pictures',
+    )
+    assert len(DATASETS.build(cfg.train_dataloader.dataset)) == 2
+
+
+def test_classes_of_v3det_stand_in_their_file(tmp_path):
+    (tmp_path / 'names.txt').write_text('cell\ndebris\nrod\n')
+    cfg = detector(coco(tmp_path), type='V3DetDataset', masks=False, classes=None, number=3, label_file='names.txt')
+    errors = check_data(cfg, ('train_dataloader',), ()).errors
+    assert "the class 'rod' of the config is no category of the file" in str(errors)
+    cfg.train_dataloader.dataset.label_file = 'other.txt'
+    assert 'V3DetDataset cannot be made of this config' in str(check_data(cfg, ('train_dataloader',), ()).errors)

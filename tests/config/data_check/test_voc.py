@@ -97,3 +97,31 @@ def test_a_filter_that_nobody_reads_is_doubted(tmp_path):
     cfg = config(voc(tmp_path), filter_cfg=dict(filter_empty=True))
     (doubt,) = check_data(cfg, ('train_dataloader',), ()).doubts
     assert "filter_cfg has 'filter_empty', which nobody reads" in doubt.text
+
+
+def test_the_smallest_box_is_a_filter_of_training_alone(tmp_path):
+    cfg = config(voc(tmp_path), filter_cfg=dict(filter_empty_gt=True, bbox_min_size=8))
+    report = check_data(cfg)
+    assert not report.doubts and [error.place for error in report.errors] == ['val_dataloader']
+    assert 'XMLDataset takes filter_cfg.bbox_min_size in training only' in report.errors[0].text
+    with pytest.raises(AssertionError):
+        DATASETS.build(cfg.val_dataloader.dataset)
+
+
+def test_pictures_in_the_folders_that_their_xml_names(tmp_path):
+    def named(text):
+        return text.replace('<annotation>', '<annotation><folder>0--Parade</folder>')
+
+    cfg = config(voc(tmp_path, ('face',), named), ('face',), 'WIDERFaceDataset')
+    for split in ('train', 'val'):
+        cfg[f'{split}_dataloader'].dataset.data_prefix = dict(img='')
+    report = check_data(cfg, ('train_dataloader',), ())
+    assert re.search(r'2 of 2 pictures do not exist, the first is .*/0--Parade/train0\.jpg', str(report.errors))
+    for path in tmp_path.glob('JPEGImages/*'):
+        (tmp_path / '0--Parade').mkdir(exist_ok=True)
+        path.rename(tmp_path / '0--Parade' / path.name)
+    report = check_data(cfg, ('train_dataloader', 'val_dataloader'), ())
+    assert not report.findings and report.rows[0][1:3] == ('WIDERFaceDataset', '1 classes, 2 pictures, 2 of 2 objects')
+    assert len(DATASETS.build(cfg.train_dataloader.dataset)) == 2
+    voc(tmp_path, ('face',))
+    assert 'it has no <folder>, which WIDERFaceDataset reads' in str(check_data(cfg, ('train_dataloader',), ()).errors)
