@@ -6,7 +6,7 @@ _base_ = './espike/espikeformer-l_mask-rcnn_fpn_8xb4-12e_coco.py'
 def box_head(target_stds):
     return dict(
         type='mmspike.SpikingShared4Conv1FCBBoxHead',
-        neuron=dict(type='SFA', levels=4, norm=1),
+        neuron=dict(type='SFA', levels=4, divisor=1),
         in_channels=256,
         conv_out_channels=256,
         fc_out_channels=1024,

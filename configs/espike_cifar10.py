@@ -17,7 +17,7 @@ model = dict(
         type='mmspike.SpikingLinearClsHead',
         num_classes=10,
         in_channels=128,
-        neuron=dict(type='SFA', levels=4, norm=1),
+        neuron=dict(type='SFA', levels=4, divisor=1),
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     ),
 )

@@ -1,7 +1,7 @@
 # Semantic FPN with E-SpikeFormer 19M (D = 4) on ADE20K, spiking from end to end.
 _base_ = './fpn_metaspike_ade20k.py'
 
-neuron = dict(_delete_=True, type='SFA', levels=4, norm=1)
+neuron = dict(_delete_=True, type='SFA', levels=4, divisor=1)
 model = dict(
     backbone=dict(
         _delete_=True,

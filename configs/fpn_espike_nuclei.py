@@ -7,7 +7,7 @@ _base_ = [
 
 custom_imports = dict(imports=['mmspike'], allow_failed_imports=False)
 
-neuron = dict(_delete_=True, type='SFA', levels=4, norm=1)
+neuron = dict(_delete_=True, type='SFA', levels=4, divisor=1)
 # Photos of two kinds, dark and bright, make statistics of a batch differ from those of the data: small crops allow for large
 # batches, and running statistics follow slowly.
 norm_cfg = dict(type='BN', momentum=0.05)

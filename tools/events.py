@@ -1,4 +1,4 @@
-"""What is in a recording of an event camera: size, times, polarities, the busiest pixel; and a picture of it.
+"""A recording of an event camera in numbers: size, times, polarities, the busiest pixel; and a picture of it.
 
     events.py RECORDING [-o out.png] [--interval START END]
 

@@ -1,6 +1,6 @@
 _base_ = '../fpn_metaspike_ade20k.py'
 
-neuron = dict(_delete_=True, type='SFA', levels=4, norm=1)
+neuron = dict(_delete_=True, type='SFA', levels=4, divisor=1)
 model = dict(
     backbone=dict(
         _delete_=True,

@@ -25,7 +25,7 @@ model = dict(
         num_classes=1000,
         in_channels=512,
         # counts, not fractions, before the classifier
-        neuron=dict(type='SFA', levels=4, norm=1),
+        neuron=dict(type='SFA', levels=4, divisor=1),
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     ),
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),

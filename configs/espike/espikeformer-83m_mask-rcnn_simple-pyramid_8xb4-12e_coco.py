@@ -29,6 +29,6 @@ model = dict(
         out_channels=256,
         num_outs=5,
         norm_cfg=dict(type='BN'),
-        neuron=dict(type='SFA', levels=4, norm=1),
+        neuron=dict(type='SFA', levels=4, divisor=1),
     ),
 )

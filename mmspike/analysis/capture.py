@@ -45,7 +45,7 @@ def membranes(neuron: nn.Module, x: Tensor) -> Tensor:
         _, h = silent.step(x[t : t + 1], v)
         out, v = neuron.step(x[t : t + 1], v)
         # integer neurons have no threshold: what they keep is the membrane without what they sent
-        charged.append(v + out[0] * neuron.norm if isinstance(neuron, ILIF) else h)
+        charged.append(v + out[0] * neuron.divisor if isinstance(neuron, ILIF) else h)
     return torch.stack(charged)
 
 

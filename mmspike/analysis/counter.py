@@ -147,7 +147,7 @@ class OpCounter:
         >>> import torch
         >>> from mmspike.analysis import OpCounter
         >>> from mmspike.models.layers import SpikingConv
-        >>> block = SpikingConv(1, 2, 3, neuron=dict(type='SFA', levels=4, norm=1))
+        >>> block = SpikingConv(1, 2, 3, neuron=dict(type='SFA', levels=4, divisor=1))
         >>> x = torch.zeros(1, 1, 1, 5, 5)
         >>> x[..., 2, 2] = 3.0
         >>> with OpCounter(block) as counter:
@@ -293,7 +293,7 @@ class OpCounter:
     def _count(self, linear: LinearOp, steps: int, module_name: str, seen: Counter) -> None:
         origins = [self._origins.get(o.source) for o in linear.operands]
         is_weight = [o is not None and o.weight for o in origins]
-        op = linear.kind
+        op = linear.op
         if any(is_weight):
             linear.operands = [o for o, w in zip(linear.operands, is_weight, strict=True) if not w]
             op = 'linear' if op == 'matmul' else op

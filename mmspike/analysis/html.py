@@ -66,16 +66,16 @@ for (const [column, head] of [...table.tHead.rows[0].cells].entries()) {
 """
 
 
-def _format(value, kind: str) -> str:
+def _format(value, form: str) -> str:
     if value is None:
         return '-'
-    if kind == 'rate':
+    if form == 'rate':
         return f'{value:.4f}'
-    if kind == 'share':
+    if form == 'share':
         return f'{value:.1%}'
-    if kind == 'energy':
+    if form == 'energy':
         return energy(value)
-    return number(value) if kind == 'count' else html.escape(str(value))
+    return number(value) if form == 'count' else html.escape(str(value))
 
 
 def _table(header: list[str], rows: list[list[str]], attributes: str = '') -> str:
@@ -89,15 +89,15 @@ def _table(header: list[str], rows: list[list[str]], attributes: str = '') -> st
 
 
 def _layers(report: EnergyReport) -> str:
-    head = ''.join(f'<th class={"t" if kind == "text" else "n"}>{title}</th>' for _, title, kind in COLUMNS)
+    head = ''.join(f'<th class={"t" if form == "text" else "n"}>{title}</th>' for _, title, form in COLUMNS)
     rows = []
     for layer in report.layers:
         cells = []
-        for key, _, kind in COLUMNS:
-            value = layer[key] if layer[key] is not None else ('' if kind == 'text' else -1)
+        for key, _, form in COLUMNS:
+            value = layer[key] if layer[key] is not None else ('' if form == 'text' else -1)
             sort = html.escape(str(value), quote=True)
             cells.append(
-                f'<td class={"t" if kind == "text" else "n"} data-value="{sort}">{_format(layer[key], kind) or "(model)"}</td>'
+                f'<td class={"t" if form == "text" else "n"} data-value="{sort}">{_format(layer[key], form) or "(model)"}</td>'
             )
         rows.append(f'<tr class="{layer["fed"].split()[0]}">{"".join(cells)}</tr>')
     return f'<table id=layers><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'

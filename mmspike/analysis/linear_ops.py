@@ -33,7 +33,7 @@ class LinearOp:
     """One call of an operation that multiplies and accumulates.
 
     Attributes:
-        kind: 'conv', 'depthwise conv', 'transposed conv', 'linear' or 'matmul'.
+        op: 'conv', 'depthwise conv', 'transposed conv', 'linear' or 'matmul'.
         macs: Multiply-accumulates of the dense operation, those on zero padding included.
         real_macs: Those on real inputs alone: what spikes everywhere would cause.
         operands: The input, and for products of two features the second one.
@@ -47,7 +47,7 @@ class LinearOp:
         out_channels: Output channels of a convolution; 0 for products of matrices.
     """
 
-    kind: str
+    op: str
     macs: int
     real_macs: int
     operands: list[Operand]
@@ -107,7 +107,7 @@ def _convolution(args, out) -> list[LinearOp]:
     depthwise = groups > 1 and groups == x.shape[spatial - 1]
     return [
         LinearOp(
-            kind='transposed conv' if transposed else 'depthwise conv' if depthwise else 'conv',
+            op='transposed conv' if transposed else 'depthwise conv' if depthwise else 'conv',
             macs=(x if transposed else out).numel() * w.shape[1] * prod(kernel),
             real_macs=positions * reached_channels,
             operands=[Operand(x, fanout, x)],
@@ -138,7 +138,7 @@ def product_of(a: Tensor, b: Tensor, bias: int = 0, sources: tuple[Tensor, Tenso
         return _total(counts_a.sum(-2, dtype=torch.float64) * counts_b.sum(-1, dtype=torch.float64))
 
     return LinearOp(
-        kind='matmul',
+        op='matmul',
         macs=macs,
         real_macs=macs,
         operands=[Operand(a, lambda c: _total(c) * n, sources[0]), Operand(b, lambda c: _total(c) * m, sources[1])],

@@ -1,7 +1,7 @@
 """The descent of a tensor's values, which tells what feeds a layer: spikes of which neuron, and of how many steps.
 
 Provenance proposes, values decide: a tensor counts as spikes when operations that only move values lead from a neuron to it
-*and* every value is a whole multiple of the neuron's unit (1 / Norm).
+*and* every value is a whole multiple of the neuron's unit (1 / divisor).
 """
 
 from collections.abc import Callable, Iterable

@@ -45,7 +45,7 @@ def build_network(config: dict) -> nn.Module | None:
     arch = {k: config[k] for k in ('dims', 'depths', 'num_heads', 'mlp_ratio') if k in config}
     if 'D' in config:
         T, neuron = 1, dict(type='SFA', levels=config['D'])
-        head_neuron = neuron | dict(norm=1)
+        head_neuron = neuron | dict(divisor=1)
     else:
         T, neuron = config['T'], dict(type='LIF', tau=2.0)
         head_neuron = neuron

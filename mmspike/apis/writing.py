@@ -44,8 +44,8 @@ class Writer:
                 f'{path} has the prediction of {other}, and that of {picture.path} would replace it: give another out_dir'
             )
 
-    def file(self, kind: str, frame: Frame, suffix: str = '.png') -> Path:
-        folder = self.folder / kind
+    def file(self, subfolder: str, frame: Frame, suffix: str = '.png') -> Path:
+        folder = self.folder / subfolder
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f'{frame.name}{suffix}'
 

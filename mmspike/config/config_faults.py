@@ -155,17 +155,17 @@ def check_options(cfg: Config, options: dict) -> None:
             path.append(part)
 
 
-def resolve_type(kind: Any) -> object | None:
+def resolve_type(given: Any) -> object | None:
     """The class or function that a config's ``type`` names in any registry of the default scope."""
-    if not isinstance(kind, str):
-        return kind
+    if not isinstance(given, str):
+        return given
     for registry in vars(mmengine.registry).values():
         if isinstance(registry, Registry):
             with registry.switch_scope_and_registry(None) as scoped:
-                found = scoped.get(kind)
+                found = scoped.get(given)
             if found is not None:
                 return found
-    return MODELS.get(kind)  # neurons need no prefix
+    return MODELS.get(given)  # neurons need no prefix
 
 
 def _signature(function) -> tuple[set[str], bool]:
@@ -175,13 +175,13 @@ def _signature(function) -> tuple[set[str], bool]:
     return named - {'self'}, any(p.kind == p.VAR_KEYWORD for p in parameters)
 
 
-def _class_parameters(kind) -> set[str]:
+def _class_parameters(cls) -> set[str]:
     """Names of the arguments of a class or function; of a class also those that its ``**kwargs`` hand on to its bases."""
-    if not inspect.isclass(kind):
-        return _signature(kind)[0]
+    if not inspect.isclass(cls):
+        return _signature(cls)[0]
     names: set[str] = set()
     base: Any
-    for base in kind.__mro__:
+    for base in cls.__mro__:
         if '__init__' in vars(base):
             given, passes_on = _signature(base.__init__)
             names |= given
@@ -190,10 +190,10 @@ def _class_parameters(kind) -> set[str]:
     return names
 
 
-def default_number(kind: Any, key: str) -> int | None:
+def default_number(cls: Any, key: str) -> int | None:
     """The default of the parameter ``key`` of a class, if that is a number; also of a base that its ``**kwargs`` hand on to."""
     base: Any
-    for base in inspect.getmro(kind) if inspect.isclass(kind) else ():
+    for base in inspect.getmro(cls) if inspect.isclass(cls) else ():
         if '__init__' in vars(base):
             parameters = inspect.signature(base.__init__).parameters
             if key in parameters:
@@ -207,8 +207,8 @@ def default_number(kind: Any, key: str) -> int | None:
 def _parameters(item: dict, path: list[str]) -> set[str] | None:
     """The keys that the config dict ``item`` at ``path`` may have, or None if that is not known."""
     if 'type' in item:
-        kind = resolve_type(item['type'])
-        return None if kind is None else _class_parameters(kind) | set(ADDED_KEYS)
+        cls = resolve_type(item['type'])
+        return None if cls is None else _class_parameters(cls) | set(ADDED_KEYS)
     if path[-1].endswith('_dataloader'):
         return _class_parameters(DataLoader) | set(LOADER_KEYS)
     if len(path) == 1 and path[0] in LOOPS:
@@ -243,22 +243,22 @@ def _unknown_key(cfg: Config, key: str) -> str | None:
     return None
 
 
-def _unknown_type(cfg: Config, kind: str, registry_name: str) -> str | None:
+def _unknown_type(cfg: Config, given: str, registry_name: str) -> str | None:
     names: dict[str, str] = {}
     for registry in vars(mmengine.registry).values():
         if isinstance(registry, Registry) and registry.name == registry_name:
             for child in (registry, *registry.children.values()):
                 local = child.scope in ('mmengine', cfg.get('default_scope'))
                 names |= {name if local else f'{child.scope}.{name}': name for name in child.module_dict}
-    bare = kind.rsplit('.', 1)[-1]
-    near = _near(kind, names) or next((full for full, name in names.items() if name == _near(bare, names.values())), None)
+    bare = given.rsplit('.', 1)[-1]
+    near = _near(given, names) or next((full for full, name in names.items() if name == _near(bare, names.values())), None)
     if bare in names.values():
         near = next(full for full, name in names.items() if name == bare)
-    places = [f'{".".join(path)}.type' for path, item in _dicts(cfg._cfg_dict) if item.get('type') == kind]
+    places = [f'{".".join(path)}.type' for path, item in _dicts(cfg._cfg_dict) if item.get('type') == given]
     if not places:
         return None
     hint = f'Did you mean {near!r}?' if near else 'Is the package that has it in custom_imports?'
-    return f'The config sets {places[0]} to {kind!r}, which is not registered. {hint}'
+    return f'The config sets {places[0]} to {given!r}, which is not registered. {hint}'
 
 
 @contextmanager

@@ -150,15 +150,15 @@ def check_data_exists(cfg: Config, loaders: tuple[str, ...] = LOADERS, evaluator
     needed = [(dataset, path) for dataset in config_datasets(cfg, loaders) for path in data_paths(dataset)]
     needed += [({}, path) for path in _evaluator_annotations(cfg, evaluators)]
     for dataset, path in needed:
-        kind = str(dataset.get('type', '')).rsplit('.', 1)[-1]
-        downloads = kind in ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
+        name = str(dataset.get('type', '')).rsplit('.', 1)[-1]
+        downloads = name in ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
         if downloads or '://' in path or osp.exists(path):
             continue
         root = dataset.get('data_root') or ''
         if root and osp.isdir(root) and osp.normpath(path) != osp.normpath(root):
             raise UserError(_other_layout(cfg, loaders, root, path))
         # classes of one's own: not the public data set
-        source = SOURCES.get(kind, 'put your data there') if 'metainfo' not in dataset else 'put your data there'
+        source = SOURCES.get(name, 'put your data there') if 'metainfo' not in dataset else 'put your data there'
         raise UserError(
             f'The data of this config are missing: {path} does not exist (looked for in {osp.abspath(path)}).\n'
             f'  To get them: {source}.\n'

@@ -146,10 +146,10 @@ def check_backends(cfg: Config) -> None:
         UserError: Which package.
     """
     for backend in (cfg.get('visualizer') or {}).get('vis_backends') or []:
-        kind = type_name(backend)
-        package = VIS_PACKAGES.get(kind)
+        name = type_name(backend)
+        package = VIS_PACKAGES.get(name)
         if package is not None and not is_installed(package):
-            raise UserError(f'visualizer {kind} needs {package}, which is not installed: pip install {package}')
+            raise UserError(f'visualizer {name} needs {package}, which is not installed: pip install {package}')
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -91,15 +91,15 @@ def _batch(cfg: Config, loader: str) -> int:
 
 
 def _class(item: Mapping) -> Any:
-    kind = item.get('type')
-    return MODELS.get(kind) if isinstance(kind, str) and kind.startswith('mmspike.') else kind
+    given = item.get('type')
+    return MODELS.get(given) if isinstance(given, str) and given.startswith('mmspike.') else given
 
 
 def _spiking_backbones(item: Any, place: str) -> Iterator[tuple[str, Mapping]]:
     """The spiking backbones in a model's config, with their places."""
     if isinstance(item, Mapping):
-        kind = _class(item)
-        if isinstance(kind, type) and issubclass(kind, SpikingBackbone):
+        cls = _class(item)
+        if isinstance(cls, type) and issubclass(cls, SpikingBackbone):
             yield place, item
         for key, value in item.items():
             yield from _spiking_backbones(value, f'{place}.{key}')

@@ -25,7 +25,7 @@ from pycocotools import mask as rle
 
 CLASSES = ('circle', 'rectangle', 'triangle', 'star')
 COLOURS = ((60, 60, 230), (60, 200, 60), (255, 110, 70), (40, 190, 240))  # BGR, about which the shapes of a class vary
-COLOUR_JITTER = 30  # grey levels in each channel
+COLOUR_JITTER = 30  # grey values in each channel
 
 VERSION = 2  # raise when the drawings or the files change: an older data set is then not taken for a current one
 CROP_SIZE = 64  # px, side of the pictures in classes/
@@ -34,7 +34,7 @@ SUBPIXEL_BITS = 4  # cv2.fillPoly takes fixed-point corners
 
 
 def _texture(rng: np.random.Generator, size: int, colour: np.ndarray, contrast: int) -> np.ndarray:
-    """A uint8 picture [size, size, 3] that wanders around ``colour`` by ``contrast`` grey levels at most.
+    """A uint8 picture [size, size, 3] that wanders around ``colour`` by ``contrast`` grey values at most.
 
     Only integer arithmetic and bit-exact resizing, so that every machine draws the same.
     """

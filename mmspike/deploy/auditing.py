@@ -1,4 +1,4 @@
-"""Which operations of a network read spikes and which read floats, told from a real forward."""
+"""The audit: a real forward tells which operations of a network read spikes and which read floats."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -24,7 +24,7 @@ ROUNDING = 1e-4
 
 @dataclass
 class EngineCheck:
-    """What an engine makes of a file.
+    """The result of a file in an engine, beside PyTorch's.
 
     Attributes:
         engine, version, precision: What ran it.
@@ -78,7 +78,7 @@ def tapped(path: str | Path) -> tuple[bytes, dict[str, str]]:
 
 
 def spikes_in_pytorch(module: nn.Module, names: list[str], inputs: np.ndarray) -> dict[str, np.ndarray]:
-    """What the modules of these paths send for an input."""
+    """The spikes that the modules of these paths send for an input."""
     seen: dict[str, np.ndarray] = {}
     handles = [
         module.get_submodule(name).register_forward_hook(lambda m, args, out, name=name: seen.update({name: out.numpy()}))
@@ -138,7 +138,7 @@ def with_weights(module: nn.Module, weights: Mapping[str, np.ndarray]) -> nn.Mod
 
 
 def bfloat16_warning(path: str | Path, module: nn.Module, inputs: np.ndarray) -> str | None:
-    """What OpenVINO does to the spikes by its default on CPUs that compute in bfloat16, with the setting that mends it.
+    """A warning of what OpenVINO does to spikes by default on CPUs that compute in bfloat16, with the setting that mends it.
 
     Returns:
         None where it keeps them, as on CPUs without, or is not installed.

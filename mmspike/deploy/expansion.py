@@ -72,7 +72,7 @@ class _Expansion:
             ValueError: It sends no whole counts.
         """
         neuron = place.module.neuron if isinstance(place.module, BinarySteps) else place.module
-        if isinstance(neuron, BaseNeuron) and getattr(neuron, 'norm', 1) != 1:
+        if isinstance(neuron, BaseNeuron) and getattr(neuron, 'divisor', 1) != 1:
             raise ValueError(f'{self.name(place)} ({neuron}) sends spikes of another value than 1: call fuse() first')
         if not isinstance(neuron, BaseNeuron):
             raise ValueError(

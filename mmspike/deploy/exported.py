@@ -81,7 +81,7 @@ class Exported(BaseModel):
 
 
 def description(file: str | Path) -> dict:
-    """What an exported file says of itself.
+    """The description that an exported file has of itself.
 
     Raises:
         UserError: There is no such file, or it holds no whole model.

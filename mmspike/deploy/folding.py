@@ -121,7 +121,7 @@ def copy_layer(layer: nn.Module) -> nn.Module:
 
 def unit(neuron: nn.Module) -> float:
     """Value of one spike."""
-    return 1.0 / getattr(neuron, 'norm', 1) if isinstance(neuron, BaseNeuron) else 1.0
+    return 1.0 / getattr(neuron, 'divisor', 1) if isinstance(neuron, BaseNeuron) else 1.0
 
 
 def unit_neuron(neuron: nn.Module) -> nn.Module:
@@ -129,7 +129,7 @@ def unit_neuron(neuron: nn.Module) -> nn.Module:
     if unit(neuron) == 1:
         return neuron
     neuron = copy(neuron)
-    neuron.norm = 1
+    neuron.divisor = 1
     return neuron
 
 

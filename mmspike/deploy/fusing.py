@@ -27,7 +27,7 @@ def fuse(model: nn.Module, merge_depthwise: bool = True) -> nn.Module:
     """A copy of ``model`` for inference, with everything folded that can be.
 
     - batch norms into the convolution or linear layer before them, RepConv and NormFirstRepConv into one 3x3 convolution;
-    - the 1 / Norm of neurons into the weights that read them: spikes are then whole counts;
+    - the divisors of neurons into the weights that read them: spikes are then whole counts;
     - scales of attention into thresholds of the neuron behind it or into weights, layer scales into the branch they scale;
     - the division of average pools of spikes into the weights behind them: they only add;
     - two 1x1 convolutions without a neuron between them into one;
@@ -51,7 +51,7 @@ def fuse(model: nn.Module, merge_depthwise: bool = True) -> nn.Module:
         >>> from mmspike.models.layers import SpikingConv
         >>> block = SpikingConv(8, 16, 3, neuron=dict(type='SFA', levels=4), norm_cfg=dict(type='BN')).eval()
         >>> network = fuse(block)
-        >>> network.neuron.norm, network.norm
+        >>> network.neuron.divisor, network.norm
         (1, Identity())
         >>> x = torch.randn(1, 2, 8, 10, 10)
         >>> torch.allclose(network(x), block(x), atol=1e-5)
@@ -78,11 +78,11 @@ def leftovers(model: nn.Module) -> list[str]:
         >>> leftovers(fuse(block))
         ['norm (GroupNorm)']
     """
-    kinds = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
+    norms = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
     return [
         f'{name} ({type(m).__name__})'
         for name, m in model.named_modules()
-        if isinstance(m, kinds) or (isinstance(m, BaseNeuron) and getattr(m, 'norm', 1) != 1)
+        if isinstance(m, norms) or (isinstance(m, BaseNeuron) and getattr(m, 'divisor', 1) != 1)
     ]
 
 

@@ -113,7 +113,7 @@ def export_int8(
 
 
 def _inputs(shape: Sequence[int | None], image: np.ndarray | None) -> np.ndarray:
-    """What a file can read: the image, or of a segmentor that slides its first window; random numbers where there is none."""
+    """An input of a file: the image, or of a segmentor that slides its first window; random numbers without an image."""
     if image is None:
         return np.random.default_rng(0).standard_normal([1 if n is None else n for n in shape], np.float32)
     return np.ascontiguousarray(image[..., : shape[-2], : shape[-1]])

@@ -26,7 +26,7 @@ LARGEST = 255  # that uint8 holds
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
-    """What a constant holds; None for anything else."""
+    """The values of a constant; None for anything else."""
     return None if value is None or value.const_value is None else value.const_value.numpy()
 
 

@@ -67,10 +67,10 @@ class Int8Graph:
         """Counts times counts, as in an attention: uint8 times int8, which is what instructions of the CPU multiply."""
         out = node.outputs[0]
         if self.fused:
-            for i, kind in enumerate((UINT8, INT8)):
-                node.replace_input_with(i, self.floats(node.inputs[i], kind))
+            for i, dtype in enumerate((UINT8, INT8)):
+                node.replace_input_with(i, self.floats(node.inputs[i], dtype))
             return
-        inputs = [self.spikes(v, kind) for v, kind in zip(node.inputs, (UINT8, INT8), strict=True) if v is not None]
+        inputs = [self.spikes(v, dtype) for v, dtype in zip(node.inputs, (UINT8, INT8), strict=True) if v is not None]
         y = self.emit(node, 'MatMulInteger', inputs, INT32, out.shape)
         self._replace(out, self.emit(node, 'Cast', [y], FLOAT, out.shape, to=int(FLOAT)))
 
@@ -104,9 +104,9 @@ class Int8Graph:
         bias = constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
         if neuron is None:
             # int8 counts times uint8 weights: onnxruntime takes 10 times as long for uint8 times int8
-            kind = INT8 if self.counts[x] <= HALF else UINT8
+            dtype = INT8 if self.counts[x] <= HALF else UINT8
             shifted = (numbers.astype(np.int16) + 128).astype(np.uint8)
-            inputs = [self.spikes(x, kind), self.const(shifted, node), self.zero(kind), self.const(np.uint8(128), node)]
+            inputs = [self.spikes(x, dtype), self.const(shifted, node), self.zero(dtype), self.const(np.uint8(128), node)]
             y = self.emit(node, 'ConvInteger', inputs, INT32, out.shape, like=node)
             self._membrane(node, y, scale.reshape(-1, *[1] * (numbers.ndim - 2)), bias)
             return
@@ -149,56 +149,56 @@ class Int8Graph:
             return None
         return readers[0] if clipped_at(readers[0].inputs[0]) is not None else None
 
-    def spikes(self, value: ir.Value, kind: ir.DataType) -> ir.Value:
+    def spikes(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
         """The counts ``value`` as integers."""
-        if (value, kind) in self._spikes:
-            return self._spikes[value, kind]
+        if (value, dtype) in self._spikes:
+            return self._spikes[value, dtype]
         node = value.producer()
         if (value, UINT8) in self._spikes:
             before = self._spikes[value, UINT8]
-            out = self.emit(self._after(before.producer()), 'Cast', [before], kind, value.shape, to=int(kind))
+            out = self.emit(self._after(before.producer()), 'Cast', [before], dtype, value.shape, to=int(dtype))
         elif node.op_type == 'Round' and clipped_at(node.inputs[0]) is not None:
-            out = self._neuron(node, kind)
+            out = self._neuron(node, dtype)
         elif node.op_type == 'Cast':
-            out = self.emit(node, 'Cast', [node.inputs[0]], kind, value.shape, about=node, to=int(kind))
+            out = self.emit(node, 'Cast', [node.inputs[0]], dtype, value.shape, about=node, to=int(dtype))
         elif node.op_type in LAYOUT and len(node.outputs) == 1:
-            inputs = [self.spikes(v, kind) if v in self.counts else v for v in node.inputs]
-            out = self.emit(node, node.op_type, inputs, kind, value.shape, about=node, like=node)
+            inputs = [self.spikes(v, dtype) if v in self.counts else v for v in node.inputs]
+            out = self.emit(node, node.op_type, inputs, dtype, value.shape, about=node, like=node)
         else:
-            inputs = [value, self.one(), self.zero(kind)]
-            out = self.emit(self._after(node), 'QuantizeLinear', inputs, kind, value.shape, about=node)
-        self._spikes[value, kind] = out
+            inputs = [value, self.one(), self.zero(dtype)]
+            out = self.emit(self._after(node), 'QuantizeLinear', inputs, dtype, value.shape, about=node)
+        self._spikes[value, dtype] = out
         return out
 
     def _after(self, node: ir.Node) -> ir.Node:
         """The node behind another one; neurons are never last."""
         return self.graph.node(list(self.graph).index(node) + 1)
 
-    def _neuron(self, node: ir.Node, kind: ir.DataType) -> ir.Value:
+    def _neuron(self, node: ir.Node, dtype: ir.DataType) -> ir.Value:
         """Clip and round as QuantizeLinear: the clip before it for what fuses both, else behind it, on bytes."""
-        shape, one, zero = node.outputs[0].shape, self.one(), self.zero(kind)
+        shape, one, zero = node.outputs[0].shape, self.one(), self.zero(dtype)
         if self.fused:
-            return self.emit(node, 'QuantizeLinear', [node.inputs[0], one, zero], kind, shape, about=node)
+            return self.emit(node, 'QuantizeLinear', [node.inputs[0], one, zero], dtype, shape, about=node)
         clip = node.inputs[0].producer()
-        y = self.emit(node, 'QuantizeLinear', [clip.inputs[0], one, zero], kind, shape)
-        levels = self.const(np.array(self.counts[node.outputs[0]], kind.numpy()), node)
-        return self.emit(node, 'Clip', [y, zero, levels], kind, shape, about=node)
+        y = self.emit(node, 'QuantizeLinear', [clip.inputs[0], one, zero], dtype, shape)
+        levels = self.const(np.array(self.counts[node.outputs[0]], dtype.numpy()), node)
+        return self.emit(node, 'Clip', [y, zero, levels], dtype, shape, about=node)
 
-    def floats(self, value: ir.Value, kind: ir.DataType = UINT8) -> ir.Value:
+    def floats(self, value: ir.Value, dtype: ir.DataType = UINT8) -> ir.Value:
         """The counts ``value`` as float32, from their integers."""
-        if (value, kind) not in self._floats:
-            spikes = self.spikes(value, kind)
-            inputs = [spikes, self.one(), self.zero(kind)]
-            self._floats[value, kind] = self.emit(
+        if (value, dtype) not in self._floats:
+            spikes = self.spikes(value, dtype)
+            inputs = [spikes, self.one(), self.zero(dtype)]
+            self._floats[value, dtype] = self.emit(
                 self._after(spikes.producer()), 'DequantizeLinear', inputs, FLOAT, value.shape
             )
-        return self._floats[value, kind]
+        return self._floats[value, dtype]
 
     def _share_floats(self) -> None:
         """Let whoever reads a neuron in float32 read what was made of its integers, so that it runs once."""
-        for value, kind in list(self._spikes):
+        for value, dtype in list(self._spikes):
             if value.producer().op_type == 'Round' and value.uses():
-                value.replace_all_uses_with(self.floats(value, kind))
+                value.replace_all_uses_with(self.floats(value, dtype))
 
     def _rounded(self, node: ir.Node, axis: int) -> tuple[np.ndarray, np.ndarray]:
         weight = constant(node.inputs[1])
@@ -218,8 +218,8 @@ class Int8Graph:
     def one(self) -> ir.Value:
         return self.const(np.float32(1), None)
 
-    def zero(self, kind: ir.DataType) -> ir.Value:
-        return self.const(np.zeros((), kind.numpy()), None)
+    def zero(self, dtype: ir.DataType) -> ir.Value:
+        return self.const(np.zeros((), dtype.numpy()), None)
 
     def const(self, array: np.ndarray | np.generic, node: ir.Node | None) -> ir.Value:
         """A constant; of one value, the same for all."""
@@ -238,7 +238,7 @@ class Int8Graph:
         before: ir.Node,
         op: str,
         inputs: Sequence[ir.Value | None],
-        kind: ir.DataType,
+        dtype: ir.DataType,
         shape: ir.Shape | None,
         about: ir.Node | None = None,
         like: ir.Node | None = None,
@@ -251,7 +251,7 @@ class Int8Graph:
         if about is not None:
             node.metadata_props.update(about.metadata_props)
         out = node.outputs[0]
-        out.type, out.shape = ir.TensorType(kind), shape
+        out.type, out.shape = ir.TensorType(dtype), shape
         self.graph.insert_before(before, node)
         return out
 

@@ -27,7 +27,7 @@ class ThresholdSFA(BaseNeuron):
     def __init__(self, thresholds: Tensor) -> None:
         super().__init__()
         self.levels = len(thresholds)
-        self.norm = 1
+        self.divisor = 1
         self.register_buffer('thresholds', thresholds)
 
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, None]:
@@ -53,7 +53,7 @@ class BinarySteps(BaseNeuron):
     def __init__(self, neuron: BaseNeuron) -> None:
         super().__init__()
         self.neuron = neuron
-        self.levels = self.norm = 1
+        self.levels = self.divisor = 1
         self.layout = neuron.layout
 
     def forward(self, x: Tensor) -> Tensor:

@@ -62,13 +62,13 @@ def shorten(model: ir.Model) -> ir.Model:
 
 
 def _merges(apart: ir.Value, together: ir.Value) -> bool:
-    """Whether ``together`` has the first two dimensions of ``apart`` as one, and all others alike."""
+    """True if ``together`` has the first two dimensions of ``apart`` as one, and all others alike."""
     a, b = apart.shape, together.shape
     return a is not None and b is not None and len(a) == len(b) + 1 and len(b) > 1 and list(a[2:]) == list(b[1:])
 
 
 def _sizes_known(value: ir.Value) -> bool:
-    """Whether all dimensions but the second are numbers."""
+    """True if all dimensions but the second are numbers."""
     return all(isinstance(s, int) for s in (value.shape[0], *value.shape[2:]))
 
 

@@ -58,13 +58,13 @@ class PlainSFA(nn.Module):
     def __init__(self, neuron: SFA) -> None:
         super().__init__()
         self.levels = neuron.levels
-        self.norm = neuron.norm
+        self.divisor = neuron.divisor
         self.rounding = neuron.rounding
 
     def forward(self, x: Tensor) -> Tensor:
         x = clip(x, self.levels)
         count = x.round() if self.rounding == 'even' else (x + 0.5).floor()
-        return count if self.norm == 1 else count / self.norm
+        return count if self.divisor == 1 else count / self.divisor
 
 
 class PlainIntegerLIF(nn.Module):
@@ -73,7 +73,7 @@ class PlainIntegerLIF(nn.Module):
     def __init__(self, neuron: ILIF) -> None:
         super().__init__()
         self.levels = neuron.levels
-        self.norm = neuron.norm
+        self.divisor = neuron.divisor
         self.beta = neuron.beta
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class PlainIntegerLIF(nn.Module):
                 spikes.append(clip(h, self.levels).round())
                 v = h - spikes[-1]
             counts = torch.stack(spikes)
-        return counts if self.norm == 1 else counts / self.norm
+        return counts if self.divisor == 1 else counts / self.divisor
 
 
 class PlainThresholds(nn.Module):

@@ -157,11 +157,11 @@ class Runner:
 
     def _detect(self, inputs: np.ndarray, images: Sequence[Mapping]) -> list[dict]:
         out = self._run(inputs)
-        levels = range(len(self.about['dense']['anchors']))
+        scales = range(len(self.about['dense']['anchors']))
         regions, results = self.about.get('regions'), []
         features = [value for name, value in out.items() if name.startswith('features_')]
         for b, image in enumerate(images):
-            maps = [(out[f'scores_{i}'][b], out[f'deltas_{i}'][b]) for i in levels]
+            maps = [(out[f'scores_{i}'][b], out[f'deltas_{i}'][b]) for i in scales]
             result = dense_boxes(maps, self.about['dense'], image, rescale=regions is None)
             if regions is not None:  # [B, C, H, W], or with time steps [T, B, C, H, W] -> [1, C, H, W] or [T, C, H, W]
                 of_image = [f[:, b] if f.ndim == 5 else f[b : b + 1] for f in features]
@@ -210,7 +210,7 @@ class Runner:
 
 
 def read_description(path: str | Path) -> dict:
-    """What ``deploy.py`` wrote into the metadata of an ONNX file.
+    """The description that ``deploy.py`` wrote into the metadata of an ONNX file.
 
     Raises:
         ValueError: The file has none, or is no ONNX file.
@@ -281,14 +281,14 @@ def dense_boxes(maps: Sequence[tuple[np.ndarray, np.ndarray]], cfg: Mapping, ima
         chosen = best[order], labels, np.full(len(order), level), anchors[which], deltas[which]
         for values, more in zip(found, chosen, strict=True):
             values.append(more)
-    scores, labels, levels, anchors, deltas = (np.concatenate(values) for values in found)
+    scores, labels, scales, anchors, deltas = (np.concatenate(values) for values in found)
     boxes = decode(anchors, deltas, cfg['coder'], image['shape'])
     if rescale:
         boxes = boxes / np.array([*image['scale'], *image['scale']], np.float32)
     if cfg['smallest'] >= 0:
         large = ((boxes[:, 2:] - boxes[:, :2]) > cfg['smallest']).all(1)
-        scores, labels, levels, boxes = scores[large], labels[large], levels[large], boxes[large]
-    groups = levels if cfg['nms_by_level'] else labels
+        scores, labels, scales, boxes = scores[large], labels[large], scales[large], boxes[large]
+    groups = scales if cfg['nms_by_level'] else labels
     keep = nms(boxes, scores, groups, cfg['iou'], cfg['class_agnostic'])[: cfg['most']]
     return dict(scores=scores[keep], labels=labels[keep], bboxes=boxes[keep])
 

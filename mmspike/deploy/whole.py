@@ -153,7 +153,7 @@ def _segmentor(model: Any, size: tuple[int, int] | None) -> tuple[list[Part], di
 
 
 def _anchors(part: str, head: Any, cfg: Any, proposals: bool) -> dict:
-    """What decodes a head with anchors."""
+    """The numbers that decode a head with anchors."""
     from mmdet.models.task_modules.prior_generators import AnchorGenerator
 
     generator = head.prior_generator
@@ -189,8 +189,8 @@ def _dense(part: str, head: Any, cfg: Any, proposals: bool) -> dict:
 
 def _suppression(part: str, cfg: Any) -> dict:
     nms = dict(cfg.nms)
-    kind, agnostic = nms.pop('type', 'nms'), nms.pop('class_agnostic', False)
-    if kind != 'nms' or set(nms) != {'iou_threshold'}:
+    method, agnostic = nms.pop('type', 'nms'), nms.pop('class_agnostic', False)
+    if method != 'nms' or set(nms) != {'iou_threshold'}:
         raise ValueError(f"{part}: nms={dict(cfg.nms)} cannot be exported, dict(type='nms', iou_threshold=…) can")
     return dict(iou=nms['iou_threshold'], class_agnostic=agnostic)
 
@@ -206,8 +206,8 @@ def _coder(part: str, coder: Any) -> dict:
     )
 
 
-def _dense_names(levels: int) -> list[str]:
-    return [f'{kind}_{i}' for kind in ('scores', 'deltas') for i in range(levels)]
+def _dense_names(scales: int) -> list[str]:
+    return [f'{name}_{i}' for name in ('scores', 'deltas') for i in range(scales)]
 
 
 def _one_stage(model: Any, size: tuple[int, int] | None) -> tuple[list[Part], dict]:

@@ -61,7 +61,7 @@ def derived(function: Callable[..., Tensor], *parents: Recompute) -> Recompute:
 
 
 def kept_bits(bits: Bits, dtype: torch.dtype, T: int) -> Recompute:
-    """How spikes [T, B, ...] come back that are kept as bits."""
+    """Spikes [T, B, ...] that are kept as bits until they come back."""
     return Recompute(partial(_of_bits, bits.channels, dtype, T), (bits.words,))
 
 

@@ -182,8 +182,8 @@ def check_checkpoint_fits(model: nn.Module | dict, path: str, part: str = '') ->
 
 def is_pretrained(init_cfg: object) -> bool:
     """True if an item of mmengine's ``init_cfg`` loads a checkpoint."""
-    kind = init_cfg.get('type') if isinstance(init_cfg, Mapping) else None
-    return kind is PretrainedInit or (isinstance(kind, str) and kind.split('.')[-1] in ('Pretrained', 'PretrainedInit'))
+    given = init_cfg.get('type') if isinstance(init_cfg, Mapping) else None
+    return given is PretrainedInit or (isinstance(given, str) and given.split('.')[-1] in ('Pretrained', 'PretrainedInit'))
 
 
 def init_weights(module: BaseModule, initialise: Callable[[], None]) -> None:

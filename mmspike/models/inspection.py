@@ -57,15 +57,15 @@ def channels_of(neuron: nn.Module, out: Tensor) -> Tensor:
 
 
 def spike_unit(neuron: nn.Module) -> float:
-    """Value that one spike of ``neuron`` has in its output, 1 / Norm.
+    """Value that one spike of ``neuron`` has in its output, 1 / divisor.
 
     Example:
         >>> from mmspike.models.inspection import spike_unit
         >>> from mmspike.models.neurons import LIF, SFA
-        >>> spike_unit(LIF()), spike_unit(SFA(levels=4, norm=4))
+        >>> spike_unit(LIF()), spike_unit(SFA(levels=4, divisor=4))
         (1.0, 0.25)
     """
-    return 1.0 / getattr(neuron, 'norm', 1)
+    return 1.0 / getattr(neuron, 'divisor', 1)
 
 
 def stage_of(name: str) -> str:

@@ -84,5 +84,5 @@ def infer_max_former(state_dict: Mapping[str, Tensor]) -> dict | None:
         return None
     dims = tuple(len(weight) for weight in last if weight is not None)
     depths = [len({k.split('.')[3] for k in state_dict if k.startswith(f'backbone.stages.{i}.')}) - 1 for i in range(3)]
-    kind = 'MaxFormer' if 'backbone.stages.0.1.mixer.conv.conv.weight' in state_dict else 'MSQKFormer'
-    return dict(type=kind, arch=dict(dims=dims, depths=tuple(depths), num_heads=dims[-1] // 64))
+    family = 'MaxFormer' if 'backbone.stages.0.1.mixer.conv.conv.weight' in state_dict else 'MSQKFormer'
+    return dict(type=family, arch=dict(dims=dims, depths=tuple(depths), num_heads=dims[-1] // 64))

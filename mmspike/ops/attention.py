@@ -2,7 +2,7 @@
 
 Names, arguments and their order are those of mmcv's compiled functions.
 
-- ``value`` [B, keys, heads, C]: all levels of the pyramid, one after the other.
+- ``value`` [B, keys, heads, C]: all scales of the pyramid, one after the other.
 - ``value_spatial_shapes`` [L, 2]: height and width of each level.
 - ``sampling_locations`` [B, queries, heads, L, points, 2]: x and y, from 0 to 1 of a level.
 - ``attention_weights`` [B, queries, heads, L, points].

@@ -1,4 +1,4 @@
-"""Which operators of mmcv mmspike provides: the name in ``mmcv._ext`` and the function."""
+"""The operators of mmcv that mmspike provides: the name in ``mmcv._ext`` and the function."""
 
 from collections.abc import Callable
 

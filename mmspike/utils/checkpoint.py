@@ -78,9 +78,9 @@ def _known_classes() -> list:
     dtypes = [getattr(np.dtypes, name) for name in np.dtypes.__all__]
     dates = [getattr(datetime, name) for name in ('date', 'datetime', 'time', 'timedelta', 'timezone')]
     paths = [
-        (_path, f'{module}.{kind}Path')
+        (_path, f'{module}.{prefix}Path')
         for module in ('pathlib', 'pathlib._local')
-        for kind in ('Posix', 'Windows', 'PurePosix')
+        for prefix in ('Posix', 'Windows', 'PurePosix')
     ]
     replaced = [
         (dict, f'{ConfigDict.__module__}.ConfigDict'),  # what mmengine makes of every dict of a config

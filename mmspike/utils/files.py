@@ -34,7 +34,7 @@ def check_folder(path: str, option: str) -> None:
 
 
 def stand_in(path: str | os.PathLike) -> str:
-    """What lies at ``path`` in the place of data, as a sentence that goes behind another one; empty if nothing is recognised.
+    """A sentence on what lies at ``path`` in the place of data, to go behind another one; empty if nothing is recognised.
 
     Told are pointers of Git LFS, web pages and files that begin with zeros only.
 

@@ -40,18 +40,18 @@ def plain_values(value: Any, where: str) -> Any:
         >>> plain_values(dict(day=datetime.date(2024, 5, 1), files=(Path('a.png'),)), 'metainfo')
         {'day': '2024-05-01', 'files': ('a.png',)}
     """
-    kind = type(value)
-    if value is None or kind in (bool, torch.Size, *PLAIN) or isinstance(value, Tensor):
+    cls = type(value)
+    if value is None or cls in (bool, torch.Size, *PLAIN) or isinstance(value, Tensor):
         return value
     if isinstance(value, enum.Enum):
         return plain_values(value.value, where)
     if isinstance(value, Mapping):
         plain = {plain_values(k, f'a key of {where}'): plain_values(v, f'{where}.{k}') for k, v in value.items()}
-        kept = kind in (dict, OrderedDict, Counter) and _same([*plain, *plain.values()], [*value, *value.values()])
+        kept = cls in (dict, OrderedDict, Counter) and _same([*plain, *plain.values()], [*value, *value.values()])
         return value if kept else plain
     if isinstance(value, list | tuple):
         elements = [plain_values(element, f'{where}[{i}]') for i, element in enumerate(value)]
-        if kind in (list, tuple) and _same(elements, value):
+        if cls in (list, tuple) and _same(elements, value):
             return value
         return tuple(elements) if isinstance(value, tuple) else elements
     if isinstance(value, Set):
@@ -68,7 +68,7 @@ def plain_values(value: Any, where: str) -> Any:
         if isinstance(value, base):
             return base(value)
     raise UserError(
-        f'{where} is of type {kind.__module__}.{kind.__qualname__}. A checkpoint that holds it could be read only by running '
+        f'{where} is of type {cls.__module__}.{cls.__qualname__}. A checkpoint that holds it could be read only by running '
         'code from the file, which is refused, so it is not saved. Put plain values there: numbers, text, lists, dicts, dates, '
         "paths, NumPy arrays or tensors; a hook's message_hub.update_info(..., resumed=False) stays out of checkpoints"
     )

@@ -126,7 +126,7 @@ def test_errors(silent_but_one) -> None:
         measure_energy(silent_but_one, batches(1), 'fp8')
     with pytest.raises(ValueError, match='0 images'):
         measure_energy(silent_but_one, [])
-    expanded = nn.Sequential(BinarySteps(SFA(norm=1)))
+    expanded = nn.Sequential(BinarySteps(SFA(divisor=1)))
     with pytest.raises(ValueError, match=r'0 sends binary steps: measure the network before expand\(\)'):
         measure_energy(expanded, [])
 

@@ -11,7 +11,7 @@ from mmspike.deploy import fuse
 from mmspike.models.layers import SpikingConv
 from mmspike.models.neurons import build_neuron
 
-SFA = dict(type='SFA', levels=4, norm=1)
+SFA = dict(type='SFA', levels=4, divisor=1)
 
 
 class Weights(BaseModel):
@@ -22,7 +22,7 @@ class Weights(BaseModel):
         self.backbone = nn.Linear(1, len(weights), bias=False)
         self.neuron = build_neuron(SFA)
         self.stages = nn.Linear(len(weights), 1, bias=False)
-        self.last = build_neuron(SFA | dict(norm=4))
+        self.last = build_neuron(SFA | dict(divisor=4))
         if roi:
             self.roi_head = build_neuron(SFA)
             self.roi_head.neuron = build_neuron(SFA)

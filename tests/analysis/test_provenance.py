@@ -17,7 +17,7 @@ class Mixed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.neuron = SFA(8, norm=4)
+        self.neuron = SFA(8, divisor=4)
         self.conv = nn.Conv2d(2, 2, 1)
         self.scale = nn.Parameter(torch.full((1, 2, 1, 1), 0.7))
 

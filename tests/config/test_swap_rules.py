@@ -24,7 +24,7 @@ def test_detector_keeps_strides():
     backbone = cfg.model.backbone
     assert (backbone.type, backbone.num_stages, backbone.out_indices) == ('mmspike.ExtraStages', 1, (0, 1, 2, 3))
     assert backbone.backbone.out_indices == (0, 1, 3)
-    assert backbone.neuron == dict(type='SFA', levels=4, norm=4, rounding='even')
+    assert backbone.neuron == dict(type='SFA', levels=4, divisor=4, rounding='even')
     assert cfg.model.neck == dict(old.model.neck, in_channels=[16, 24, 40, 40])
     assert cfg.model.bbox_head == old.model.bbox_head
     feats = build(cfg).extract_feat(torch.zeros(1, 3, 128, 128))

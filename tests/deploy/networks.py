@@ -33,8 +33,8 @@ LIF = dict(type='LIF', tau=2.0)
 EASY = LIF | dict(v_threshold=0.3)
 
 
-def sfa(levels, norm=None):
-    return dict(type='SFA', levels=levels, norm=norm)
+def sfa(levels, divisor=None):
+    return dict(type='SFA', levels=levels, divisor=divisor)
 
 
 BACKBONES = {

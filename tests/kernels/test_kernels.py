@@ -22,7 +22,7 @@ NEURONS = [
     PLIF(tau=1.4),
     IF(),
     SFA(4),
-    SFA(8, norm=1),
+    SFA(8, divisor=1),
 ]
 
 

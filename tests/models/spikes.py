@@ -6,7 +6,11 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-NEURONS = [dict(type='LIF', tau=2.0, v_threshold=0.5), dict(type='SFA', levels=4, norm=1), dict(type='SFA', levels=8, norm=4)]
+NEURONS = [
+    dict(type='LIF', tau=2.0, v_threshold=0.5),
+    dict(type='SFA', levels=4, divisor=1),
+    dict(type='SFA', levels=8, divisor=4),
+]
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def flat(outputs):
 
 
 def alone(x, i):
-    """Sample ``i`` of features, levels of features or images."""
+    """Sample ``i`` of features, tuples of features or images."""
     if isinstance(x, tuple):
         return tuple(alone(level, i) for level in x)
     return x[:, i : i + 1] if x.dim() == 5 else x[i : i + 1]

@@ -105,7 +105,7 @@ NEURONS = [
     dict(type='IF'),
     dict(type='PLIF'),
     dict(type='SFA', levels=4),
-    dict(type='SFA', levels=8, norm=3),
+    dict(type='SFA', levels=8, divisor=3),
     dict(type='ILIF', levels=4),
     dict(type='NILIF', levels=4),
 ]

@@ -1,8 +1,8 @@
 # Mask R-CNN that is spiking from end to end: mask_rcnn_metaspike_fpn.py with our neck and heads in place of mmdet's. They read
-# the integer spikes of SFA neurons with D = 4 and Norm = 1, as published; every feature keeps its time axis.
+# the integer spikes of SFA neurons with D = 4 and divisor 1, as published; every feature keeps its time axis.
 _base_ = './mask_rcnn_metaspike_fpn.py'
 
-neuron = dict(type='SFA', levels=4, norm=1)
+neuron = dict(type='SFA', levels=4, divisor=1)
 model = dict(
     backbone=dict(temporal_output='keep'),
     # strides 4, 8, 16 from the backbone, 32 and 64 by strided convolutions on top

@@ -1,6 +1,6 @@
 # RetinaNet that is spiking from end to end, with Meta-SpikeFormer 15M (LIF, T = 1). Neck and head read integer spikes of SFA
-# neurons with D = 4 and Norm = 1; every feature keeps its time axis.
-neuron = dict(type='SFA', levels=4, norm=1)
+# neurons with D = 4 and divisor 1; every feature keeps its time axis.
+neuron = dict(type='SFA', levels=4, divisor=1)
 model = dict(
     type='RetinaNet',
     data_preprocessor=dict(

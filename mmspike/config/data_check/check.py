@@ -47,29 +47,29 @@ def _scored(cfg: Config, evaluators: Sequence[str]) -> dict[tuple[str, str], lis
     files: dict[tuple[str, str], list[str]] = {}
     for name in evaluators:
         for metric in _metrics(cfg, name):
-            kind = str(metric.get('type')).rsplit('.', 1)[-1]
-            if kind == 'CocoMetric' and metric.get('ann_file') and not metric.get('format_only'):
+            name_of_type = str(metric.get('type')).rsplit('.', 1)[-1]
+            if name_of_type == 'CocoMetric' and metric.get('ann_file') and not metric.get('format_only'):
                 what = metric.get('metric', 'bbox')
                 files.setdefault((name, metric['ann_file']), []).extend([what] if isinstance(what, str) else what)
     return files
 
 
-def _same_method(kind: Any, base: type, *names: str) -> bool:
-    return all(getattr(kind, name) is getattr(base, name) for name in names)
+def _same_method(cls: Any, base: type, *names: str) -> bool:
+    return all(getattr(cls, name) is getattr(base, name) for name in names)
 
 
 def _check_coco(report: Report, source: Source, scored: dict, model: dict, clock: Clock, mmdet: Any) -> None:
     """A data set of a JSON in COCO's form, or in one that comes of it."""
-    dataset, kind, base = source.dataset, source.kind, mmdet.CocoDataset
-    plain = _same_method(kind, base, 'parse_data_info')
+    dataset, cls, base = source.dataset, source.cls, mmdet.CocoDataset
+    plain = _same_method(cls, base, 'parse_data_info')
     lvis = mmdet.LVISV05Dataset, mmdet.LVISV1Dataset
-    if isinstance(dataset, mmdet.CocoPanopticDataset) and _same_method(kind, mmdet.CocoPanopticDataset, 'parse_data_info'):
+    if isinstance(dataset, mmdet.CocoPanopticDataset) and _same_method(cls, mmdet.CocoPanopticDataset, 'parse_data_info'):
         check_panoptic(report, source, list(thing_counts(model)), clock)
-    elif any(_same_method(kind, one, 'load_data_list') for one in lvis):
+    elif any(_same_method(cls, one, 'load_data_list') for one in lvis):
         with_url = isinstance(dataset, mmdet.LVISV1Dataset)
         LvisCheck(source, plain, with_url, scored=not source.training).run(report, clock)
-    elif kind.COCOAPI is base.COCOAPI and any(
-        _same_method(kind, one, 'load_data_list') for one in (base, mmdet.Objects365V1Dataset, mmdet.Objects365V2Dataset)
+    elif cls.COCOAPI is base.COCOAPI and any(
+        _same_method(cls, one, 'load_data_list') for one in (base, mmdet.Objects365V1Dataset, mmdet.Objects365V2Dataset)
     ):
         own = [what for (_, file), what in scored.items() if os.path.abspath(file) == os.path.abspath(dataset.ann_file)]
         CocoCheck(source, plain, [name for what in own for name in what], stuff_count(model)).run(report, clock)
@@ -79,8 +79,8 @@ def _check_coco(report: Report, source: Source, scored: dict, model: dict, clock
 
 def _check_source(report: Report, source: Source, scored: dict, model: dict, clock: Clock) -> list[str] | None:
     """Check one data set by the class of its host; its names of classes in the order of their labels."""
-    dataset, kind = source.dataset, source.kind
-    if isinstance(old := vars(kind).get('CLASSES'), list | tuple) and source.classes != list(old):
+    dataset, cls = source.dataset, source.cls
+    if isinstance(old := vars(cls).get('CLASSES'), list | tuple) and source.classes != list(old):
         report.stop(
             source.place, f'{source.name} has CLASSES, which mmdet 3 does not read: write METAINFO = dict(classes={tuple(old)})'
         )
@@ -90,8 +90,8 @@ def _check_source(report: Report, source: Source, scored: dict, model: dict, clo
         _check_coco(report, source, scored, model, clock, mmdet)
         return source.classes
     if mmdet and isinstance(dataset, mmdet.XMLDataset):
-        wider = _same_method(kind, mmdet.WIDERFaceDataset, 'load_data_list', 'parse_data_info', '_parse_instance_info')
-        if wider or _same_method(kind, mmdet.XMLDataset, 'load_data_list', 'parse_data_info', '_parse_instance_info'):
+        wider = _same_method(cls, mmdet.WIDERFaceDataset, 'load_data_list', 'parse_data_info', '_parse_instance_info')
+        if wider or _same_method(cls, mmdet.XMLDataset, 'load_data_list', 'parse_data_info', '_parse_instance_info'):
             check_voc(report, source, clock, by_folder=wider)
         else:
             report.row(source.place, source.name, 'not checked', 'annotations are read in a way of its own')
@@ -110,9 +110,9 @@ def _check_source(report: Report, source: Source, scored: dict, model: dict, clo
             check_download(report, source, clock)
             return source.classes
         custom = mmpretrain.CustomDataset
-        if isinstance(dataset, custom) and _same_method(kind, custom, 'load_data_list'):
+        if isinstance(dataset, custom) and _same_method(cls, custom, 'load_data_list'):
             return check_folders(report, source, clock, isinstance(dataset, ClassFolders))
-    if _same_method(kind, BaseDataset, 'load_data_list') and source.dataset.ann_file:
+    if _same_method(cls, BaseDataset, 'load_data_list') and source.dataset.ann_file:
         return check_data_list(report, source, clock)
     report.row(source.place, source.name, 'not checked', 'files of this type')
     return source.classes
@@ -141,11 +141,11 @@ def _compare_classes(report: Report, known: list[tuple[Source, list[str]]], host
                 f'{listed(names, 100)}: labels are places in that order. Write them alike',
             )
         elif not source.named and not getattr(source.dataset, 'ann_file', ''):
-            kind = "type='mmspike.ClassFolders' and " if source.name in ('CustomDataset', 'ImageNet') else ''
+            option = "type='mmspike.ClassFolders' and " if source.name in ('CustomDataset', 'ImageNet') else ''
             report.stop(
                 source.place,
                 f'its class folders are {listed(others)}, those of {first.place} {listed(names)} ({different}): labels are '
-                f'places in the sorted list, and do not fit. Add the folder, or set {kind}classes=(…) in every data set',
+                f'places in the sorted list, and do not fit. Add the folder, or set {option}classes=(…) in every data set',
             )
         elif len(others) != len(names) and host in ('mmdet', 'mmseg'):
             report.stop(
@@ -209,7 +209,7 @@ def check_data(
             continue
         if source.dataset is None:
             if source.broken:
-                report.stop(source.place, type_fault(source.kind, source.cfg, source.problem))
+                report.stop(source.place, type_fault(source.cls, source.cfg, source.problem))
             report.row(source.place, source.name, 'not checked', source.problem[:100])
             continue
         before = len(report.errors)

@@ -70,8 +70,8 @@ def spelling_fault(dataset: dict) -> str | None:
 
 def _things_and_stuff(head: dict) -> tuple[int, int] | None:
     """The numbers of thing and stuff classes of a head, given or by default; None if it has none."""
-    kind = resolve_type(head.get('type'))
-    things, stuff = (head.get(key, default_number(kind, key)) for key in COUNTS[1:])
+    cls = resolve_type(head.get('type'))
+    things, stuff = (head.get(key, default_number(cls, key)) for key in COUNTS[1:])
     return (things, stuff) if isinstance(things, int) and isinstance(stuff, int) else None
 
 
@@ -161,7 +161,7 @@ def decode_head_findings(model: dict) -> Iterator[tuple[str, str]]:
 
 
 def topk_fault(evaluator: list[dict], heads: Sequence[tuple[str, int]]) -> str | None:
-    """Why mmpretrain's Accuracy fails: it asks for more of the best classes than there are. None if it does not."""
+    """The fault of mmpretrain's Accuracy that asks for more of the best classes than there are, or None."""
     counts = [count for place, count in heads if place == 'model.head.num_classes']
     for metric in evaluator:
         if str(metric.get('type')).rsplit('.', 1)[-1] == 'Accuracy' and counts:
@@ -172,17 +172,17 @@ def topk_fault(evaluator: list[dict], heads: Sequence[tuple[str, int]]) -> str |
     return None
 
 
-def type_fault(kind: type, dataset: dict, problem: str) -> str:
-    """Why an object of a data set's type cannot be made, in words."""
+def type_fault(cls: type, dataset: dict, problem: str) -> str:
+    """The reason why an object of a data set's type cannot be made, in words."""
     meta = dataset.get('metainfo') or {}
     classes = meta.get('classes') or dataset.get('classes') or ()
-    own = (getattr(kind, 'METAINFO', None) or {}).get('classes') or ()
+    own = (getattr(cls, 'METAINFO', None) or {}).get('classes') or ()
     if 'is not a subset' in problem and (unknown := [name for name in classes if name not in own]):
         near = nearest(unknown[0], own)
         hint = f': did you mean {near!r}?' if near else f'. It has {listed(own)}'
-        return f'the class {unknown[0]!r} is none of {kind.__name__}{hint}'
+        return f'the class {unknown[0]!r} is none of {cls.__name__}{hint}'
     if 'palette does not match' in problem:
         return (
             f'metainfo.palette has {len(meta.get("palette") or ())} colours for {len(classes)} classes: expected one for each'
         )
-    return f'{kind.__name__} cannot be made of this config: {problem}'
+    return f'{cls.__name__} cannot be made of this config: {problem}'

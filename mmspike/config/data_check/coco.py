@@ -34,7 +34,7 @@ def _types(values: Sequence) -> str:
 
 
 def _as_objects365_v2(content: dict) -> None:
-    """Of the names of pictures the last folder is kept, and three pictures are left out."""
+    """Keep the last folder of the names of pictures, and leave three pictures out, as mmdet does."""
     from mmdet.datasets.objects365 import objv2_ignore_list
 
     for image in content['images']:

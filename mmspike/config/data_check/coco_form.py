@@ -195,7 +195,7 @@ def annotation_fault(annotation: dict, keys: Sequence[str], masks: bool, sizes: 
 
 
 def why_left_out(annotation: dict, size: tuple[int, int] | None, learned: set, masks: bool) -> str | None:
-    """Why mmdet does not learn an annotation that is well-formed; None if it does."""
+    """The reason why mmdet does not learn an annotation that is well-formed; None if it does."""
     if size is None:
         return 'of no image'
     if hashable(annotation.get('category_id')) not in learned:
@@ -219,7 +219,7 @@ def why_left_out(annotation: dict, size: tuple[int, int] | None, learned: set, m
 
 
 def is_beside_box(annotation: dict) -> bool:
-    """Whether the polygons of an annotation lie wholly outside its box."""
+    """True if the polygons of an annotation lie wholly outside its box."""
     mask, (x, y, w, h) = annotation.get('segmentation'), annotation['bbox']
     if not isinstance(mask, list) or not mask:
         return False

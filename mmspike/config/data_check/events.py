@@ -21,7 +21,7 @@ LONG = 60.0  # s
 
 
 def unit_doubt(events: np.ndarray, pixels: int) -> str | None:
-    """Why the times of a recording look like another unit than us, by the rate of its events; None if they do not."""
+    """A doubt that the times of a recording have another unit than us, by the rate of its events; None without."""
     if len(events) < 100:
         return None
     seconds = max(float(events['t'][-1] - events['t'][0]), 1.0) * 1e-6

@@ -129,8 +129,8 @@ class Report:
         if finding not in self.findings:
             self.findings.append(finding)
 
-    def row(self, place: str, kind: str, counts: str, seen: str) -> None:
-        self.rows.append((place, kind, counts, seen))
+    def row(self, place: str, type_name: str, counts: str, seen: str) -> None:
+        self.rows.append((place, type_name, counts, seen))
 
     @property
     def errors(self) -> list[Finding]:

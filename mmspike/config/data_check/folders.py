@@ -64,7 +64,7 @@ def folder_findings(folders: Sequence[str], classes: Sequence[str], by_name: boo
 
 
 def level_fault(dataset: Any, folders: Sequence[str]) -> str | None:
-    """Why the folders of a data set look like splits, or one that holds the class folders; None if they do not."""
+    """The fault of folders that look like splits, or like a single one that holds the class folders; None without."""
     root = dataset.img_prefix or '.'
     if not folders:
         return None
@@ -107,7 +107,7 @@ def check_folders(report: Report, source: Source, clock: Clock, by_name: bool) -
     if classes is None and (text := level_fault(dataset, folders)):
         report.stop(source.place, text)
         return None
-    public = vars(source.kind).get('METAINFO') or {}
+    public = vars(source.cls).get('METAINFO') or {}
     if not by_name and list(public.get('classes') or ()) == classes and len(folders) != len(classes):
         report.stop(
             source.place,

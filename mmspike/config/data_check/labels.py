@@ -21,7 +21,7 @@ COLOURS = 'it has a palette, which OpenCV turns into colours: set imdecode_backe
 
 
 def label_values(path: str, palette: bool = True) -> tuple[np.ndarray, tuple[int, int]]:
-    """How often each value is in a label image, as the hosts read it, and (width, height).
+    """Count the values of a label image, as the hosts read it; also (width, height).
 
     Args:
         palette: Of an image with a palette its numbers are read, as Pillow does it; else the colours.
@@ -64,18 +64,18 @@ def readable_labels(
 
 
 def reads_palette(loader: dict, host: str) -> bool:
-    """Whether LoadAnnotations reads the numbers of a palette, not its colours."""
+    """True if LoadAnnotations reads the numbers of a palette, not its colours."""
     return loader.get('imdecode_backend', 'cv2' if host == 'mmdet' else 'pillow') == 'pillow'
 
 
 def reduces(source: Source) -> bool:
-    """Whether 0 is not learned, and the classes are counted from 1: an option of the data set, in mmdet of LoadAnnotations."""
+    """True if 0 is not learned, and classes count from 1: an option of the data set, in mmdet of LoadAnnotations."""
     loader = source.transform('LoadAnnotations') or {}
     return bool(getattr(source.dataset, 'reduce_zero_label', loader.get('reduce_zero_label')))
 
 
 def learned_values(source: Source) -> np.ndarray:
-    """What becomes of each of the 256 values, as LoadAnnotations does it: a class, or 255."""
+    """The class, or 255, that LoadAnnotations makes of each of the 256 values."""
     dataset, table = source.dataset, np.arange(256)
     if reduces(source):
         table = np.where((table == 0) | (table == 255), IGNORED, table - 1)

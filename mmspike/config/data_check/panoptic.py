@@ -16,7 +16,7 @@ from .sources import Source
 
 
 def _segment_fault(segment: Any, categories: dict) -> tuple[str, str] | None:
-    """What stops mmdet at an item of "segments_info": its kind, and what is wrong in words."""
+    """The fault that stops mmdet at an item of "segments_info": its kind, and words for it."""
     if not isinstance(segment, dict):
         return 'form', f'"segments_info" holds {str(segment)[:40]!r}: expected objects'
     for key in ('id', 'category_id', 'bbox', 'area'):
@@ -33,21 +33,21 @@ def _order_of_things(report: Report, source: Source, categories: list[dict], pla
     """Things have the first labels, and every head as many of them as there are."""
     classes = source.classes or [category['name'] for category in categories]
     things = {category['name']: bool(category['isthing']) for category in categories}
-    kinds = [things[name] for name in classes if name in things]
-    if kinds != sorted(kinds, reverse=True):
-        first = classes[kinds.index(False)]
+    are_things = [things[name] for name in classes if name in things]
+    if are_things != sorted(are_things, reverse=True):
+        first = classes[are_things.index(False)]
         report.stop(
             place,
             f'the stuff {first!r} stands before things among the classes: panoptic heads take the first labels for things. '
             'Sort the "categories" and the classes of every data set: things first',
         )
-    count = sum(kinds)
+    count = sum(are_things)
     for head, number, stuff in heads:
-        if (number, stuff) != (count, len(kinds) - count) and number + stuff == len(kinds):
+        if (number, stuff) != (count, len(are_things) - count) and number + stuff == len(are_things):
             report.stop(
                 head,
-                f'it has {number} classes of things and {stuff} of stuff, {source.place} {count} and {len(kinds) - count}: set '
-                f'num_things_classes={count}, num_stuff_classes={len(kinds) - count}',
+                f'it has {number} classes of things and {stuff} of stuff, {source.place} {count} and '
+                f'{len(are_things) - count}: set num_things_classes={count}, num_stuff_classes={len(are_things) - count}',
             )
     for key, value in (('thing_classes', True), ('stuff_classes', False)):
         given = (source.dataset.metainfo or {}).get(key) or ()

@@ -42,7 +42,7 @@ def nearby(path: str) -> str:
 
 
 def missing_files(paths: Sequence[str], things: str) -> str | None:
-    """How many of the paths are no files, and what lies near the first of these; None if all are there."""
+    """A text with the number of paths that are no files, and with what lies near the first; None if all are there."""
     missing = sorted(path for path in paths if not osp.isfile(path))
     if not missing:
         return None

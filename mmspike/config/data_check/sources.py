@@ -22,7 +22,7 @@ class Source:
         place: Its key in the config, of several loaders that share it the first one's.
         training: The loader is that of training.
         cfg: Its config.
-        kind: Its class; None where the type is not registered.
+        cls: Its class; None where the type is not registered.
         dataset: The object, which has joined its paths and merged its names of classes, and has read no file (classes and
             methods of the host decide what the data are). None where that is not possible.
         problem: Why not.
@@ -34,7 +34,7 @@ class Source:
     place: str
     training: bool
     cfg: dict
-    kind: Any = None
+    cls: Any = None
     dataset: Any = None
     problem: str = ''
     broken: bool = False
@@ -44,7 +44,7 @@ class Source:
     @property
     def name(self) -> str:
         """The type, without scope."""
-        return self.kind.__name__ if self.kind else str(self.cfg.get('type')).rsplit('.', 1)[-1]
+        return self.cls.__name__ if self.cls else str(self.cfg.get('type')).rsplit('.', 1)[-1]
 
     @property
     def classes(self) -> list[str] | None:
@@ -61,8 +61,8 @@ class Source:
     def transform(self, *names: str) -> dict | None:
         """The first transform of its pipeline whose type, without scope, is one of ``names``."""
         for transform in self.pipeline:
-            kind = transform['type']
-            if (kind if isinstance(kind, str) else kind.__name__).rsplit('.', 1)[-1] in names:
+            given = transform['type']
+            if (given if isinstance(given, str) else given.__name__).rsplit('.', 1)[-1] in names:
                 return transform
         return None
 
@@ -105,18 +105,18 @@ def _innermost(item, place: str) -> Iterator[tuple[str, dict]]:
 
 
 def _build(source: Source) -> None:
-    """Set ``kind`` and ``dataset``. Nothing is loaded: the data set is initialised lazily, with an empty pipeline."""
-    kind = source.cfg.get('type')
+    """Set ``cls`` and ``dataset``. Nothing is loaded: the data set is initialised lazily, with an empty pipeline."""
+    given = source.cfg.get('type')
     with DATASETS.switch_scope_and_registry(None) as registry:
-        source.kind = registry.get(kind) if isinstance(kind, str) else kind
-    if not isinstance(source.kind, type) or not issubclass(source.kind, BaseDataset):
-        source.problem = 'it is no mmengine data set' if source.kind else 'the type is not registered'
+        source.cls = registry.get(given) if isinstance(given, str) else given
+    if not isinstance(source.cls, type) or not issubclass(source.cls, BaseDataset):
+        source.problem = 'it is no mmengine data set' if source.cls else 'the type is not registered'
         return
     arguments = {key: value for key, value in source.cfg.items() if key not in ('type', '_scope_', 'pipeline')}
     arguments |= dict(pipeline=[], lazy_init=True)
     try:
         with hushed():
-            source.dataset = source.kind(**arguments)
+            source.dataset = source.cls(**arguments)
     except Exception as error:  # whatever the constructor of any data set raises; the run will raise it, too
         source.problem = f'{type(error).__name__}: {error}'[:400]
         # a TypeError may be about the arguments that are added here

@@ -67,7 +67,7 @@ def _read(path: str) -> Labels:
 
 
 def _names(classes: list[str], counts: Counter[str], sample: Sample, training: bool) -> Iterator[tuple[bool, str]]:
-    """Where names of objects and classes differ: whether it is an error, and what."""
+    """Differences between names of objects and classes: each an error or not, and its text."""
     unknown = [name for name in counts if name not in classes]
     seen = sample.share('XML files')
     if counts and len(unknown) == len(counts):
@@ -98,7 +98,7 @@ def _missing(report: Report, source: Source, place: str, what: str, paths: Seque
 
 
 def _left(report: Report, place: str, filters: dict, total: int, empty: int, small: int) -> None:
-    """Whether the filter of a data set leaves any of ``total`` pictures."""
+    """An error if the filter of a data set leaves none of ``total`` pictures."""
     if total and empty + small == total:
         reasons = [f'{empty} have no object of a class'] if empty else []
         reasons += [f'{small} are smaller than min_size'] if small else []

@@ -23,9 +23,9 @@ def reads_backbone(neck: dict | None) -> bool:
 
 
 def _renamed(value: Any, old: Features, new: Features, where: str) -> Any:
-    """``value``, channels of one level or a list of them, as the new backbone has them.
+    """``value``, channels of one scale or a list of them, as the new backbone has them.
 
-    A list is that of all levels or of adjacent ones, of which the coarsest possible, finest or coarsest first.
+    A list is that of all scales or of adjacent ones, of which the coarsest possible, finest or coarsest first.
     """
     if isinstance(value, int):
         if value in old.channels:
@@ -81,15 +81,15 @@ def decode_heads(model: dict) -> Iterator[tuple[str, dict]]:
                 yield from walk(f'{key}[{i}]' if isinstance(heads, list) else key, head, False)
 
 
-def _levels(name: str, head: dict, old: Features) -> list[int]:
+def _scales(name: str, head: dict, old: Features) -> list[int]:
     """Indices of the features that a decode head reads."""
     index = head.get('in_index')
     if index is None:
         index = list(range(len(head['in_channels']))) if isinstance(head['in_channels'], list | tuple) else -1
-    levels = [index] if isinstance(index, int) else list(index)
-    if any(not -len(old.channels) <= i < len(old.channels) for i in levels):
+    scales = [index] if isinstance(index, int) else list(index)
+    if any(not -len(old.channels) <= i < len(old.channels) for i in scales):
         raise SwapError(f'{name} ({type_name(head)}).in_index={index} asks for more features than {len(old.channels)} ({old})')
-    return levels
+    return scales
 
 
 def rewrite_decode_heads(model: dict, old: Features, new: Features) -> None:
@@ -99,14 +99,14 @@ def rewrite_decode_heads(model: dict, old: Features, new: Features) -> None:
         SwapError: A head's channels are not those of the features at its ``in_index``.
     """
     for name, head in decode_heads(model):
-        levels = _levels(name, head, old)
+        scales = _scales(name, head, old)
         value = head['in_channels']
-        expected = [old.channels[i] for i in levels]
+        expected = [old.channels[i] for i in scales]
         if ([value] if isinstance(value, int) else list(value)) != expected:
             raise SwapError(
-                f'{name} ({type_name(head)}).in_channels={value}, but the old backbone gives {expected} at in_index={levels}'
+                f'{name} ({type_name(head)}).in_channels={value}, but the old backbone gives {expected} at in_index={scales}'
             )
-        channels = [new.channels[i] for i in levels]
+        channels = [new.channels[i] for i in scales]
         head['in_channels'] = channels[0] if isinstance(value, int) else type(value)(channels)
         if head.get('c1_in_channels'):  # DeepLabV3+: the finest feature
             head['c1_in_channels'] = new.channels[0]
@@ -116,7 +116,7 @@ def rewrite_feature_strides(model: dict, given: Features) -> None:
     """mmseg's semantic FPN head is told the strides of the features ``given`` to it, behind the neck if there is one."""
     for name, head in decode_heads(model):
         if 'feature_strides' in head:
-            head['feature_strides'] = [given.strides[i] for i in _levels(name, head, given)]
+            head['feature_strides'] = [given.strides[i] for i in _scales(name, head, given)]
 
 
 def rewrite_classifier(model: dict, old: Features, new: Features) -> None:

@@ -39,8 +39,8 @@ class Features:
     steps: int | None = None
 
     def __str__(self) -> str:
-        levels = [f'{c} at stride {s}' if s else f'{c} pooled' for c, s in zip(self.channels, self.strides, strict=True)]
-        return f'channels {", ".join(levels)}'
+        scales = [f'{c} at stride {s}' if s else f'{c} pooled' for c, s in zip(self.channels, self.strides, strict=True)]
+        return f'channels {", ".join(scales)}'
 
 
 def _trial_sides(cfg: dict) -> list[int]:

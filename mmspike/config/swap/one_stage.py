@@ -8,12 +8,12 @@ from mmspike.config.names import type_name
 
 #: heads without anchors that predict at every cell
 HEADS = ('FCOSHead', 'RTMDetHead', 'RTMDetSepBNHead', 'YOLOXHead')
-#: necks that go down to the finest level and up again
+#: necks that go down to the finest scale and up again
 NECKS = ('CSPNeXtPAFPN', 'YOLOXPAFPN')
 
 
 def spiking_pafpn(neck: dict, neuron: dict) -> ConfigDict:
-    """SpikeYOLO's neck of the width of the finest level, which others have at all levels."""
+    """SpikeYOLO's neck of the width of the finest scale, which others have at all scales."""
     return ConfigDict(
         type='mmspike.SpikingYOLOPAFPN',
         in_channels=list(neck['in_channels']),
@@ -22,8 +22,8 @@ def spiking_pafpn(neck: dict, neuron: dict) -> ConfigDict:
     )
 
 
-def level_channels(neck: dict) -> list[int]:
-    """Channels of the levels of a spiking neck's config."""
+def scale_channels(neck: dict) -> list[int]:
+    """Channels of the scales of a spiking neck's config."""
     if type_name(neck) == 'SpikingYOLOPAFPN':
         return [neck['channels'] * factor for factor in (1, 2, 4)]
     return [neck['out_channels']] * neck['num_outs']

@@ -57,7 +57,7 @@ def replace_heads(model: ConfigDict, scope: str, backbone: dict, neuron: dict, n
 
     Args:
         backbone: What the user gave: its ``neuron``, if any, is that of neck and heads.
-        neuron: The backbone's. The SFA neuron has norm 1 in neck and heads, as published, unless the user gave one.
+        neuron: The backbone's. The SFA neuron has divisor 1 in neck and heads, as published, unless the user gave one.
         notes: Gets a line for what stayed.
 
     Raises:
@@ -66,7 +66,7 @@ def replace_heads(model: ConfigDict, scope: str, backbone: dict, neuron: dict, n
     table = COUNTERPARTS[scope]
     head_neuron = neuron
     if 'neuron' not in backbone and neuron['type'] == 'SFA' and scope != 'mmpretrain':
-        head_neuron = dict(neuron, norm=1)
+        head_neuron = {key: value for key, value in neuron.items() if key != 'norm'} | dict(divisor=1)
     neck = model.get('neck')
     pooling = scope == 'mmpretrain' and isinstance(neck, dict) and type_name(neck) == 'GlobalAveragePooling'
     parts = list(_parts(model))
@@ -97,7 +97,7 @@ def replace_heads(model: ConfigDict, scope: str, backbone: dict, neuron: dict, n
         return
     if dense:
         notes.append('targets and losses are those of SpikeYOLO, train_cfg of the old head is dropped')
-        one_stage.replace_head(model, one_stage.level_channels(model.neck), head_neuron)
+        one_stage.replace_head(model, one_stage.scale_channels(model.neck), head_neuron)
         return
     cfg: Any
     for _, cfg in parts:

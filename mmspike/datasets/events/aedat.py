@@ -97,18 +97,18 @@ def _decode_aedat3(data: bytes) -> Iterator[Block]:
     while position < len(data):
         if len(data) - position < 28:
             raise ValueError(f'it is cut off in the packet header at byte {position} after the file header')
-        kind, _, size, _, overflow, capacity, number, _ = struct.unpack_from('<HHIIIIII', data, position)
-        if kind & COMPRESSED:
+        event_type, _, size, _, overflow, capacity, number, _ = struct.unpack_from('<HHIIIIII', data, position)
+        if event_type & COMPRESSED:
             raise ValueError(
                 f'the packet at byte {position} after the file header is packed: only raw ones are read, convert it'
             )
         start, position = position + 28, position + 28 + capacity * size
-        if position > len(data) or number > capacity or (kind == 1 and size != 8):
+        if position > len(data) or number > capacity or (event_type == 1 and size != 8):
             raise ValueError(
                 f'the packet at byte {start - 28} after the file header should hold {number} of {capacity} events of {size} '
                 f'bytes, but only {len(data) - start} bytes follow: it is cut off or corrupt'
             )
-        if kind == 1:  # polarity events; others are triggers, frames, IMU
+        if event_type == 1:  # polarity events; others are triggers, frames, IMU
             words.append(np.frombuffer(data, '<u4', 2 * number, start).reshape(-1, 2))
             overflows.append(overflow)
         if len(words) == PACKETS:

@@ -89,7 +89,7 @@ class Aedat4Stream(EventStream):
 
 
 def _table_position(header: bytes | bytearray, root: int) -> int | None:
-    """Where the position of the table of packets stands: the second field of the header's FlatBuffer; None if it has none."""
+    """The place of the position of the table of packets, the second field of the header's FlatBuffer; None without."""
     table = root + struct.unpack_from('<I', header, root)[0]
     vtable = table - struct.unpack_from('<i', header, table)[0]
     (size,) = struct.unpack_from('<H', header, vtable)

@@ -151,11 +151,11 @@ class RandomEventDrop(BaseTransform):
         events = results['events']
         if np.random.rand() >= self.prob or not len(events):
             return results
-        kind = self.kinds[np.random.randint(len(self.kinds))]
+        drop = self.kinds[np.random.randint(len(self.kinds))]
         part = np.random.uniform(*self.ratio)
-        if kind == 'random':
+        if drop == 'random':
             dropped = np.random.rand(len(events)) < part
-        elif kind == 'time':
+        elif drop == 'time':
             dropped = self._within(events['t'] - events['t'][0], events['t'][-1] - events['t'][0] + 1, part)
         else:
             height, width = results['sensor_size']

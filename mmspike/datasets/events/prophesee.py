@@ -50,10 +50,10 @@ class DatStream(EventStream):
         if offset:
             with self.path.open('rb') as file:
                 file.seek(offset)
-                kind = file.read(2)
-            if len(kind) < 2 or kind[0] not in (0, 12) or kind[1] != 8:
+                event_type = file.read(2)
+            if len(event_type) < 2 or event_type[0] not in (0, 12) or event_type[1] != 8:
                 raise ValueError(
-                    f'behind its header stand the bytes {list(kind)}: expected the type of event, 0 or 12 (changes of '
+                    f'behind its header stand the bytes {list(event_type)}: expected the type of event, 0 or 12 (changes of '
                     'contrast), and their size, 8'
                 )
             offset += 2
@@ -133,14 +133,14 @@ class Evt2Stream(EventStream):
 
     def _events(self, start: int, stop: int, state: int) -> tuple[Block, int]:
         words = np.asarray(self._words[start:stop])
-        kinds = words >> 28
-        at = np.flatnonzero(kinds == 8)
+        codes = words >> 28
+        at = np.flatnonzero(codes == 8)
         highs = Unwrapped(2**28)
         if state >= 0:
             highs.last, highs.added = state & (2**28 - 1), state & ~(2**28 - 1)
         high = np.concatenate([[state], highs(words[at] & (2**28 - 1))])
         base = np.repeat(high, np.diff(at, prepend=0, append=len(words)))
-        is_event = (kinds <= 1) & (base >= 0)
+        is_event = (codes <= 1) & (base >= 0)
         events, base = words[is_event], base[is_event]
         t = base << 6 | (events >> 22 & 63)
         x, y = (events >> 11 & 0x7FF).astype(np.int16), (events & 0x7FF).astype(np.int16)

@@ -89,14 +89,14 @@ def _check_clock(t: np.ndarray, last: int | None, start: int, period: int) -> bo
     Sorting would move all that comes behind to the front.
     """
     t = t.astype(np.int64, copy=False)
-    steps = np.diff(t, prepend=t[0] if last is None else last)
-    if steps.min() < -period // 2:
-        i = int(np.argmin(steps))
+    gaps = np.diff(t, prepend=t[0] if last is None else last)
+    if gaps.min() < -period // 2:
+        i = int(np.argmin(gaps))
         raise ValueError(
-            f't falls from {t[i] - steps[i]} to {t[i]} us at event {start + i}: the clock, which counts to '
+            f't falls from {t[i] - gaps[i]} to {t[i]} us at event {start + i}: the clock, which counts to '
             f'{period} us, began anew. Write the times as 64-bit numbers that go on, or divide the recording there'
         )
-    return bool(steps.min() >= 0)
+    return bool(gaps.min() >= 0)
 
 
 def gather(

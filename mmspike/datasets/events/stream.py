@@ -150,11 +150,11 @@ class Unwrapped:
         t = t.astype(np.int64)
         if not len(t):
             return t
-        steps = np.diff(t, prepend=t[0] if self.last is None else self.last)
+        gaps = np.diff(t, prepend=t[0] if self.last is None else self.last)
         self.last = int(t[-1])
-        falls = steps < -self.period // 2
+        falls = gaps < -self.period // 2
         # an event from before a new beginning, that comes late
-        rises = steps > self.period // 2
+        rises = gaps > self.period // 2
         if falls.any() or rises.any():
             t += self.added + np.cumsum(falls.astype(np.int64) - rises) * self.period
             self.added += int(falls.sum() - rises.sum()) * self.period

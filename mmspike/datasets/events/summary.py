@@ -1,4 +1,4 @@
-"""What is in a recording, in numbers."""
+"""A recording in numbers."""
 
 from dataclasses import dataclass
 

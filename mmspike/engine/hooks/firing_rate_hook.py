@@ -93,7 +93,7 @@ class FiringRateHook(Hook):
             seen = self._layers.get(name)
             if seen is None:
                 self._layers[name] = _Channels(spikes, active, outputs)
-            elif seen.spikes.shape == spikes.shape:  # further calls: pyramid levels, recomputation
+            elif seen.spikes.shape == spikes.shape:  # further calls: scales of a pyramid, recomputation
                 seen.spikes += spikes
                 seen.active += active
                 seen.outputs += outputs
@@ -110,8 +110,8 @@ class FiringRateHook(Hook):
         scalars, silent = {}, []
         for name, layer in self._layers.items():
             values = layer.rate, layer.dead, layer.saturated(self.saturation)
-            for kind, value in zip(('firing_rate', 'dead', 'saturated'), values, strict=True):
-                scalars[f'{kind}/{name}'] = value
+            for quantity, value in zip(('firing_rate', 'dead', 'saturated'), values, strict=True):
+                scalars[f'{quantity}/{name}'] = value
             stages.setdefault(stage_of(name), {})[name] = values
             if values[1] == 1:
                 silent.append(name)

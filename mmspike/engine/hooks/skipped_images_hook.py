@@ -11,17 +11,17 @@ from mmspike.datasets.loading import SkipsFaults
 from mmspike.registry import HOOKS
 
 
-def _find(item, kind: type) -> Iterator:
-    """Every object of class ``kind`` in a dataset: in its pipeline, in wrapped datasets and in wrapped transforms."""
-    if isinstance(item, kind):
+def _find(item, cls: type) -> Iterator:
+    """Every object of class ``cls`` in a dataset: in its pipeline, in wrapped datasets and in wrapped transforms."""
+    if isinstance(item, cls):
         yield item
     elif isinstance(item, list | tuple):
         for child in item:
-            yield from _find(child, kind)
+            yield from _find(child, cls)
     for name in ('dataset', 'datasets', 'pipeline', 'transforms'):
         # the object's own attributes: what a wrapper merely passes on is found in what it wraps
         if name in getattr(item, '__dict__', {}):
-            yield from _find(vars(item)[name], kind)
+            yield from _find(vars(item)[name], cls)
 
 
 @HOOKS.register_module()

@@ -56,8 +56,8 @@ def check_strides(model: nn.Module) -> None:
             continue
         if assumed != given[: len(assumed)]:
             raise FeatureError(
-                f'{name} assumes strides {assumed}, but the features it gets have {given}: correct the config (levels that are '
-                'coarser than the backbone come from mmspike.ExtraStages around it, or from num_outs of the neck)'
+                f'{name} assumes strides {assumed}, but the features it gets have {given}: correct the config (features '
+                'that are coarser than the backbone come from mmspike.ExtraStages around it, or from num_outs of the neck)'
             )
 
 

@@ -27,7 +27,7 @@ def _parts(x: Tensor, d: int, dv: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _strides(x: Tensor) -> tuple[int, int, int]:
-    """Of an image and of a token, and of a channel, of a tensor that :func:`laid_out` gave or of channels of it."""
+    """Strides of image, token and channel of a tensor that :func:`laid_out` gave, or of channels of it."""
     return x.stride(1), x.stride(4), x.stride(2)
 
 

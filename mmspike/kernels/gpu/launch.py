@@ -1,4 +1,4 @@
-"""Which tensors there are kernels for, and how a kernel is started on them."""
+"""The tensors that there are kernels for, and the start of a kernel on them."""
 
 import contextlib
 import functools
@@ -52,18 +52,18 @@ def fuses(x: Tensor) -> bool:
 
 
 @functools.cache
-def _runs_on(kind: str, index: int | None) -> bool:
+def _runs_on(device_type: str, index: int | None) -> bool:
     """The kernels run on a device; if not, the reason is a warning, once a process and device."""
-    if kind == 'meta':
+    if device_type == 'meta':
         return False
     try:
-        if kind != 'cuda':
-            raise NotImplementedError(f'there are kernels for CUDA and for the CPU, not for {kind}')
+        if device_type != 'cuda':
+            raise NotImplementedError(f'there are kernels for CUDA and for the CPU, not for {device_type}')
         if triton is None:
             raise ImportError('Triton is not installed; it comes with PyTorch for CUDA, or by pip install triton')
         return _tried(index)
     except Exception as error:  # Triton's and the driver's errors have no common class
-        name = f'{kind}:{index}' if kind != 'cuda' else f'{torch.cuda.get_device_name(index)} (cuda:{index})'
+        name = f'{device_type}:{index}' if device_type != 'cuda' else f'{torch.cuda.get_device_name(index)} (cuda:{index})'
         warnings.warn(
             f"mmspike's kernels do not run on {name}, so its networks run as plain PyTorch there, slower and with more memory: "
             f'{type(error).__name__}: {error}',

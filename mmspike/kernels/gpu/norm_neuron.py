@@ -19,7 +19,7 @@ SUMMING, READING = 256, 1024
 
 
 class Layout(NamedTuple):
-    """How a kernel reads a tensor [T, B, C, H, W] or [T, B, C]; ``steps`` is 1 where the neuron has no memory."""
+    """The way in which a kernel reads a tensor [T, B, C, H, W] or [T, B, C]; ``steps`` is 1 where the neuron has no memory."""
 
     steps: int
     elements: int
@@ -57,7 +57,7 @@ class Layout(NamedTuple):
 
 
 def layout(y: Tensor, kind: int) -> Layout:
-    """Of a tensor as :func:`laid_out` gives it."""
+    """The layout of a tensor as :func:`laid_out` gives it."""
     inner = y.shape[3] * y.shape[4] if y.dim() == 5 else 1
     innermost = inner == 1 or y.stride(2) == 1
     steps, elements = y.shape[0], y.shape[1] * inner
@@ -137,7 +137,7 @@ def border(
     kernel: Tensor, mean: Tensor | None, inverse: Tensor | None, parameters: list[Tensor], running: list[Tensor], eps: float,
     momentum: float, count: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Of RepConv's first norm and the weight ``kernel`` [C, 1, 3, 3] behind it: ``affine``, border [C] and bias [C].
+    """``affine``, border [C] and bias [C] of RepConv's first norm and the weight ``kernel`` [C, 1, 3, 3] behind it.
 
     The border is the norm's output for a zero input by its running statistics, which this moves; ``affine`` takes it away, and
     the bias, in the kernel's dtype, is what it adds behind the kernel.

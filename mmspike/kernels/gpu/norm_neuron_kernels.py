@@ -156,7 +156,7 @@ def _border(
     affine_ptr, border_ptr, bias_ptr, kernel_ptr, mean_ptr, inverse_ptr, w1_ptr, b1_ptr, mean1_ptr, var1_ptr, tracked1_ptr,
     C, eps1, momentum1, unbiased, TRAINING: tl.constexpr, TAPS: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """Of RepConv's first norm: ``affine`` with the output for a zero input taken away, and what that adds behind the kernel."""
+    """``affine`` of RepConv's first norm without the output for a zero input, and what that adds behind the kernel."""
     c = tl.program_id(0) * BN + tl.arange(0, BN)
     ok = c < C
     scale, shift, mean, square, var = _affine(

@@ -44,7 +44,7 @@ class _Pack(torch.autograd.Function):
 
 
 def pack(rows: Sequence[Sequence[Tensor]], dtypes: Sequence[torch.dtype]) -> tuple[Tensor, ...]:
-    """Of every row its tensors joined along the first axis, in its dtype."""
+    """The tensors of every row joined along the first axis, in its dtype."""
     return _Pack.apply(dtypes, [len(row) for row in rows], *(t for row in rows for t in row))
 
 

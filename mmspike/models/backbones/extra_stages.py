@@ -14,10 +14,10 @@ from .base import SpikingBackbone
 
 @MODELS.register_module()
 class ExtraStages(BaseModule):
-    """A spiking backbone with real levels of twice, four times, … its last stride: N - 3x3 stride 2 - norm each.
+    """A spiking backbone with real scales of twice, four times, … its last stride: N - 3x3 stride 2 - norm each.
 
     The spike-driven transformers end at stride 16; a detector made for strides 4, 8, 16, 32 gets the last one from here. The
-    levels keep the width of the backbone's last feature and are computed at every time step.
+    scales keep the width of the backbone's last feature and are computed at every time step.
 
     Args:
         backbone: Config of the backbone. Its last feature, by ``out_indices``, is what the stages are put on.

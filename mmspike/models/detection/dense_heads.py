@@ -28,7 +28,7 @@ class SpikingRPNHead(RPNHead):
         >>> from mmspike.models.detection import SpikingRPNHead
         >>> head = SpikingRPNHead(in_channels=8, feat_channels=8)
         >>> scores, deltas = head((torch.randn(4, 2, 8, 16, 16), torch.randn(4, 2, 8, 8, 8)))
-        >>> [tuple(level.shape) for level in scores]
+        >>> [tuple(s.shape) for s in scores]
         [(2, 9, 16, 16), (2, 9, 8, 8)]
     """
 
@@ -64,7 +64,7 @@ class SpikingRPNHead(RPNHead):
         self.rpn_reg = SpikingConv(self.feat_channels, self.num_base_priors * self.bbox_coder.encode_size, **kwargs)
 
     def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """One level [T, B, C, H, W] -> scores and deltas [B, …, H, W]."""
+        """One feature [T, B, C, H, W] -> scores and deltas [B, …, H, W]."""
         x = self.rpn_conv(x)
         return mean_time(self.rpn_cls(x)), mean_time(self.rpn_reg(x))
 
@@ -125,7 +125,7 @@ class SpikingRetinaHead(RetinaHead):
         self.retina_reg = SpikingConv(widths[-1], self.num_base_priors * self.bbox_coder.encode_size, 3, **kwargs)
 
     def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """One level [T, B, C, H, W] -> scores and deltas [B, …, H, W]."""
+        """One feature [T, B, C, H, W] -> scores and deltas [B, …, H, W]."""
         scores, deltas = x, x
         for cls_conv, reg_conv in zip(self.cls_convs, self.reg_convs, strict=True):
             scores, deltas = cls_conv(scores), reg_conv(deltas)

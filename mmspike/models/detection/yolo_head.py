@@ -22,7 +22,7 @@ from .overlaps import CIoUOverlaps
 
 @MODELS.register_module()
 class SpikingYOLOHead(BaseDenseHead):
-    """Dense head in which every weight reads spikes: for each level two branches of 2 x (N - 3x3 - BN), then N - 1x1.
+    """Dense head in which every weight reads spikes: for each scale two branches of 2 x (N - 3x3 - BN), then N - 1x1.
 
     The one for boxes gives for each side of a box a distribution over its distance from the cell's centre, 0 to ``bins`` - 1
     strides (GFL, arXiv 2006.04388); the other scores of classes. Targets are task-aligned (TOOD, arXiv 2108.07755): a box
@@ -32,13 +32,13 @@ class SpikingYOLOHead(BaseDenseHead):
 
     Args:
         num_classes: Classes.
-        in_channels: Channels of the levels.
-        strides: Of the levels, in pixels of the input.
+        in_channels: Channels of the features, finest first.
+        strides: Of the features, in pixels of the input.
         bins: Of the distribution of a distance.
         objects: Boxes that an image of 640 x 640 px has on average, by which the scores start.
-        box_channels: Width of the branch for boxes; None: a quarter of the finest level's, at least 64.
-        cls_channels: Width of the branch for classes; None: that of the finest level, at least min(classes, 100).
-        neuron: Neuron config; the default is SFA with D = 4 and Norm = 1, which is I-LIF at T = 1.
+        box_channels: Width of the branch for boxes; None: a quarter of the finest scale's, at least 64.
+        cls_channels: Width of the branch for classes; None: that of the finest scale, at least min(classes, 100).
+        neuron: Neuron config; the default is SFA with D = 4 and divisor 1, which is I-LIF at T = 1.
         norm_cfg: Norm config.
         loss_cls, loss_bbox, loss_dfl: The host's losses; by default of weights 0.5, 7.5 and 1.5.
         train_cfg: ``assigner`` of mmdet, ``alpha`` and ``beta`` of the metric; by default ``TaskAlignedAssigner`` with 10
@@ -71,7 +71,7 @@ class SpikingYOLOHead(BaseDenseHead):
         super().__init__(init_cfg)
         in_channels, strides = list(in_channels), list(strides)
         if len(in_channels) != len(strides):
-            raise ValueError(f'in_channels and strides need one entry a level, got {in_channels} and {strides}')
+            raise ValueError(f'in_channels and strides need one entry a scale, got {in_channels} and {strides}')
         self.num_classes = self.cls_out_channels = num_classes
         self.use_sigmoid_cls = True
         self.in_channels, self.strides, self.bins, self.objects = in_channels, strides, bins, objects
@@ -100,17 +100,17 @@ class SpikingYOLOHead(BaseDenseHead):
         )
 
     def init_weights(self) -> None:
-        """As PyTorch does; outputs start with a bias: 1 for boxes, and ``objects`` a level and image for classes."""
+        """As PyTorch does; outputs start with a bias: 1 for boxes, and ``objects`` a scale and image for classes."""
         super().init_weights()
         for box, cls, stride in zip(self.box_branches, self.cls_branches, self.strides, strict=True):
             nn.init.constant_(box[-1].conv.bias, 1.0)
             nn.init.constant_(cls[-1].conv.bias, math.log(self.objects / self.num_classes / (640 / stride) ** 2))
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Scores and distributions of all levels, see the class."""
+        """Scores and distributions of all scales, see the class."""
         if len(feats) != len(self.in_channels) or any(x.dim() != 5 for x in feats):
             raise ValueError(
-                f'expected {len(self.in_channels)} levels [T, B, C, H, W] of {self.in_channels} channels, got '
+                f'expected {len(self.in_channels)} features [T, B, C, H, W] of {self.in_channels} channels, got '
                 f'{[tuple(x.shape) for x in feats]}: set temporal_output="keep" in the backbone'
             )
         scores = [mean_time(branch(x)) for branch, x in zip(self.cls_branches, feats, strict=True)]
@@ -138,7 +138,7 @@ class SpikingYOLOHead(BaseDenseHead):
     ) -> dict[str, Tensor]:
         """``loss_cls``, ``loss_bbox`` and ``loss_dfl`` of a batch; images without boxes count for the first alone."""
         logits, sides = (
-            torch.cat([level.flatten(2).transpose(1, 2) for level in levels], 1).float() for levels in (scores, distributions)
+            torch.cat([scale.flatten(2).transpose(1, 2) for scale in scales], 1).float() for scales in (scores, distributions)
         )
         cells = torch.cat(
             self.prior_generator.grid_priors([s.shape[-2:] for s in scores], logits.dtype, logits.device, with_stride=True)
@@ -194,5 +194,5 @@ class SpikingYOLOHead(BaseDenseHead):
     def predict_by_feat(
         self, cls_scores: Sequence[Tensor], bbox_preds: Sequence[Tensor], *args, **kwargs
     ) -> list[InstanceData]:
-        """mmdet's, on scores and distributions of all levels."""
+        """mmdet's, on scores and distributions of all scales."""
         return super().predict_by_feat(cls_scores, self.in_pixels(bbox_preds), *args, **kwargs)

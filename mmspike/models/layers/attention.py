@@ -173,10 +173,10 @@ class SpikeAttention(nn.Module):
     def _mix_on_cuda(self, q: Signal, k: Signal, v: Signal) -> Signal | None:
         if not (gpu.usable(q.x) and fusable(q.x, self.attn_neuron) and isinstance(self.scale, float)):
             return None
-        kind, widths = described(self.attn_neuron, q.x.shape[0]), (self.num_heads, q.x.shape[2], v.x.shape[2])
-        if kind is None or not attention.takes_heads(q.x, kind, *widths):
+        known, widths = described(self.attn_neuron, q.x.shape[0]), (self.num_heads, q.x.shape[2], v.x.shape[2])
+        if known is None or not attention.takes_heads(q.x, known, *widths):
             return None
-        return attention.attend(kind, attention.side_by_side(q, k, v), *widths, self.scale)
+        return attention.attend(known, attention.side_by_side(q, k, v), *widths, self.scale)
 
     def _project_and_mix_on_cuda(self, s: Signal) -> Signal | None:
         """The projection's input, of q, k and v from one convolution; None: the kernels do not take them together."""

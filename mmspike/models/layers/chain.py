@@ -160,27 +160,27 @@ def walk(modules: Iterable[nn.Module], signal: Signal) -> Signal:
         return walk_on_cuda(parts, signal, _call)
     end, i = len(parts), 0
     while i < end:
-        m, kind = parts[i]
+        m, part = parts[i]
         i += 1
-        if kind == 'norm' and several(m, signal.x):
+        if part == 'norm' and several(m, signal.x):
             norms, neuron = norms_and_neuron(parts, i - 1, signal.x.shape[0])
             i += len(norms) - 1 + (neuron is not None)
             count = neuron is not None and i < end and takes_counts(parts[i][0], signal.x, neuron)
             signal = norm_neuron(norms, neuron or Neuron(), signal, count=count)
-        elif kind == 'layer':
+        elif part == 'layer':
             weight = binary_weight(m.weight, int(isinstance(m, nn.ConvTranspose2d))) if is_binary(m) else None
             signal = spike_conv(m, signal, weight)
-        elif kind == 'neuron' and count_divisor(m) is not None:
+        elif part == 'neuron' and count_divisor(m) is not None:
             signal = fire(m, signal)
-        elif kind == 'pool':
+        elif part == 'pool':
             signal = spike_pool(m, signal)
-        elif kind in ('repconv', 'norm-first repconv') and several(m.norm1, signal.x):
+        elif part in ('repconv', 'norm-first repconv') and several(m.norm1, signal.x):
             signal = norm_neuron([m.norm1], Neuron(), signal, offset=m.border)
-            if kind == 'norm-first repconv':
+            if part == 'norm-first repconv':
                 signal = spike_conv(m.conv1, signal)
             signal = spike_conv(m.dwconv, signal, bias=m.bias(), padding=(1, 1))
         else:
-            signal = Signal(_call(m.norm1 if kind == 'repconv' else m, signal.x))  # a norm of one value a channel raises
+            signal = Signal(_call(m.norm1 if part == 'repconv' else m, signal.x))  # a norm of one value a channel raises
     return signal
 
 

@@ -1,4 +1,4 @@
-"""Which modules of a row the kernels can take over, and spikes with what is known of them."""
+"""The modules of a row that the kernels can take over, and spikes with what is known of them."""
 
 from collections.abc import Callable
 from operator import attrgetter
@@ -33,13 +33,13 @@ def described(neuron: nn.Module, steps: int) -> Neuron | None:
     if cls not in (LIF, IF, SFA, ILIF, NILIF) or neuron.stateful:
         return None
     if cls in (ILIF, NILIF):  # one step from rest counts what SFA does
-        return Neuron(COUNTING, levels=neuron.levels, divisor=neuron.norm) if steps == 1 else None
+        return Neuron(COUNTING, levels=neuron.levels, divisor=neuron.divisor) if steps == 1 else None
     # written out, since torch.compile traces neither attrgetters of several names nor classes behind a cache
     if cls is LIF:
         return Neuron(FIRING, 1, neuron.surrogate, neuron.tau, neuron.v_threshold, neuron.v_reset, neuron.alpha)
     if cls is IF:
         return Neuron(FIRING, 0, neuron.surrogate, 1.0, neuron.v_threshold, neuron.v_reset, neuron.alpha)
-    return Neuron(COUNTING, levels=neuron.levels, divisor=neuron.norm) if neuron.rounding == 'even' else None
+    return Neuron(COUNTING, levels=neuron.levels, divisor=neuron.divisor) if neuron.rounding == 'even' else None
 
 
 def count_divisor(neuron: nn.Module) -> float | None:
@@ -49,7 +49,7 @@ def count_divisor(neuron: nn.Module) -> float | None:
     if type(neuron) in (LIF, PLIF, IF):
         return 1.0
     if type(neuron) in (SFA, ILIF, NILIF) and neuron.levels < 256:
-        return float(neuron.norm)
+        return float(neuron.divisor)
     return None
 
 
@@ -59,15 +59,15 @@ def fire(neuron: nn.Module, signal: Signal, scale: float | Tensor = 1.0, keep: b
     Args:
         keep: Keep the spikes as bytes for the backward pass even if they can be computed anew, since that takes long.
     """
-    x, kind = signal.x, described(neuron, signal.x.shape[0])
+    x, known = signal.x, described(neuron, signal.x.shape[0])
     saving = torch.is_grad_enabled() and x.dim() == 5 and fusable(x, neuron)
     if saving and gpu.usable(x):
-        return _fire_on_cuda(neuron, kind, signal if isinstance(scale, float) and scale == 1 else Signal(x * scale))
-    if saving and kind is not None and signal.anew is not None and isinstance(scale, float):
-        spikes, divisor = scaled_neuron(kind, signal, scale), count_divisor(neuron)
-        if kind.binary and (bits := pack(fold(spikes), spikes.dtype)):
+        return _fire_on_cuda(neuron, known, signal if isinstance(scale, float) and scale == 1 else Signal(x * scale))
+    if saving and known is not None and signal.anew is not None and isinstance(scale, float):
+        spikes, divisor = scaled_neuron(known, signal, scale), count_divisor(neuron)
+        if known.binary and (bits := pack(fold(spikes), spikes.dtype)):
             return Signal(spikes, divisor, None, kept_bits(bits, spikes.dtype, x.shape[0]), bits)
-        anew = kept_spikes(spikes, divisor) if keep or divisor is None else neuron_anew(kind, signal, scale)
+        anew = kept_spikes(spikes, divisor) if keep or divisor is None else neuron_anew(known, signal, scale)
         return Signal(spikes, divisor, None, anew)
     signal = signal if isinstance(scale, float) and scale == 1 else Signal(x * scale)
     spikes, divisor = neuron(signal.x), count_divisor(neuron)
@@ -75,15 +75,15 @@ def fire(neuron: nn.Module, signal: Signal, scale: float | Tensor = 1.0, keep: b
         return Signal(spikes, divisor)
     if divisor == 1 and (bits := pack(fold(spikes), spikes.dtype)):
         return Signal(spikes, divisor, None, kept_bits(bits, spikes.dtype, x.shape[0]), bits)
-    if kind is not None and kind.kind == FIRING:  # has saved its input
-        return Signal(spikes, divisor, None, neuron_anew(kind, signal))
+    if known is not None and known.kind == FIRING:  # has saved its input
+        return Signal(spikes, divisor, None, neuron_anew(known, signal))
     return Signal(spikes, divisor, None, kept_spikes(spikes, divisor))
 
 
-def _fire_on_cuda(neuron: nn.Module, kind: Neuron | None, signal: Signal) -> Signal:
+def _fire_on_cuda(neuron: nn.Module, known: Neuron | None, signal: Signal) -> Signal:
     divisor = count_divisor(neuron)
-    if kind is not None and divisor is not None and layers.takes(kind, signal.x.shape[0]):
-        return layers.fire(kind, signal.x)
+    if known is not None and divisor is not None and layers.takes(known, signal.x.shape[0]):
+        return layers.fire(known, signal.x)
     spikes = neuron(signal.x)
     if divisor is None or getattr(neuron, 'levels', 1) > layers.BYTE_LEVELS:
         return Signal(spikes)

@@ -13,15 +13,15 @@ from mmspike.registry import MODELS
 class SpikingFPN(BaseModule):
     """Feature pyramid (arXiv 1612.03144) in which every convolution reads spikes and the top-down sum is one of membranes.
 
-    Per level N - 1x1 lateral, nearest upsampling of the coarser membrane added to it, then N - 3x3 output. Levels beyond the
+    Per scale N - 1x1 lateral, nearest upsampling of the coarser membrane added to it, then N - 3x3 output. Scales beyond the
     inputs are added on top, each of twice the stride of the one below.
 
     Args:
         in_channels: Channels of the input features, finest first.
-        out_channels: Channels of every pyramid level.
-        num_outs: Number of pyramid levels, at least that of the inputs from ``start_level`` on.
+        out_channels: Channels of every output.
+        num_outs: Number of scales of the pyramid, at least that of the inputs from ``start_level`` on.
         start_level: First input feature that is used.
-        extra_levels: 'conv' makes a further level by N - 3x3 of stride 2 on the one below, 'pool' takes every second pixel
+        extra_levels: 'conv' makes a further scale by N - 3x3 of stride 2 on the one below, 'pool' takes every second pixel
             of the one below (no weights).
         norm_cfg: Norm after each convolution (``dict(type='BN')``; segmentation, and detection from scratch), or None: bias
             instead (the published detectors).
@@ -38,8 +38,8 @@ class SpikingFPN(BaseModule):
         >>> import torch
         >>> from mmspike.models import SpikingFPN
         >>> neck = SpikingFPN([8, 16], 32, num_outs=3)
-        >>> levels = neck((torch.randn(2, 1, 8, 16, 16), torch.randn(2, 1, 16, 8, 8)))
-        >>> [tuple(level.shape) for level in levels]
+        >>> scales = neck((torch.randn(2, 1, 8, 16, 16), torch.randn(2, 1, 16, 8, 8)))
+        >>> [tuple(scale.shape) for scale in scales]
         [(2, 1, 32, 16, 16), (2, 1, 32, 8, 8), (2, 1, 32, 4, 4)]
     """
 
@@ -65,10 +65,10 @@ class SpikingFPN(BaseModule):
         self.start_level = start_level
         n_extra = num_outs - (len(in_channels) - start_level)
         if n_extra < 0:
-            raise ValueError(f'num_outs={num_outs} is less than the {len(in_channels) - start_level} levels that are given')
+            raise ValueError(f'num_outs={num_outs} is less than the {len(in_channels) - start_level} scales that are given')
         if extra_levels not in ('conv', 'pool'):
             raise ValueError(f"extra_levels must be 'conv' or 'pool', got {extra_levels!r}")
-        kwargs: dict = dict(neuron=neuron or dict(type='SFA', levels=4, norm=1), norm_cfg=norm_cfg, binary=binary)
+        kwargs: dict = dict(neuron=neuron or dict(type='SFA', levels=4, divisor=1), norm_cfg=norm_cfg, binary=binary)
         used = in_channels[start_level:]
         self.lateral_convs = nn.ModuleList(SpikingConv(c, out_channels, **kwargs) for c in used)
         self.fpn_convs = nn.ModuleList(SpikingConv(out_channels, out_channels, 3, **kwargs) for _ in used)
@@ -79,7 +79,7 @@ class SpikingFPN(BaseModule):
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Levels of the pyramid, see the class."""
         if len(feats) != len(self.in_channels):
-            raise ValueError(f'expected {len(self.in_channels)} levels of {self.in_channels} channels, got {len(feats)}')
+            raise ValueError(f'expected {len(self.in_channels)} features of {self.in_channels} channels, got {len(feats)}')
         for x in feats:
             if x.dim() != 5:
                 raise ValueError(

@@ -13,13 +13,13 @@ from mmspike.registry import MODELS
 class SpikingSimplePyramid(BaseModule):
     """The simple feature pyramid of plain backbones (ViTDet, arXiv 2203.16527, section 3), in which weights read spikes alone.
 
-    It is made of the last feature only, of stride s: levels of stride s / 4 and s / 2 by two and one times N - transposed 2x2
-    of stride 2, s as it is, 2 s by N - 3x3 of stride 2; then per level N - 1x1, N - 3x3. Levels beyond these four are added
+    It is made of the last feature only, of stride s: scales of stride s / 4 and s / 2 by two and one times N - transposed 2x2
+    of stride 2, s as it is, 2 s by N - 3x3 of stride 2; then per scale N - 1x1, N - 3x3. Scales beyond these four are added
     on top by N - 3x3 of stride 2 each.
 
     Args:
         in_channels: Channels of the last feature, a multiple of 4.
-        out_channels: Channels of every level.
+        out_channels: Channels of every output.
         num_outs: Levels, at least 4: strides s / 4, s / 2, s, 2 s, 4 s, …
         norm_cfg: Norm after each convolution, or None: bias instead.
         neuron: Neuron config.
@@ -36,7 +36,7 @@ class SpikingSimplePyramid(BaseModule):
         >>> import torch
         >>> from mmspike.models import SpikingSimplePyramid
         >>> neck = SpikingSimplePyramid(16, 32, num_outs=4)
-        >>> [tuple(level.shape) for level in neck((torch.randn(2, 1, 16, 4, 4),))]
+        >>> [tuple(f.shape) for f in neck((torch.randn(2, 1, 16, 4, 4),))]
         [(2, 1, 32, 16, 16), (2, 1, 32, 8, 8), (2, 1, 32, 4, 4), (2, 1, 32, 2, 2)]
     """
 
@@ -57,7 +57,7 @@ class SpikingSimplePyramid(BaseModule):
             raise ValueError(f'num_outs must be at least 4, got {num_outs}')
         self.in_channels = in_channels
         self.out_channels = out_channels
-        kwargs: dict = dict(neuron=neuron or dict(type='SFA', levels=4, norm=1), norm_cfg=norm_cfg, binary=binary)
+        kwargs: dict = dict(neuron=neuron or dict(type='SFA', levels=4, divisor=1), norm_cfg=norm_cfg, binary=binary)
         half, quarter = in_channels // 2, in_channels // 4
         self.scale_convs = nn.ModuleList(
             [

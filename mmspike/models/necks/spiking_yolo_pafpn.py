@@ -13,14 +13,14 @@ from mmspike.registry import MODELS
 
 @MODELS.register_module()
 class SpikingYOLOPAFPN(BaseModule):
-    """A pyramid that goes down to the finest level and up again, as SpikeYOLO (arXiv 2407.20708) has it.
+    """A pyramid that goes down to the finest scale and up again, as SpikeYOLO (arXiv 2407.20708) has it.
 
     Membranes are enlarged (nearest) and concatenated; every convolution reads them through a neuron, so that weights see
-    spikes. On the way down each level is N - 1x1 - BN of what is there, on the way up a block of its own.
+    spikes. On the way down each scale is N - 1x1 - BN of what is there, on the way up a block of its own.
 
     Args:
-        in_channels: Channels of the three input levels, finest first; each has half the size of the one before, rounded up.
-        channels: Width c of the finest output level; the others have 2 c and 4 c.
+        in_channels: Channels of the three input features, finest first; each has half the size of the one before, rounded up.
+        channels: Width c of the finest output; the others have 2 c and 4 c.
         mlp_ratio: Width inside the last block over its channels: 1 in the sizes n and s, 2 in m and l.
         neuron: Neuron config, by default I-LIF with D = 4.
         norm_cfg: Norm config, of a batch norm.
@@ -38,8 +38,8 @@ class SpikingYOLOPAFPN(BaseModule):
         >>> import torch
         >>> from mmspike.models import SpikingYOLOPAFPN
         >>> neck = SpikingYOLOPAFPN([8, 16, 32], 8)
-        >>> levels = [torch.randn(1, 2, c, size, size) for c, size in ((8, 16), (16, 8), (32, 4))]
-        >>> [tuple(level.shape) for level in neck(levels)]
+        >>> features = [torch.randn(1, 2, c, size, size) for c, size in ((8, 16), (16, 8), (32, 4))]
+        >>> [tuple(f.shape) for f in neck(features)]
         [(1, 2, 8, 16, 16), (1, 2, 16, 8, 8), (1, 2, 32, 4, 4)]
     """
 
@@ -55,7 +55,7 @@ class SpikingYOLOPAFPN(BaseModule):
         super().__init__(init_cfg)
         in_channels = list(in_channels)
         if len(in_channels) != 3:
-            raise ValueError(f'in_channels needs three entries, one a level, got {in_channels}')
+            raise ValueError(f'in_channels needs three entries, one a scale, got {in_channels}')
         self.in_channels = in_channels
         self.out_channels = (channels, 2 * channels, 4 * channels)
         shared: dict = dict(neuron=neuron or dict(type='ILIF', levels=4), norm_cfg=norm_cfg or NORM)
@@ -73,7 +73,7 @@ class SpikingYOLOPAFPN(BaseModule):
 
     def _check(self, feats: Sequence[Tensor]) -> None:
         if len(feats) != 3:
-            raise ValueError(f'expected three levels of {self.in_channels} channels, got {len(feats)}')
+            raise ValueError(f'expected three features of {self.in_channels} channels, got {len(feats)}')
         for i, x in enumerate(feats):
             if x.dim() != 5:
                 raise ValueError(
@@ -82,7 +82,7 @@ class SpikingYOLOPAFPN(BaseModule):
             half = tuple(-(-n // 2) for n in feats[i - 1].shape[-2:])
             if i and x.shape[-2:] != half:
                 raise ValueError(
-                    f'level {i} must have half the size of level {i - 1}, {half}, got {tuple(x.shape[-2:])}: choose '
+                    f'feature {i} must have half the size of feature {i - 1}, {half}, got {tuple(x.shape[-2:])}: choose '
                     'out_indices of the backbone whose out_strides double, such as 8, 16, 32'
                 )
 

@@ -11,7 +11,7 @@ from mmspike.registry import MODELS
 
 @MODELS.register_module()
 class TemporalMean(BaseModule):
-    """Mean over T of every level, behind a spiking neck and before ordinary heads: ``neck=[dict(…), dict(type=…)]``.
+    """Mean over T of every feature, behind a spiking neck and before ordinary heads: ``neck=[dict(…), dict(type=…)]``.
 
     Shape:
         A tuple of [T, B, C, H_i, W_i] -> a tuple of [B, C, H_i, W_i].
@@ -19,10 +19,10 @@ class TemporalMean(BaseModule):
     Example:
         >>> import torch
         >>> from mmspike.models import TemporalMean
-        >>> [tuple(level.shape) for level in TemporalMean()((torch.randn(4, 2, 8, 16, 16),))]
+        >>> [tuple(f.shape) for f in TemporalMean()((torch.randn(4, 2, 8, 16, 16),))]
         [(2, 8, 16, 16)]
     """
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Averaged levels."""
+        """Averaged features."""
         return tuple(map(mean_time, feats))

@@ -19,7 +19,7 @@ class BaseNeuron(nn.Module):
     Attributes:
         layout: Axes of input and output where they are not [T, B, C, H, W] or [T, N, C], for those who look at channels from
             outside: a letter an axis, 'C' for the channels and 'N' for positions. 'TBNC' has tokens before channels.
-        leaky: Whether the membrane decays from step to step, which takes a multiplication for each.
+        leaky: True if the membrane decays from step to step, which takes a multiplication for each.
         has_memory: A time step's output depends on the steps before; without it equal steps have equal outputs.
     """
 
@@ -63,7 +63,7 @@ def build_neuron(cfg: dict) -> nn.Module:
     Example:
         >>> from mmspike.models.neurons import build_neuron
         >>> build_neuron(dict(type='SFA', levels=4))
-        SFA(levels=4, norm=4)
+        SFA(levels=4, divisor=4)
     """
     if 'type' not in cfg:
         raise KeyError(f'a neuron config needs a type, for example dict(type="LIF"), got {cfg}')

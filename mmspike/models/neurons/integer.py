@@ -1,5 +1,7 @@
 """Neurons with integer spikes: spike firing approximation (SFA), I-LIF and NI-LIF."""
 
+import warnings
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -59,13 +61,13 @@ class _IntegerLIFFunction(torch.autograd.Function):
         return grad_x, None if v is None else grad_first, None, None, None
 
 
-def sfa(x: Tensor, levels: int = 4, norm: float = 4, rounding: str = 'even') -> Tensor:
+def sfa(x: Tensor, levels: int = 4, divisor: float = 4, rounding: str = 'even') -> Tensor:
     r"""Spike firing approximation, elementwise: an integer count of spikes, normalised.
 
     .. math::
-        s = \mathrm{round}(\mathrm{clip}(x, 0, D)) / \mathrm{Norm}
+        s = \mathrm{round}(\mathrm{clip}(x, 0, D)) / \mathrm{divisor}
 
-    Halves round to even. The gradient is straight-through: 1 / Norm where 0 <= x <= D, both ends included, 0 elsewhere
+    Halves round to even. The gradient is straight-through: 1 / divisor where 0 <= x <= D, both ends included, 0 elsewhere
     (Spike-driven Transformer V3, arXiv 2411.16061).
 
     The masked autoencoder's published code rounds halves up, and its gradient is 0 at both ends, too. The two differ on halves
@@ -75,7 +77,7 @@ def sfa(x: Tensor, levels: int = 4, norm: float = 4, rounding: str = 'even') -> 
     Args:
         x: Membrane, any shape.
         levels: D, the largest count. In inference a count stands for D binary steps.
-        norm: Norm, what counts are divided by.
+        divisor: Counts are divided by it; the papers call it Norm.
         rounding: Of halves: 'even', or 'up' with the gradient of an open window.
 
     Example:
@@ -84,27 +86,27 @@ def sfa(x: Tensor, levels: int = 4, norm: float = 4, rounding: str = 'even') -> 
         >>> sfa(torch.tensor([-1.0, 0.4, 1.6, 9.0]), 4, 4).tolist()
         [0.0, 0.0, 0.5, 1.0]
     """
-    return _SFAFunction.apply(x, levels, norm, rounding)
+    return _SFAFunction.apply(x, levels, divisor, rounding)
 
 
 def integer_lif(
-    x: Tensor, v: Tensor | None = None, levels: int = 4, beta: float = 0.25, norm: float = 1.0
+    x: Tensor, v: Tensor | None = None, levels: int = 4, beta: float = 0.25, divisor: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     r"""Leaky neuron over T steps with integer firing and soft, detached reset.
 
     .. math::
         h_t &= \beta\, (h_{t-1} - k_{t-1}) + x_t \\
         k_t &= \mathrm{round}(\mathrm{clip}(h_t, 0, D)) \\
-        s_t &= k_t / \mathrm{Norm}
+        s_t &= k_t / \mathrm{divisor}
 
-    with the gradient of :func:`sfa`. Norm 1 is I-LIF (SpikeYOLO), Norm D is NI-LIF (Spike2Former).
+    with the gradient of :func:`sfa`. Divisor 1 is I-LIF (SpikeYOLO), divisor D is NI-LIF (Spike2Former).
 
     Args:
         x: Input current [T, B, ...]; half precision is integrated in float32.
         v: What the last step left, ``h - k`` [B, ...]; None: 0.
         levels: D, the largest count.
         beta: Decay a step.
-        norm: What counts are divided by.
+        divisor: Counts are divided by it.
 
     Returns:
         Spikes [T, B, ...] of x's dtype, and ``h - k`` of the last step.
@@ -119,7 +121,7 @@ def integer_lif(
     dtype = membrane_dtype(x)
     v = None if v is None else v.to(dtype).expand(x.shape[1:])
     if gpu.usable(x):
-        return _IntegerLIFFunction.apply(x, v, levels, beta, norm)
+        return _IntegerLIFFunction.apply(x, v, levels, beta, divisor)
     v = x.new_zeros(x.shape[1:], dtype=dtype) if v is None else v
     spikes = []
     for current in x.to(dtype).unbind(0):
@@ -127,7 +129,7 @@ def integer_lif(
         count = sfa(h, levels, 1)
         v = h - count.detach()
         spikes.append(count)
-    return (torch.stack(spikes) / norm).to(x.dtype), v
+    return (torch.stack(spikes) / divisor).to(x.dtype), v
 
 
 def _check_levels(levels: int) -> int:
@@ -144,8 +146,9 @@ class SFA(BaseNeuron):
 
     Args:
         levels: D, the largest count: 1, 2, 4, 8, …; with 1 it is a binary neuron.
-        norm: What counts are divided by; None: ``levels``, so that outputs lie in [0, 1].
+        divisor: Counts are divided by it; None: ``levels``, so that outputs lie in [0, 1]. The papers call it Norm.
         rounding: Of halves, 'even' or 'up', see :func:`sfa`.
+        norm: The old name of ``divisor``.
 
     Example:
         >>> import torch
@@ -157,21 +160,28 @@ class SFA(BaseNeuron):
     leaky = False
     has_memory = False
 
-    def __init__(self, levels: int = 4, norm: float | None = None, rounding: str = 'even') -> None:
+    def __init__(
+        self, levels: int = 4, divisor: float | None = None, rounding: str = 'even', norm: float | None = None
+    ) -> None:
         super().__init__()
+        if norm is not None:
+            warnings.warn("SFA: 'norm' is deprecated and will be removed in 0.3.0: use divisor", FutureWarning, stacklevel=2)
+            if divisor not in (None, norm):
+                raise ValueError(f'norm={norm} is the old name of divisor, which is {divisor}: give divisor alone')
+            divisor = norm
         self.levels = _check_levels(levels)
-        self.norm = levels if norm is None else norm
-        if self.norm <= 0:
-            raise ValueError(f'norm must be positive, got {norm}')
+        self.divisor = levels if divisor is None else divisor
+        if self.divisor <= 0:
+            raise ValueError(f'divisor must be positive, got {divisor}')
         if rounding not in ('even', 'up'):
             raise ValueError(f"rounding must be 'even' or 'up', got {rounding!r}")
         self.rounding = rounding
 
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, None]:
-        return sfa(x, self.levels, self.norm, self.rounding), None
+        return sfa(x, self.levels, self.divisor, self.rounding), None
 
     def extra_repr(self) -> str:
-        return f'levels={self.levels}, norm={self.norm}' + ('' if self.rounding == 'even' else ', rounding=up')
+        return f'levels={self.levels}, divisor={self.divisor}' + ('' if self.rounding == 'even' else ', rounding=up')
 
 
 @MODELS.register_module()
@@ -196,13 +206,13 @@ class ILIF(BaseNeuron):
             raise ValueError(f'beta must be in [0, 1], got {beta}')
         self.levels = _check_levels(levels)
         self.beta = float(beta)
-        self.norm = 1
+        self.divisor = 1
 
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
-        return integer_lif(x, v, self.levels, self.beta, self.norm)
+        return integer_lif(x, v, self.levels, self.beta, self.divisor)
 
     def extra_repr(self) -> str:
-        return f'levels={self.levels}, beta={self.beta}, norm={self.norm}'
+        return f'levels={self.levels}, beta={self.beta}, divisor={self.divisor}'
 
 
 @MODELS.register_module()
@@ -218,4 +228,4 @@ class NILIF(ILIF):
 
     def __init__(self, levels: int = 4, beta: float = 0.25, stateful: bool = False) -> None:
         super().__init__(levels, beta, stateful)
-        self.norm = levels
+        self.divisor = levels

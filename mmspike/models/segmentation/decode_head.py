@@ -18,7 +18,7 @@ class SpikingDecodeHead(BaseDecodeHead):
 
     Args:
         in_channels, channels: As mmseg's ``BaseDecodeHead``; ``channels`` is the width before the classifier.
-        neuron: Neuron config; the default is SFA with D = 4 and Norm = 1.
+        neuron: Neuron config; the default is SFA with D = 4 and divisor 1.
         binary: Weights of one bit in the hidden layers, see :func:`mmspike.models.layers.binary_weight`.
         **kwargs: Those of ``BaseDecodeHead``, without ``conv_cfg`` and ``act_cfg``: neurons are the activations.
             ``dropout_ratio`` drops channels of the spikes before the classifier, at all T steps alike.
@@ -36,7 +36,7 @@ class SpikingDecodeHead(BaseDecodeHead):
         **kwargs,
     ) -> None:
         super().__init__(in_channels, channels, conv_cfg=None, act_cfg=None, **kwargs)
-        self.neuron_cfg = neuron or dict(type='SFA', levels=4, norm=1)
+        self.neuron_cfg = neuron or dict(type='SFA', levels=4, divisor=1)
         self.neuron_seg = build_neuron(self.neuron_cfg)
         #: of the hidden layers
         self.layer_cfg = dict(neuron=self.neuron_cfg, norm_cfg=self.norm_cfg, binary=binary)

@@ -19,8 +19,8 @@ class SpikingFPNHead(SpikingDecodeHead):
     what is enlarged (bilinearly) and summed.
 
     Args:
-        feature_strides: Strides of the pyramid levels, finest first, each a power of two times the first.
-        in_channels: Channels of the levels that ``in_index`` names.
+        feature_strides: Strides of the features, finest first, each a power of two times the first.
+        in_channels: Channels of the features that ``in_index`` names.
         norm_cfg: Norm after each convolution (``dict(type='BN')``), or None: bias instead.
         **kwargs: Those of :class:`SpikingDecodeHead`.
 
@@ -29,7 +29,7 @@ class SpikingFPNHead(SpikingDecodeHead):
         [B, classes, H_0, W_0].
 
     Raises:
-        ValueError: The strides are not powers of two times the first, or not as many as the levels.
+        ValueError: The strides are not powers of two times the first, or not as many as the features.
 
     Example:
         >>> import torch

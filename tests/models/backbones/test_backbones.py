@@ -16,7 +16,7 @@ LIF = dict(type='LIF', v_threshold=0.45)
 SMALL = dict(
     ESpikeFormer=dict(arch=dict(dims=(16, 16, 32, 48), num_heads=2)),
     ESpikeFormerLarge=dict(
-        arch=dict(dims=(16, 16, 32), depths=(1, 1, 2, 2), num_heads=2), neuron=dict(type='SFA', levels=4, norm=1)
+        arch=dict(dims=(16, 16, 32), depths=(1, 1, 2, 2), num_heads=2), neuron=dict(type='SFA', levels=4, divisor=1)
     ),
     MSQKFormer=dict(arch=dict(dims=(8, 16, 32), depths=(1, 1, 1), num_heads=2), T=2, neuron=LIF),
     MaxFormer=dict(arch=dict(dims=(8, 16, 32), depths=(1, 1, 1), num_heads=2), T=2, neuron=LIF),

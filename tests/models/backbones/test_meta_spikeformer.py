@@ -45,7 +45,9 @@ def test_attention_variants_equal_their_definition(variant):
 
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32])
-@pytest.mark.parametrize('neuron', [dict(type='LIF', v_threshold=0.4), dict(type='SFA', levels=4, norm=2)], ids=['LIF', 'SFA'])
+@pytest.mark.parametrize(
+    'neuron', [dict(type='LIF', v_threshold=0.4), dict(type='SFA', levels=4, divisor=2)], ids=['LIF', 'SFA']
+)
 @pytest.mark.parametrize('variant', [1, 3, 4])
 def test_attention_equals_its_modules(variant, neuron, dtype):
     """As the modules, which hooks on them make run, one by one: spikes saved as counts are the spikes that were sent."""

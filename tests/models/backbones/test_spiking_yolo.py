@@ -124,7 +124,7 @@ def test_pools_see_membranes():
 def test_one_step_of_integer_lif_is_a_quantiser(training):
     """From rest nothing leaks: I-LIF and SFA of unit spikes are one network then, on the kernels too."""
     models = []
-    for neuron in (ILIF, dict(type='SFA', levels=4, norm=1)):
+    for neuron in (ILIF, dict(type='SFA', levels=4, divisor=1)):
         torch.manual_seed(0)
         models.append(SpikingYOLOBackbone(ARCH, neuron=neuron).train(training))
     x = torch.rand(2, 3, 64, 64)

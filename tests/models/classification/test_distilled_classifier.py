@@ -7,7 +7,7 @@ STUDENT = dict(
     type='mmspike.DistilledImageClassifier',
     backbone=dict(type='mmspike.ESpikeFormer', arch=dict(dims=(16, 16, 32, 48)), out_indices=(3,), temporal_output='keep'),
     head=dict(
-        type='mmspike.SpikingLinearClsHead', num_classes=5, in_channels=48, neuron=dict(type='SFA', norm=1), distilled=True
+        type='mmspike.SpikingLinearClsHead', num_classes=5, in_channels=48, neuron=dict(type='SFA', divisor=1), distilled=True
     ),
 )
 

@@ -47,7 +47,7 @@ MAKE = {
         1, in_channels=C, conv_out_channels=C, num_classes=3, upsample_cfg=dict(type='bilinear', scale_factor=2), neuron=neuron
     ),
 }
-# (scores, boxes or masks) for three RoIs of 7 x 7, or for two images with levels of 8 x 8 and 4 x 4
+# (scores, boxes or masks) for three RoIs of 7 x 7, or for two images with features of 8 x 8 and 4 x 4
 SHAPES = {
     'rpn': ([(2, 9, 8, 8), (2, 9, 4, 4)], [(2, 36, 8, 8), (2, 36, 4, 4)]),
     'retina': ([(2, 27, 8, 8), (2, 27, 4, 4)], [(2, 36, 8, 8), (2, 36, 4, 4)]),
@@ -99,7 +99,7 @@ def test_shapes_gradients_and_spikes(name, neuron):
 @pytest.mark.parametrize('name', MAKE)
 def test_logits_are_the_mean_over_steps(name):
     """SFA steps do not see each other, so T steps are T networks."""
-    head = built(name, dict(type='SFA', levels=4, norm=1)).eval()
+    head = built(name, dict(type='SFA', levels=4, divisor=1)).eval()
     x = inputs(name)
     steps = [flat(head(tuple(f[t : t + 1] for f in x) if isinstance(x, tuple) else x[t : t + 1])) for t in range(T)]
     for both, *single in zip(flat(head(x)), *steps, strict=True):
@@ -109,7 +109,7 @@ def test_logits_are_the_mean_over_steps(name):
 @pytest.mark.parametrize('name', MAKE)
 def test_evaluation_is_the_function_of_training(name):
     """With norms held, nothing else differs: no neuron clips elsewhere, no layer is left out."""
-    head = built(name, dict(type='SFA', levels=4, norm=1))
+    head = built(name, dict(type='SFA', levels=4, divisor=1))
     x = inputs(name)
     x = tuple(4 * f for f in x) if isinstance(x, tuple) else 4 * x
     evaluated = flat(head.eval()(x))

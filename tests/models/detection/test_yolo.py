@@ -100,7 +100,7 @@ def test_no_boxes_in_a_batch(repo):
     assert all(p.grad is not None for p in model.parameters())
 
 
-@pytest.mark.parametrize('neuron', [None, dict(type='SFA', levels=4, norm=4), dict(type='LIF', v_threshold=0.5)], ids=str)
+@pytest.mark.parametrize('neuron', [None, dict(type='SFA', levels=4, divisor=4), dict(type='LIF', v_threshold=0.5)], ids=str)
 def test_deployed(repo, neuron):
     """Merged equals unmerged; of the whole detector the first convolution alone reads floats; binary steps add up the same."""
     model = build(tiny(repo, T=2, neuron=neuron)).double().eval()
@@ -221,17 +221,17 @@ def levels(channels=(4, 6, 8), sizes=((16, 24), (8, 12), (4, 6)), T=2):
 
 def test_faults_are_named():
     neck = SpikingYOLOPAFPN([4, 6, 8], C)
-    with pytest.raises(ValueError, match='expected three levels .* got 2'):
+    with pytest.raises(ValueError, match='expected three features .* got 2'):
         neck(levels()[:2])
     with pytest.raises(ValueError, match='temporal_output="keep"'):
         neck([x[0] for x in levels()])
-    with pytest.raises(ValueError, match=r'level 2 must have half the size of level 1, \(4, 6\), got \(8, 12\): choose'):
+    with pytest.raises(ValueError, match=r'feature 2 must have half the size of feature 1, \(4, 6\), got \(8, 12\): choose'):
         neck(levels(sizes=((16, 24), (8, 12), (8, 12))))
     with pytest.raises(ValueError, match='three entries'):
         SpikingYOLOPAFPN([4, 6], C)
-    with pytest.raises(ValueError, match='one entry a level'):
+    with pytest.raises(ValueError, match='one entry a scale'):
         SpikingYOLOHead(2, [8, 16])
-    with pytest.raises(ValueError, match='expected 2 levels'):
+    with pytest.raises(ValueError, match='expected 2 features'):
         head()(levels())
     with pytest.raises(ValueError, match='no stateful neuron'):
         SpikingYOLOHead(2, [C], [8], neuron=dict(type='ILIF', stateful=True))

@@ -71,7 +71,7 @@ def test_a_model_and_back():
 
 def test_it_learns():
     """One bit a weight is enough to tell which of two inputs is larger."""
-    unit = SpikingLinear(2, 2, neuron=dict(type='SFA', levels=4, norm=1), binary=True)
+    unit = SpikingLinear(2, 2, neuron=dict(type='SFA', levels=4, divisor=1), binary=True)
     unit.fc.weight.data.copy_(torch.tensor([[-0.1, 0.1], [0.1, -0.1]]))  # the wrong way round
     unit.fc.bias.data.zero_()
     x = torch.tensor([[0.0, 1.0], [2.0, 0.0], [3.0, 2.0], [1.0, 4.0]]).unsqueeze(0)

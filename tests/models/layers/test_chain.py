@@ -19,7 +19,14 @@ BN = dict(type='BN')
 CHAINS = dict(
     lif=lambda: [LIF(), ConvNorm(6, 20, 3), LIF(surrogate='atan', v_threshold=0.6), ConvNorm(20, 6)],
     rectangle=lambda: [LIF(), ConvNorm(6, 20, 3), LIF(tau=1.5, surrogate='rectangle', v_reset=-0.1), ConvNorm(20, 6)],
-    sfa=lambda: [SFA(4), ConvNorm(6, 20, bias=True), SFA(8, norm=1), ConvNorm(20, 20, 7, groups=20), SFA(2), ConvNorm(20, 6)],
+    sfa=lambda: [
+        SFA(4),
+        ConvNorm(6, 20, bias=True),
+        SFA(8, divisor=1),
+        ConvNorm(20, 20, 7, groups=20),
+        SFA(2),
+        ConvNorm(20, 6),
+    ],
     strided=lambda: [SFA(4), ConvNorm(6, 20, 3, 2), LIF()],
     membranes=lambda: [LIF(), nn.Conv2d(6, 6, 5, padding=2, groups=6), ConvNorm(6, 20), nn.Conv2d(20, 20, 3, 1, 1)],
     other_neurons=lambda: [PLIF(), ConvNorm(6, 20, 3), IF(), ConvNorm(20, 6), nn.ReLU(), ConvNorm(6, 6, 3)],
@@ -123,7 +130,7 @@ def test_attention(neuron):
 @pytest.mark.parametrize('order', [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
 def test_attention_of_neurons_of_several_kinds(order):
     """Each of q, k, v by its own divisor; counts above 255 over one of them would wrap if another's were taken."""
-    kinds = [LIF(), SFA(200, norm=1), SFA(4)]
+    kinds = [LIF(), SFA(200, divisor=1), SFA(4)]
     neurons = [kinds[i] for i in order]
     xs = [(torch.randn(2, 3, 8, 5, 4).double() * 100).requires_grad_() for _ in neurons]
     results = []
@@ -206,7 +213,7 @@ def test_autocast_runs_the_modules():
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 def test_a_hook_may_change_what_a_neuron_sends(dtype):
     """What a hook on the neuron before a chain has made of its spikes is no spikes any more."""
-    neuron = SFA(levels=4, norm=4)
+    neuron = SFA(levels=4, divisor=4)
     neuron.register_forward_hook(lambda m, args, out: out * 0.3)
     conv = nn.Conv2d(8, 8, 1).to(dtype)
     signal = fire(neuron, Signal((torch.randn(1, 2, 8, 6, 6, dtype=dtype) * 4).requires_grad_()))
@@ -230,7 +237,7 @@ def test_global_hooks_see_the_modules():
 
 def test_nan_reaches_the_output():
     """Though spikes are kept in bytes, which hold none."""
-    norm, neuron, conv = nn.BatchNorm2d(32), SFA(levels=4, norm=4), nn.Conv2d(32, 32, 1)
+    norm, neuron, conv = nn.BatchNorm2d(32), SFA(levels=4, divisor=4), nn.Conv2d(32, 32, 1)
     x = torch.randn(1, 2, 32, 8, 8)
     x[0, 0, 3, 2, 1] = float('nan')
     outs = [layers.run([norm, neuron, conv], x), layers.run([neuron, conv], x), layers.run([conv], Signal(neuron(x), 4.0))]
@@ -270,7 +277,7 @@ def test_one_value_a_channel_is_refused_as_pytorch_does(neuron):
 
 
 def test_the_default_dtype_does_not_matter():
-    neuron, conv = SFA(levels=4, norm=4), nn.Conv2d(32, 32, 3, padding=1)
+    neuron, conv = SFA(levels=4, divisor=4), nn.Conv2d(32, 32, 3, padding=1)
     s = neuron(torch.randn(1, 2, 32, 8, 8) * 3)
     expected = layers.run([conv], Signal(s, 4.0))
     weight = torch.autograd.grad(expected.square().sum(), conv.weight)[0]

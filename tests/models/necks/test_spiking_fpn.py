@@ -56,11 +56,11 @@ def test_clips_at_the_same_count_in_training_and_evaluation():
 
 def test_errors():
     fpn = SpikingFPN([4, 6, 8], 8, num_outs=3)
-    with pytest.raises(ValueError, match='expected 3 levels'):
+    with pytest.raises(ValueError, match='expected 3 features'):
         fpn(levels()[:2])
     with pytest.raises(ValueError, match='temporal_output="keep"'):
         fpn([x[0] for x in levels()])
-    with pytest.raises(ValueError, match='num_outs=2 is less than the 3 levels'):
+    with pytest.raises(ValueError, match='num_outs=2 is less than the 3 scales'):
         SpikingFPN([4, 6, 8], 8, num_outs=2)
     with pytest.raises(ValueError, match="'conv' or 'pool', got 'max'"):
         SpikingFPN([4, 6, 8], 8, num_outs=4, extra_levels='max')

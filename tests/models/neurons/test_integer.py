@@ -80,7 +80,7 @@ def test_integer_lif_keeps_state_if_asked():
     [
         (dict(type='SFA', levels=0), 'levels must be a positive integer.*got 0'),
         (dict(type='SFA', levels=2.5), 'got 2.5'),
-        (dict(type='SFA', norm=0), 'norm must be positive, got 0'),
+        (dict(type='SFA', divisor=0), 'divisor must be positive, got 0'),
         (dict(type='NILIF', beta=1.5), r'beta must be in \[0, 1\], got 1.5'),
     ],
 )
@@ -102,3 +102,13 @@ def test_halves_up():
 def test_rounding_is_known():
     with pytest.raises(ValueError, match="'even' or 'up', got 'down'"):
         SFA(rounding='down')
+
+
+def test_the_old_name_of_the_divisor():
+    with pytest.warns(FutureWarning, match="'norm' is deprecated .*: use divisor"):
+        assert build_neuron(dict(type='SFA', levels=4, norm=2)).divisor == 2
+    with (
+        pytest.raises(ValueError, match='norm=2 is the old name of divisor, which is 1: give divisor alone'),
+        pytest.warns(FutureWarning),
+    ):
+        SFA(divisor=1, norm=2)

@@ -21,7 +21,7 @@ ARCH = dict(dims=(8, 8, 16), depths=(1, 1, 2, 2), num_heads=2)
 
 def autoencoder(T=1, neuron=None, seed=0, **kwargs):
     torch.manual_seed(seed)
-    backbone = dict(type='mmspike.ESpikeFormerLarge', arch=ARCH, T=T, neuron=neuron or dict(type='SFA', levels=4, norm=1))
+    backbone = dict(type='mmspike.ESpikeFormerLarge', arch=ARCH, T=T, neuron=neuron or dict(type='SFA', levels=4, divisor=1))
     decoder = dict(type='mmspike.SpikeMAEDecoder', in_channels=16, dim=16, depth=1, num_heads=2)
     return SpikeMAE(backbone | kwargs.pop('backbone', {}), decoder, **kwargs)
 
@@ -55,7 +55,7 @@ def test_sparse_convolution_by_definition(training):
 
 
 def test_with_all_visible_it_is_the_plain_network():
-    model = ESpikeFormerLarge(ARCH, neuron=dict(type='SFA', levels=4, norm=1)).double()
+    model = ESpikeFormerLarge(ARCH, neuron=dict(type='SFA', levels=4, divisor=1)).double()
     other = copy.deepcopy(model)
     x = torch.randn(2, 3, 32, 48).double()
     for a, b in zip(model(x), other(x, torch.ones(2, 2, 3)), strict=True):
@@ -72,7 +72,7 @@ def test_hidden_pixels_are_not_seen():
     results = []
     for image in (x, torch.where(hidden, torch.full_like(x, 9.0), x), torch.where(hidden, x, x + 0.5)):
         torch.manual_seed(0)
-        model = ESpikeFormerLarge(ARCH, neuron=dict(type='SFA', levels=4, norm=1)).double()
+        model = ESpikeFormerLarge(ARCH, neuron=dict(type='SFA', levels=4, divisor=1)).double()
         feats = model(image, visible)
         for f in feats[:2]:
             factor = f.shape[-1] // 3
@@ -207,7 +207,7 @@ def test_encoder_in_all_hosts(layer_scale, tmp_path):
     torch.save(dict(state_dict=model.state_dict()), path)
     x = torch.randn(1, 3, 64, 64)
     init_cfg = dict(type='Pretrained', checkpoint=path, prefix='backbone.')
-    neuron = dict(type='SFA', levels=4, norm=1)
+    neuron = dict(type='SFA', levels=4, divisor=1)
     backbone = dict(type='mmspike.ESpikeFormerLarge', arch=ARCH, neuron=neuron, layer_scale=layer_scale, init_cfg=init_cfg)
     keep = dict(temporal_output='keep')
     models = dict(

@@ -25,7 +25,7 @@ HEADS = dict(
     deeplab=dict(type='mmspike.SpikingDeepLabHead', in_channels=12, in_index=-1, channels=16, dilation=2),
 )
 STRIDE = dict(fpn=2, fcn=2, auxiliary=8, deeplab=16)  # of the logits
-LIF, SFA = dict(type='LIF', tau=2.0), dict(type='SFA', levels=4, norm=2)
+LIF, SFA = dict(type='LIF', tau=2.0), dict(type='SFA', levels=4, divisor=2)
 CASES = [(LIF, 2), (SFA, 1), (SFA, 2)]
 cases = pytest.mark.parametrize('neuron,T', CASES, ids=lambda x: x['type'] if isinstance(x, dict) else f'T{x}')
 names = pytest.mark.parametrize('name', HEADS)

@@ -105,7 +105,7 @@ def test_slide_is_the_mean_of_the_windows(repo, neuron):
 
 def test_fcn_head_with_auxiliary_head(repo):
     """Spiking-FCN on the backbone's features, and the same head without up-steps beside it."""
-    common = dict(num_classes=2, norm_cfg=dict(type='BN'), neuron=dict(type='SFA', levels=4, norm=1))
+    common = dict(num_classes=2, norm_cfg=dict(type='BN'), neuron=dict(type='SFA', levels=4, divisor=1))
     model = small(
         repo,
         neck=None,
