@@ -28,3 +28,15 @@ def test_a_module():
     assert registered('mmspike.datasets.events.packing') == [
         Registered('PackEvents', 'mmspike.datasets.events.packing', 'TRANSFORMS')
     ]
+
+
+@pytest.mark.parametrize(
+    'package, files',
+    [('datasets', ['loading', 'events.augment', 'events.transforms']), ('datasets.events', ['augment', 'transforms']),
+     ('models.neurons', ['analogue', 'base', 'firing', 'integer', 'surrogate'])],
+)  # fmt: skip
+def test_names_that_are_written_by_hand(package, files):
+    module = import_module(f'mmspike.{package}')
+    names = {found.name for file in files for found in registered(f'mmspike.{package}.{file}')}
+    assert names and names <= set(module.__all__)
+    assert len(module.__all__) == len(set(module.__all__)) and all(hasattr(module, name) for name in module.__all__)

@@ -1,4 +1,7 @@
-"""Recordings of event cameras: readers, transforms, datasets, pictures."""
+"""Recordings of event cameras: readers, transforms, datasets, pictures.
+
+``__all__`` is written by hand: it has what works without a host. tests/utils/test_registered.py holds it against the files.
+"""
 
 from .augment import DropHotPixels, RandomEventAffine, RandomEventDrop
 from .frames import read_frames

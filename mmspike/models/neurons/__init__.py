@@ -1,4 +1,8 @@
-"""Neurons: membrane -> spikes. Each is a pure function over all T steps and a module around it."""
+"""Neurons: membrane -> spikes. Each is a pure function over all T steps and a module around it.
+
+Names are written by hand: the rest of the package has the types of neurons from them. tests/utils/test_registered.py holds
+them against the files.
+"""
 
 from .analogue import PLIAF
 from .base import BaseNeuron, build_neuron
