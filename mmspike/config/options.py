@@ -77,7 +77,7 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -
     """The options of the command line. What follows ``--amp`` and names no type, such as CONFIG, is not a value of it."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     for i, argument in enumerate(given):
-        if argument == '--amp' and not (i + 1 < len(given) and re.fullmatch(r'default|half|b?f[a-z]*\d+', given[i + 1])):
+        if argument == '--amp' and not (i + 1 < len(given) and re.fullmatch(r'default|half|[a-z]+\d+', given[i + 1])):
             given[i] = '--amp=default'
     return parser.parse_args(given)
 

@@ -56,7 +56,7 @@ def test_amp_as_it_is_typed(given, amp):
 
 
 def test_types_that_do_not_exist(capsys):
-    for name in ('float16', 'fp8', 'half'):
+    for name in ('float16', 'fp8', 'int4', 'half'):
         with pytest.raises(SystemExit):
             read('--amp', name, 'c.py')
         assert f'argument --amp: invalid choice: {name!r}' in capsys.readouterr().err

@@ -7,7 +7,6 @@ SpikeMAE one of the masked autoencoder; another model's backbone loads its part 
 
 import argparse
 import os
-import pickle
 import sys
 from pathlib import Path
 
@@ -21,19 +20,15 @@ def load_checkpoint(path: Path) -> dict:
     """The state dict of a checkpoint file, which may hold it bare or under 'model', 'state_dict' or 'module'."""
     import torch
 
-    try:
-        # the authors' classification checkpoints carry their command line
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f'{path}: no such file') from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as e:
-        raise UserError(f'{path}: not a checkpoint of tensors that can be read without running its code: {e}') from None
+    from mmspike.utils.checkpoint import read_checkpoint
+
+    with torch.serialization.safe_globals([argparse.Namespace]):  # the authors' checkpoints carry their command line
+        checkpoint = read_checkpoint(str(path))
     for key in ('model', 'state_dict', 'module'):
-        if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
+        if isinstance(checkpoint.get(key), dict):
             checkpoint = checkpoint[key]
             break
-    if not isinstance(checkpoint, dict) or not any(isinstance(v, torch.Tensor) for v in checkpoint.values()):
+    if not any(isinstance(v, torch.Tensor) for v in checkpoint.values()):
         raise UserError(f'{path}: found no state dict (looked at the top and under model, state_dict, module)')
     return {k: v for k, v in checkpoint.items() if isinstance(v, torch.Tensor)}
 
