@@ -127,6 +127,11 @@ def read_checkpoint(path: str, map_location: str | torch.device | None = 'cpu', 
     path = osp.expanduser(path)
     if not osp.isfile(path):
         raise MissingCheckpoint(f'checkpoint {path} {_what_is_there(path)}')
+    if path.lower().endswith('.onnx'):
+        raise CheckpointError(
+            f'checkpoint {path} is an ONNX file, which tools/test.py, tools/image_demo.py and inference() run: '
+            'here the checkpoint is needed from which it was exported'
+        )
     try:
         content = _load(path, map_location, mmap)
     except PermissionError as error:

@@ -204,6 +204,8 @@ def test_integers(classifier, run_tool, tmp_path):
     assert (tmp_path / 'new' / 'int8.onnx').stat().st_size > 1000
     done = run_tool('deployment/deploy.py', *classifier, '-o', tmp_path, '--engine', 'openvino')
     assert '--engine is for --int8' in done.stderr
+    done = run_tool('deployment/deploy.py', *classifier, '--int8', 'integers.pth')
+    assert '--int8 integers.pth: the name of an ONNX file ends with .onnx' in done.stderr
 
 
 def test_an_onnx_file_in_place_of_a_checkpoint(classifier, run_tool, tmp_path):

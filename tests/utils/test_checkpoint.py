@@ -107,6 +107,12 @@ def test_a_file_of_anything_else_is_named(tmp_path):
         read_checkpoint(str(tmp_path / 'x.pth'))
 
 
+def test_an_onnx_file_is_told_from_a_checkpoint(tmp_path):
+    (tmp_path / 'model.onnx').write_bytes(b'\x08\x0a')
+    with pytest.raises(UserError, match='model.onnx is an ONNX file, .*: here the checkpoint is needed'):
+        read_checkpoint(str(tmp_path / 'model.onnx'))
+
+
 def test_names_of_wrapped_models(tmp_path):
     model = nn.Sequential(nn.Sequential(nn.Linear(2, 2)), nn.BatchNorm1d(2))
     bare = model.state_dict()

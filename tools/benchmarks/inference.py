@@ -46,10 +46,14 @@ def spiking_backbone(args: argparse.Namespace):
     from torch.nn.modules.batchnorm import _BatchNorm
 
     from mmspike.registry import MODELS
+    from mmspike.utils.errors import UserError
 
     steps = {} if args.T is None else dict(T=args.T)
     torch.manual_seed(0)
-    model = MODELS.build(dict(type=f'mmspike.{args.type}', arch=args.arch, out_indices=(-1,), **steps)).train()
+    try:
+        model = MODELS.build(dict(type=f'mmspike.{args.type}', arch=args.arch, out_indices=(-1,), **steps)).train()
+    except (KeyError, ValueError) as error:  # another type or arch
+        raise UserError(f'--type {args.type} --arch {args.arch}: {error.args[0]}') from error
     for norm in (m for m in model.modules() if isinstance(m, _BatchNorm)):
         norm.momentum = None
     with torch.no_grad():

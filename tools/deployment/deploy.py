@@ -87,6 +87,9 @@ def parse_args() -> argparse.Namespace:
         parser.error('--part is for --nir and --onnx')
     if not args.audit and not (args.out or args.onnx or args.int8 or args.nir):
         parser.error('say what to write, with -o, --onnx, --int8 or --nir, or --audit')
+    for option in ('onnx', 'int8'):
+        if (file := getattr(args, option)) and not str(file).lower().endswith('.onnx'):
+            parser.error(f'--{option} {file}: the name of an ONNX file ends with .onnx')
     return args
 
 
