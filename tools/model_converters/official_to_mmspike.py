@@ -77,9 +77,12 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     from mmspike.models.checkpoints import explain_mismatch, nearest_preset
-    from mmspike.models.official import convert_official
+    from mmspike.models.official import convert_official, infer_backbone
 
-    converted, dropped = convert_official(load_checkpoint(args.src))
+    official = load_checkpoint(args.src)
+    if infer_backbone(official) is not None:
+        raise UserError(f'{args.src} has the names of mmspike already: there is nothing to convert, load it as it is')
+    converted, dropped = convert_official(official)
     for key in dropped:
         print(f'dropped: {key}')
     problems = explain_mismatch(expected_model(converted, args.arch), converted)
