@@ -117,13 +117,6 @@ def test_code_in_a_checkpoint_is_refused(convert, tmp_path):
     assert 'code of the checkpoint ran' not in result.stdout
 
 
-def test_a_converted_checkpoint_is_not_converted_again(convert, tmp_path):
-    torch.save(dict(state_dict=dict(convert_official(official())[0])), tmp_path / 'ours.pth')
-    result = convert(tmp_path / 'ours.pth', tmp_path / 'again.pth')
-    assert result.returncode == 1 and 'has the names of mmspike already' in result.stderr
-    assert not (tmp_path / 'again.pth').exists()
-
-
 def test_file_that_is_no_checkpoint(convert, tmp_path):
     src = tmp_path / 'theirs.pth'
     src.write_bytes(b'not a checkpoint')

@@ -77,22 +77,21 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     from mmspike.models.checkpoints import explain_mismatch, nearest_preset
-    from mmspike.models.official import convert_official, infer_backbone
+    from mmspike.models.official import convert_official
 
-    official = load_checkpoint(args.src)
-    if infer_backbone(official) is not None:
-        raise UserError(f'{args.src} has the names of mmspike already: there is nothing to convert, load it as it is')
-    converted, dropped = convert_official(official)
+    converted, dropped = convert_official(load_checkpoint(args.src))
     for key in dropped:
         print(f'dropped: {key}')
-    problems = explain_mismatch(expected_model(converted, args.arch), converted)
+    model = expected_model(converted, args.arch)
+    problems = explain_mismatch(model, converted)
     if problems:
         raise UserError(f'{args.src} does not fit:\n{problems}')
     args.dst.parent.mkdir(parents=True, exist_ok=True)
     temporary = args.dst.with_name(args.dst.name + '.tmp')
     torch.save(dict(state_dict=converted), temporary)
     os.replace(temporary, args.dst)
-    print(f'{args.dst}: {len(converted)} entries, {nearest_preset(converted)}; {len(dropped)} dropped')
+    name = type(model['backbone']).__name__
+    print(f'{args.dst}: {len(converted)} entries of {name}, nearest preset {nearest_preset(converted)}; {len(dropped)} dropped')
 
 
 if __name__ == '__main__':
