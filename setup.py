@@ -99,7 +99,7 @@ setup(
     # No upper bound: nothing is known to break above 3.13, and a cap in a published wheel cannot be lifted.
     python_requires='>=3.11',
     packages=find_packages(include=['mmspike', 'mmspike.*']),
-    package_data={'mmspike': ['py.typed', '**/*.c', '**/*.h']},
+    package_data={'mmspike': ['py.typed', '**/*.c', '**/*.h', 'weights/*']},
     install_requires=parse_requirements('runtime'),
     extras_require=extras,
     entry_points=dict(console_scripts=['mmspike = mmspike.cli:main']),

@@ -54,10 +54,9 @@ def relative_files(folder, *suffixes):
     return {path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.suffix in suffixes}
 
 
-def test_wheel_has_every_module(source, wheel):
-    assert {f'mmspike/{name}' for name in relative_files(source / 'mmspike', '.py', '.c', '.h', '.typed')} <= set(
-        wheel.namelist()
-    )
+def test_wheel_has_every_module_and_the_weights(source, wheel):
+    files = relative_files(source / 'mmspike', '.py', '.c', '.h', '.typed', '.pth', '.json')
+    assert {f'mmspike/{name}' for name in files} <= set(wheel.namelist())
 
 
 def test_wheel_carries_configs_and_tools(source, wheel):

@@ -10,7 +10,10 @@ the least of the repetitions. Ratios are to
 
 - straightforward: the same network as one writes it down first, see benchmarks/straightforward.py;
 - relu: the same network with ReLU in place of its neurons;
-- any other name: a classifier of timm (must be installed) or mmpretrain, by its architecture's name there.
+- any other name: a classifier of timm (must be installed) or mmpretrain, by its architecture's name there; for detectors a
+  config of mmdet by its name, such as rtmdet_s_8xb32-300e_coco.
+
+``--models spikeyolo-s`` and the other sizes are whole detectors for 80 classes, from image to scores and boxes before NMS.
 
 ``--against-build DIR`` compares with the same network of another checkout, such as the state before a change.
 
@@ -45,6 +48,7 @@ BARS = [
     (LARGE, 'train', 'straightforward', 'time', 0.22),
     (LARGE, 'train', 'straightforward', 'memory', 0.40),
 ]
+DETECTORS = tuple(f'spikeyolo-{size}' for size in 'nsml')
 DEFAULTS = dict(T=None, levels=4, dtype='float32', device='cpu', with_cp=False, compile=False)
 
 
@@ -62,7 +66,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--sizes', nargs='+', default=['224'], metavar='SIZE', help='pixels, 224 or 800x1344')
     parser.add_argument('-T', nargs='+', type=int, default=[None], help="time steps; default: the model's own")
-    parser.add_argument('--levels', nargs='+', type=int, default=[4], metavar='D', help='levels of SFA neurons')
+    parser.add_argument('--levels', nargs='+', type=int, default=[4], metavar='D', help='levels of integer neurons')
     parser.add_argument(
         '--dtypes',
         nargs='+',
@@ -96,7 +100,7 @@ def parse_args() -> argparse.Namespace:
     )
     args = parser.parse_args()
     if not args.quick:
-        known = backbones()
+        known = [*backbones(), *DETECTORS]
         if unknown := [name for name in args.models if name not in known]:
             parser.error(f'--models {" ".join(unknown)}: no such preset; there are {", ".join(known)}')
     if args.against_build and not (args.against_build / 'mmspike/__init__.py').is_file():
@@ -122,7 +126,7 @@ class UnknownNetworkError(Exception):
 def build(case: dict):
     """The network of a case; its input is an image."""
     name, arch, T = case['against'], case['model'], case['T']
-    if name not in ('ours', 'straightforward', 'relu'):
+    if arch not in DETECTORS and name not in ('ours', 'straightforward', 'relu'):
         try:
             import timm
 
@@ -136,6 +140,8 @@ def build(case: dict):
             raise UnknownNetworkError(f"no network '{name}': neither timm, if it is installed, nor mmpretrain has one")
         return get_model(list_models(f'{name}*')[0])
 
+    if arch in DETECTORS:
+        return detector(name, arch, T, case['levels'])
     cls = backbones()[arch]
     integer = arch.startswith('espikeformer')
     T = T or (1 if integer else 4)
@@ -151,6 +157,49 @@ def build(case: dict):
         raise UnknownNetworkError(f'there is no straightforward {cls.__name__}: give other names to --against, or none')
     neuron = dict(type='ReLU') if name == 'relu' else dict(type='SFA', levels=case['levels']) if integer else None
     return cls(arch, T=T, neuron=neuron, with_cp=case['with_cp'] and name == 'ours')
+
+
+def detector(name: str, arch: str, T: int | None, levels: int):
+    """A detector of one stage; its output is all that its head gives for an image, [B, numbers]."""
+    import torch
+    from mmengine.registry import MODELS, init_default_scope
+
+    from mmspike.config.names import config_path, read_file
+    from mmspike.utils.carried import carried
+
+    file = 'spikeyolo_coco.py' if arch == 'spikeyolo-s' else f'spikeyolo/{arch}_t1_4xb10-300e_coco.py'
+    cfg = read_file(str(carried('configs') / file))
+    init_default_scope('mmdet')
+    if name == 'straightforward':
+        sys.path.insert(0, str(REPO / 'tools/benchmarks'))
+        import straightforward_yolo
+
+        settings = backbones()[cfg.model.backbone.arch].arch_settings[cfg.model.backbone.arch]
+        ratio = cfg.model.neck.get('mlp_ratio', 1)
+        model = straightforward_yolo.SpikeYOLO(settings['dims'], settings['depths'], T=T or 1, levels=levels, ratio=ratio)
+    else:
+        if name not in ('ours', 'relu'):
+            found = sorted(Path(config_path('mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py')).parents[1].rglob(f'{name}.py'))
+            if not found:
+                raise UnknownNetworkError(f"no detector '{name}': mmdet has no config of this name")
+            cfg = read_file(str(found[0]))
+        for part in (cfg.model.backbone, cfg.model.neck, cfg.model.bbox_head) if name in ('ours', 'relu') else ():
+            part.neuron = dict(type='ReLU') if name == 'relu' else dict(type='ILIF', levels=levels)
+        cfg.model.backbone.pop('init_cfg', None)  # weights of ImageNet are not fetched
+        if T and name in ('ours', 'relu'):
+            cfg.model.backbone.T = T
+        model = MODELS.build(cfg.model)
+
+    class Outputs(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, images):
+            outs = self.model(images) if name == 'straightforward' else self.model(images, mode='tensor')
+            return torch.cat([level.flatten(1) for levels in outs for level in levels], 1)
+
+    return Outputs()
 
 
 def worker(case: dict) -> None:
@@ -249,7 +298,7 @@ def measure(case: dict, names: list[str], repeats: int, threads: int, checkout: 
 def describe(case: dict) -> str:
     parts = [case['model'], f'{case["size"]} px', f'batch {case["batch"]}']
     parts += [f'T {case["T"]}'] if case['T'] else []
-    parts += [f'D {case["levels"]}'] if case['model'].startswith('espike') else []
+    parts += [f'D {case["levels"]}'] if case['model'].startswith(('espike', *DETECTORS)) else []
     parts += [case[k] for k in ('dtype', 'device') if case[k] != DEFAULTS[k]]
     parts += [k for k in ('with_cp', 'compile') if case[k]]
     return ', '.join([*parts, case['kind']])
@@ -311,7 +360,7 @@ def plan(args: argparse.Namespace) -> list[tuple[dict, list[str], int]]:
         for model in args.models
         for size in args.sizes
         for T in args.T
-        for levels in (args.levels if model.startswith('espike') else args.levels[:1])
+        for levels in (args.levels if model.startswith(('espike', *DETECTORS)) else args.levels[:1])
         for dtype in args.dtypes
         for device in args.devices
         for kind in args.kinds

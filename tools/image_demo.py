@@ -13,10 +13,14 @@ from mmspike.utils.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('image', help='image, folder of images, video, or a glob in quotes')
-    parser.add_argument('config', help='config file, or the name of a config, such as mask_rcnn_espike_nuclei')
-    parser.add_argument('checkpoint', help='checkpoint file or URL, or an ONNX file that deploy.py --onnx wrote')
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='NAME: a network that comes with weights, such as spikeyolo_nuclei. IMAGE: an image, a folder of images, '
+        'a video, or a glob in quotes. CONFIG: a config file, or the name of one. CHECKPOINT: its file or URL, or an ONNX file '
+        'that deploy.py --onnx wrote.',
+    )
+    parser.usage = f'{parser.prog} NAME IMAGE [options]\n       {parser.prog} IMAGE CONFIG CHECKPOINT [options]'
+    parser.add_argument('words', nargs='+', metavar='NAME IMAGE, or IMAGE CONFIG CHECKPOINT', help='see below')
     add_engine_option(parser)
     parser.add_argument('--out-dir', default='outputs', help='folder of the results (default: outputs)')
     parser.add_argument('--batch-size', type=int, default=1, help='images of one size at once (default: 1)')
@@ -29,7 +33,14 @@ def parse_args() -> argparse.Namespace:
         metavar='STAGE',
         help='also draw firing rates, of every stage or of one, such as backbone.stages.2 or neck',
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if len(args.words) == 2:
+        args.config, args.image, args.checkpoint = *args.words, None
+    elif len(args.words) == 3:
+        args.image, args.config, args.checkpoint = args.words
+    else:
+        parser.error(f'expected NAME IMAGE or IMAGE CONFIG CHECKPOINT, got {" ".join(args.words)}')
+    return args
 
 
 def summary(result: dict, score_thr: float) -> str:
@@ -44,13 +55,18 @@ def summary(result: dict, score_thr: float) -> str:
 
 
 def main(args: argparse.Namespace) -> None:
-    from mmspike.apis import Inferencer, find_config
+    from mmspike.apis import Inferencer, find_config, list_weights
+    from mmspike.apis.zoo import shipped_checkpoint
     from mmspike.config import precision
     from mmspike.config.config_faults import config_faults_explained
     from mmspike.config.names import read_file
     from mmspike.utils.files import check_folder
 
     precision.set_tf32(args.tf32)
+    if args.checkpoint is None:
+        if args.image in list_weights():  # the other way round, as with a checkpoint
+            args.image, args.config = args.config, args.image
+        args.checkpoint = shipped_checkpoint(args.config)
     engine = engine_of(args)
     check_folder(args.out_dir, '--out-dir')
     try:

@@ -44,7 +44,8 @@ def main(args: argparse.Namespace) -> None:
     from mmspike.config import data, launch, precision, testing
     from mmspike.config.config_faults import config_faults_explained
     from mmspike.config.data_check import stop_at_errors
-    from mmspike.models.checkpoints import check_checkpoint_fits
+    from mmspike.config.trained_neurons import name_changed_neurons
+    from mmspike.models.checkpoints import check_checkpoint_fits, read
 
     precision.set_tf32(args.tf32)
     engine = engine_of(args)
@@ -57,6 +58,8 @@ def main(args: argparse.Namespace) -> None:
                 f'--tta and --amp need the network itself, {args.checkpoint} is an exported file: give its checkpoint'
             )
         cfg.model = exported_config(cfg, args.checkpoint, engine)
+    else:
+        name_changed_neurons(cfg, read(args.checkpoint).get('meta') or {}, args.checkpoint)
     cfg.load_from = args.checkpoint if engine is None else None
     cfg.resume = False
     if args.show or args.show_dir:

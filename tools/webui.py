@@ -15,11 +15,12 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         '--model',
-        nargs=2,
+        nargs='+',
         action='append',
-        required=True,
+        default=[],
         metavar=('CONFIG', 'CHECKPOINT'),
-        help='config (file or name) and checkpoint of a model; repeat it for more to choose from',
+        help='config (file or name) and checkpoint of a model, or the name of one that comes with weights; repeat it for more '
+        'to choose from (default: all that come with weights)',
     )
     add_device_option(parser, tf32=True)
     parser.add_argument('--port', type=int, default=7860, help='default: 7860')
@@ -28,21 +29,29 @@ def parse_args() -> argparse.Namespace:
         default='127.0.0.1',
         help='address to listen on (default: 127.0.0.1, this machine only). The page asks nobody for a password',
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if wrong := [' '.join(words) for words in args.model if len(words) > 2]:
+        parser.error(f'--model {wrong[0]}: expected CONFIG CHECKPOINT or NAME')
+    return args
 
 
 def main(args: argparse.Namespace) -> None:
-    from mmspike.apis import find_config
+    from mmspike.apis import find_config, list_weights
     from mmspike.apis.webui import build_page, model_names
+    from mmspike.apis.zoo import shipped_checkpoint
     from mmspike.config import precision
 
     precision.set_tf32(args.tf32)
     try:
-        for config, checkpoint in args.model:
+        pairs: list[tuple[str, str | None]] = []
+        for config, *checkpoint in args.model or [[name] for name in list_weights()]:
             find_config(config)
-            if not Path(checkpoint).is_file():
-                raise UserError(f'checkpoint {checkpoint} does not exist')
-        page = build_page(model_names([tuple(pair) for pair in args.model]), args.device)
+            if not checkpoint:
+                shipped_checkpoint(config)
+            elif not Path(checkpoint[0]).is_file():
+                raise UserError(f'checkpoint {checkpoint[0]} does not exist')
+            pairs.append((config, checkpoint[0] if checkpoint else None))
+        page = build_page(model_names(pairs), args.device)
         page.launch(
             server_name=args.host,
             server_port=args.port,

@@ -20,6 +20,7 @@ from rich.progress import track
 from mmspike.analysis import EnergyReport, measure_energy
 from mmspike.config.loading import model_config, picture
 from mmspike.config.names import type_name
+from mmspike.config.trained_neurons import name_changed_neurons
 from mmspike.deploy.exported import description, exported_config
 from mmspike.models.backbones.base import InputShapeError
 from mmspike.models.checkpoints import check_checkpoint_fits
@@ -32,38 +33,39 @@ from .hosts import HOSTS, class_names, label_map
 from .sources import Failure, Frame, Input, InputError, count_frames, find_inputs, read_frames
 from .spikes import ALL, plot_overlay, spike_maps
 from .writing import Writer
-from .zoo import find_config
+from .zoo import find_config, shipped_checkpoint
 
 
 def inference(
-    config_or_name: str | Path, checkpoint: str | Path, device: str | None = None, engine: str | None = None
+    config_or_name: str | Path,
+    checkpoint: str | Path | None = None,
+    device: str | None = None,
+    engine: str | None = None,
 ) -> 'Inferencer':
     """An inferencer for a detector, segmentor or classifier.
 
     Args:
         config_or_name: A config file, the name of one of this project's (``'mask_rcnn_espike_nuclei'``), or of a host's
             (``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'``).
-        checkpoint: The file or URL of its weights, or the ONNX file that ``deploy.py --onnx`` wrote of it.
+        checkpoint: The file or URL of its weights, or the ONNX file that ``deploy.py --onnx`` wrote of it. Without one the
+            weights that come with the package are taken, see :func:`mmspike.apis.list_weights`.
         device: Default: the accelerator if there is one, else 'cpu'.
         engine: What runs an ONNX file: 'onnxruntime' (default) or 'openvino'.
 
     Raises:
-        InputError: There is no such config, or see :class:`Inferencer`.
+        InputError: There is no such config, or no checkpoint is given and none comes with it, or see :class:`Inferencer`.
 
     Example:
-        >>> import tempfile
-        >>> import torch
-        >>> from mmengine.config import Config
-        >>> from mmpretrain import get_model
-        >>> from mmspike.apis import find_config, inference
-        >>> weights = tempfile.NamedTemporaryFile(suffix='.pth')
-        >>> model = get_model(Config.fromfile(find_config('espike_cifar10')))
-        >>> torch.save(model.state_dict(), weights.name)
-        >>> inferencer = inference('espike_cifar10', weights.name, device='cpu')
-        Loads checkpoint by _local backend from path: ...
-        >>> inferencer.task
-        'classification'
+        >>> import numpy as np
+        >>> from mmspike.apis import inference
+        >>> inferencer = inference('spikeyolo_nuclei', device='cpu')
+        Loads checkpoint by _load_ours backend from path: ...
+        >>> result = inferencer(np.zeros((64, 64, 3), 'uint8'), show_progress=False)[0]
+        >>> inferencer.task, inferencer.classes, result['size']
+        ('detection', ['nucleus'], [64, 64])
     """
+    if checkpoint is None:
+        checkpoint = shipped_checkpoint(config_or_name)
     return Inferencer(Config.fromfile(find_config(config_or_name)), checkpoint, device, engine)
 
 
@@ -140,6 +142,7 @@ class Inferencer:
             self.task, self.model = self._host.task, self._host.model
             if not self._exported:
                 check_checkpoint_fits(self.model, path)
+                name_changed_neurons(cfg, content.get('meta') or {}, path)
         except UserError as error:
             raise InputError(str(error)) from None
         self._stateful = next(stateful_modules(self.model), None) is not None

@@ -108,11 +108,12 @@ def _summary(report: EnergyReport) -> str:
     )
 
 
-def build_page(models: dict[str, tuple[str, str]], device: str | None = None) -> 'gradio.Blocks':
+def build_page(models: dict[str, tuple[str, str | None]], device: str | None = None) -> 'gradio.Blocks':
     """The page, to be served by its ``launch()``.
 
     Args:
-        models: Name to choose by -> config (file or name) and checkpoint. A model is built when it is first chosen.
+        models: Name to choose by -> config (file or name) and checkpoint, None for the weights that come with the config. A
+            model is built when it is first chosen.
         device: Default: the accelerator if there is one, else 'cpu'.
 
     Raises:
@@ -164,11 +165,11 @@ def build_page(models: dict[str, tuple[str, str]], device: str | None = None) ->
     return page
 
 
-def model_names(pairs: list[tuple[str, str]]) -> dict[str, tuple[str, str]]:
+def model_names(pairs: list[tuple[str, str | None]]) -> dict[str, tuple[str, str | None]]:
     """A name for each (config, checkpoint): that of the config, with the checkpoint's where configs repeat."""
     stems = [Path(config).stem for config, _ in pairs]
     names = {}
     for stem, (config, checkpoint) in zip(stems, pairs, strict=True):
-        name = stem if stems.count(stem) == 1 else f'{stem} ({checkpoint})'
+        name = stem if stems.count(stem) == 1 or checkpoint is None else f'{stem} ({checkpoint})'
         names[name] = (config, checkpoint)
     return names

@@ -1,4 +1,4 @@
-"""Configs by name."""
+"""Configs by name, and the weights that come with them."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from mmspike.config.names import config_path
 from mmspike.utils.carried import carried
 from mmspike.utils.errors import UserError
+from mmspike.utils.weights import SCHEME, list_weights
 
 from .sources import InputError
 
@@ -46,3 +47,19 @@ def find_config(config_or_name: str | Path) -> str:
     near = get_close_matches(name, configs, 5, 0.5)
     hint = f'Nearest names: {", ".join(near)}' if near else f'Names: {", ".join(configs)}'
     raise InputError(f'{given!r} is neither a config file nor the name of a config. {hint}')
+
+
+def shipped_checkpoint(config_or_name: str | Path) -> str:
+    """The checkpoint that comes with a config of this project, as ``mmspike://NAME``.
+
+    Raises:
+        InputError: There is no such config, or it comes without weights; those that have some are listed.
+    """
+    path = Path(find_config(config_or_name))
+    ours = list_configs().get(path.stem)
+    if path.stem not in list_weights() or ours is None or path.resolve() != ours.resolve():
+        raise InputError(
+            f'{str(config_or_name)!r} comes without trained weights, so it needs a checkpoint. With weights come: '
+            f'{", ".join(list_weights())}'
+        )
+    return f'{SCHEME}{path.stem}'

@@ -13,6 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 from torch import Tensor, nn
 
+from mmspike.config.trained_neurons import name_changed_neurons
 from mmspike.models.checkpoints import check_checkpoint_fits
 
 
@@ -44,6 +45,7 @@ def build_model(cfg: Config, checkpoint: str | None, device: str | None = None) 
     else:
         check_checkpoint_fits(model, checkpoint)
         meta = load_checkpoint(model, checkpoint, map_location='cpu').get('meta', {})
+        name_changed_neurons(cfg, meta, checkpoint)
         if 'dataset_meta' in meta:
             model.dataset_meta = meta['dataset_meta']  # where the hosts look for names of classes
     return model.to(device or get_device()).eval()

@@ -18,6 +18,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from .errors import UserError
 from .files import stand_in
+from .weights import SCHEME, find_weights
 
 #: methods that a file may name: of logs what mmengine registers itself, of the one-cycle schedule its curve
 METHODS = {
@@ -197,4 +198,10 @@ def _load_from_local(filename: str, map_location: str | torch.device | None) -> 
     return without_wrappers(content)
 
 
+def _load_ours(filename: str, map_location: str | torch.device | None) -> dict:
+    """Weights that come with the package, of the name behind ``mmspike://``."""
+    return _load_from_local(str(find_weights(filename)), map_location)
+
+
 CheckpointLoader.register_scheme(prefixes='', loader=_load_from_local, force=True)
+CheckpointLoader.register_scheme(prefixes=SCHEME, loader=_load_ours, force=True)

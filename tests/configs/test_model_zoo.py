@@ -7,6 +7,8 @@ import pytest
 import torch
 import yaml
 
+from mmspike.apis import list_weights
+
 from .test_configs import CONFIGS, MODELS, NAMES, load
 
 ROOT = CONFIGS.parent
@@ -59,3 +61,16 @@ def test_parameter_counts(entry):
     with torch.device('cpu' if 'teacher' in cfg.model else 'meta'):
         model = MODELS.build(cfg.model)
     assert sum(p.numel() for p in model.parameters()) == entry['Metadata']['Parameters']
+
+
+def test_page_of_the_weights():
+    """Each network that comes with weights stands there with what the package says of it."""
+    rows = [line for line in (ROOT / 'docs' / 'weights.md').read_text().splitlines() if line.startswith('| `')]
+    named = {m['Name'] for m in ENTRIES}
+    for name, weights in list_weights().items():
+        results, origin = (row for row in rows if row.startswith(f'| `{name}` |'))
+        assert name in named and f'| {weights.seed} |' in results and f'| {weights.data} |' in results
+        assert ', '.join(f'{metric} {value:.3f}' for metric, value in weights.metrics.items()) in results
+        assert f'| {weights.path.stat().st_size / 1e6:.1f} |' in results
+        assert weights.sha256 in origin and f'`{weights.train}`' in origin
+    assert len(rows) == 2 * len(list_weights())

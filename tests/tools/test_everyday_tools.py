@@ -201,7 +201,7 @@ def test_logs_benchmark_and_comparison(tmp_path, data, classifier):
     assert 'runs of the same name: speed, speed' in message
 
 
-def test_publish_model(tmp_path, classifier):
+def test_publish_model(tmp_path, classifier, data):
     checkpoint = torch.load(classifier / 'work' / 'epoch_1.pth', weights_only=False)
     name = 'head.fc.weight'
     trained = torch.full_like(checkpoint['state_dict'][name], 7.0)
@@ -220,10 +220,15 @@ def test_publish_model(tmp_path, classifier):
     assert meta['dataset_meta']['classes'] and meta['dataset_meta']['palette'] == [[1, 2, 3]] and meta['epoch'] == 1
     assert meta['dataset_meta']['scale'] == 0.5 and meta['dataset_meta']['things'] == ['a', 'b', 'c']
     assert "default_scope = 'mmpretrain'" in meta['cfg'] and str(classifier) not in meta['cfg']
+    assert "data_root='data/" in meta['cfg'] and str(data) not in meta['cfg']
 
-    succeed(tmp_path, PUBLISH, tmp_path / 'ema.pth', tmp_path / '3' / 'out', '--no-ema')
+    succeed(tmp_path, PUBLISH, tmp_path / 'ema.pth', tmp_path / '3' / 'out', '--no-ema', '--half')
     content = torch.load(next((tmp_path / '3').iterdir()), weights_only=True)
     assert (content['state_dict'][name] == 7).all()
+    for key, value in content['state_dict'].items():
+        given = checkpoint['state_dict'][key]
+        assert value.dtype == (torch.float16 if given.dim() > 1 else given.dtype)
+        assert key == name or torch.equal(value, given.to(value.dtype))
     message = fail(tmp_path, PUBLISH, classifier / 'work' / 'epoch_1.pth', tmp_path / 'x', '--no-ema')
     assert 'no averaged weights' in message
     assert 'does not exist' in fail(tmp_path, PUBLISH, 'nothing.pth', tmp_path / 'x')
@@ -249,5 +254,5 @@ def test_the_documentation_has_every_tool():
     text = (REPO / 'docs' / 'tools.md').read_text()
     mentioned = set(re.findall(r'tools/([\w/]+\.(?:py|sh))', text))
     scripts = {str(path.relative_to(REPO / 'tools')) for path in (REPO / 'tools').rglob('*.[ps][yh]')}
-    scripts.remove('benchmarks/straightforward.py')  # networks for benchmark.py
+    scripts -= {'benchmarks/straightforward.py', 'benchmarks/straightforward_yolo.py'}  # networks for benchmark.py
     assert mentioned == {name for name in scripts if not name.startswith('dev/')}

@@ -1,5 +1,6 @@
 """tools/image_demo.py: what it prints and writes, and what it says to bad input."""
 
+import importlib.util
 import json
 import re
 
@@ -12,6 +13,7 @@ for host in ('mmdet', 'mmseg', 'mmpretrain'):
 from apis.networks import HOSTS, change_config, networks_in  # noqa: E402
 
 from mmspike.apis import inference  # noqa: E402
+from mmspike.utils.errors import UserError  # noqa: E402
 
 
 @pytest.fixture(scope='module')
@@ -43,6 +45,37 @@ def test_a_folder(network, run_tool, tmp_path, host):
             assert all(f'{name} {share:.1%}' in line for name, share in zip(entry['classes'], entry['shares'], strict=True))
         else:
             assert line == f'{entry["name"]}: {entry["pred_class"]} ({entry["pred_score"]:.2f})'
+
+
+def load_tool(repo):
+    spec = importlib.util.spec_from_file_location('image_demo', repo / 'tools' / 'image_demo.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_network_that_comes_with_weights(network, repo, tmp_path, monkeypatch, capsys):
+    """NAME IMAGE; the other way round is understood, too."""
+    image = sorted((network('mmdet').data / 'val').glob('*.png'))[0]
+    tool, expected = load_tool(repo), inference('spikeyolo_nuclei')(image, show_progress=False)[0]
+    for number, words in enumerate((['spikeyolo_nuclei', str(image)], [str(image), 'spikeyolo_nuclei'])):
+        out = tmp_path / str(number)
+        monkeypatch.setattr('sys.argv', ['infer', *words, '--out-dir', str(out)])
+        tool.main(tool.parse_args())
+        assert json.loads((out / 'preds' / f'{image.stem}.json').read_text(encoding='utf-8')) == expected
+        assert (out / 'vis' / f'{image.stem}.png').is_file()
+    for words, message in (
+        (['espike_cifar10', str(image)], "'espike_cifar10' comes without trained weights.*spikeyolo_nuclei"),
+        (['spikeyolo_nuclei', str(image), '--engine', 'openvino'], 'mmspike://spikeyolo_nuclei is none'),
+        (['spikeyolo_nuclei', str(tmp_path / 'none.png')], 'none.png does not exist'),
+    ):
+        monkeypatch.setattr('sys.argv', ['infer', *words, '--out-dir', str(tmp_path / 'x')])
+        with pytest.raises(UserError, match=message):
+            tool.main(tool.parse_args())
+    monkeypatch.setattr('sys.argv', ['infer', 'spikeyolo_nuclei'])
+    with pytest.raises(SystemExit):
+        tool.parse_args()
+    assert 'expected NAME IMAGE or IMAGE CONFIG CHECKPOINT, got spikeyolo_nuclei' in capsys.readouterr().err
 
 
 def test_bad_input(network, run_tool, tmp_path):

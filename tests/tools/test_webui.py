@@ -68,6 +68,7 @@ def test_analysis(network):
 def test_names_of_models():
     names = model_names([('a/x.py', '1.pth'), ('b/x.py', '2.pth'), ('y', '1.pth')])
     assert names == {'x (1.pth)': ('a/x.py', '1.pth'), 'x (2.pth)': ('b/x.py', '2.pth'), 'y': ('y', '1.pth')}
+    assert model_names([('x', '1.pth'), ('x', None)]) == {'x (1.pth)': ('x', '1.pth'), 'x': ('x', None)}
 
 
 def test_refused(network, run_tool, tmp_path, monkeypatch):

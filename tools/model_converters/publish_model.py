@@ -2,9 +2,14 @@
 
 The file holds tensors and plain values only, so that ``torch.load(..., weights_only=True)`` reads it. Kept: the weights and, of
 ``meta``, the config, classes and palette, epoch, iteration, seed and versions; the inferencers of the hosts need the first two.
-Dropped: optimizer, schedulers, logs, and of the config the lines work_dir and load_from, which name places on this machine.
+Dropped: optimizer, schedulers, logs, and of the config what names places on this machine: the lines work_dir and load_from, and
+the folder of an absolute data_root, which becomes data/NAME/.
 The name ends in the first 8 digits of the file's SHA-256, as ``torch.hub`` and the hosts expect: OUT-xxxxxxxx.pth. The same
 checkpoint always gives the same file.
+
+``--half`` halves the file: weights of more than one dimension are float16. Norms and biases stay float32, so that the running
+variance of a norm neither vanishes nor overflows. A network that loads the file computes in float32 as ever; test it, since
+some spikes flip.
 
 Of a checkpoint with averaged weights (EMAHook) the average is published, which is what was validated; ``--no-ema`` takes the
 weights that were trained.
@@ -30,6 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('in_file', help='checkpoint')
     parser.add_argument('out_file', type=Path, help='file to write, without the hash')
+    parser.add_argument('--half', action='store_true', help='weights of more than one dimension in float16')
     parser.add_argument('--no-ema', action='store_true', help='the trained weights instead of their average')
     return parser.parse_args()
 
@@ -55,11 +61,11 @@ def plain(value, name: str):
     raise UserError(f'{name} is a {type(value).__name__}, expected plain data: take it out of the checkpoint first')
 
 
-def published(checkpoint: dict, no_ema: bool = False) -> dict:
+def published(checkpoint: dict, no_ema: bool = False, half: bool = False) -> dict:
     """The content to publish, of a checkpoint of mmengine or a bare state dict.
 
     Raises:
-        UserError: The weights hold other things than tensors, or ``no_ema`` without an average.
+        UserError: The weights hold other things than tensors, or ``no_ema`` without an average, or numbers that float16 lacks.
     """
     import torch
 
@@ -77,11 +83,28 @@ def published(checkpoint: dict, no_ema: bool = False) -> dict:
     given = checkpoint.get('meta', {}) if 'state_dict' in checkpoint else {}
     meta = {key: plain(given[key], f'meta.{key}') for key in META if key in given}
     if isinstance(meta.get('cfg'), str):
-        meta['cfg'] = re.sub(r'^(work_dir|load_from) = .*\n', '', meta['cfg'], flags=re.MULTILINE)
+        meta['cfg'] = _without_places(meta['cfg'])
     meta['mmspike_version'] = mmspike.__version__
     # copies: a view would take the whole tensor that it looks at along
     weights = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in weights.items()}
-    return dict(meta=meta, state_dict=weights)
+    return dict(meta=meta, state_dict=_halved(weights) if half else weights)
+
+
+def _without_places(cfg: str) -> str:
+    """The text of a config without the folders of the machine that trained."""
+    cfg = re.sub(r'^(work_dir|load_from) = .*\n', '', cfg, flags=re.MULTILINE)
+    for root in re.findall(r'data_root\s*=\s*[\'"](/[^\'"]+)', cfg):
+        cfg = cfg.replace(root, f'data/{Path(root).name}{"/" if root.endswith("/") else ""}')
+    return cfg
+
+
+def _halved(weights: dict) -> dict:
+    import torch
+
+    halved = {k: v.half() if v.is_floating_point() and v.dim() > 1 else v for k, v in weights.items()}
+    if overflown := [k for k, v in halved.items() if v.dtype == torch.float16 and not torch.isfinite(v).all()]:
+        raise UserError(f'--half: {overflown[0]} has numbers that are not finite in float16 (the largest is 65504)')
+    return halved
 
 
 def write(content: dict, out_file: Path) -> Path:
@@ -108,7 +131,7 @@ def main(args: argparse.Namespace) -> None:
         checkpoint = read_checkpoint(args.in_file)
     except (FileNotFoundError, RuntimeError) as error:
         raise UserError(str(error)) from error
-    content = published(checkpoint, args.no_ema)
+    content = published(checkpoint, args.no_ema, args.half)
     if 'state_dict' in checkpoint:
         dropped = sorted(set(checkpoint) - set(content))
         print(f'Dropped: {", ".join(dropped) or "nothing"}')

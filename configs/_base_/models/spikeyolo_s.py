@@ -20,7 +20,7 @@ model = dict(
         strides=[8, 16, 32],
         neuron=neuron,
         loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=0.5),
-        loss_bbox=dict(type='CIoULoss', loss_weight=7.5),
+        loss_bbox=dict(type='mmspike.CIoULoss', loss_weight=7.5),
         loss_dfl=dict(type='DistributionFocalLoss', loss_weight=1.5),
     ),
     train_cfg=dict(

@@ -17,7 +17,7 @@ from mmspike.models.layers import SpikingConv, mean_time
 from mmspike.registry import MODELS
 
 from .neuron import head_neuron
-from .overlaps import CIoUOverlaps
+from .overlaps import CIoULoss, CIoUOverlaps
 
 
 @MODELS.register_module()
@@ -40,7 +40,8 @@ class SpikingYOLOHead(BaseDenseHead):
         cls_channels: Width of the branch for classes; None: that of the finest scale, at least min(classes, 100).
         neuron: Neuron config; the default is SFA with D = 4 and divisor 1, which is I-LIF at T = 1.
         norm_cfg: Norm config.
-        loss_cls, loss_bbox, loss_dfl: The host's losses; by default of weights 0.5, 7.5 and 1.5.
+        loss_cls, loss_bbox, loss_dfl: The host's losses, but ``mmspike.CIoULoss`` for boxes; by default of weights 0.5, 7.5
+            and 1.5.
         train_cfg: ``assigner`` of mmdet, ``alpha`` and ``beta`` of the metric; by default ``TaskAlignedAssigner`` with 10
             cells a box by complete IoU, 0.5 and 6.
         test_cfg: mmdet's for dense heads: ``score_thr``, ``nms``, ``nms_pre``, ``max_per_img``.
@@ -83,7 +84,7 @@ class SpikingYOLOHead(BaseDenseHead):
         self.prior_generator = TASK_UTILS.build(dict(type='MlvlPointGenerator', strides=strides, offset=0.5))
         self.bbox_coder = TASK_UTILS.build(dict(type='DistancePointBBoxCoder'))
         self.loss_cls = MMDET_MODELS.build(loss_cls or dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=0.5))
-        self.loss_bbox = MMDET_MODELS.build(loss_bbox or dict(type='CIoULoss', loss_weight=7.5))
+        self.loss_bbox = MMDET_MODELS.build(loss_bbox or dict(type=CIoULoss, loss_weight=7.5))
         self.loss_dfl = MMDET_MODELS.build(loss_dfl or dict(type='DistributionFocalLoss', loss_weight=1.5))
         train_cfg = dict(train_cfg or {})
         assigner = dict(type='TaskAlignedAssigner', topk=10, iou_calculator=dict(type=CIoUOverlaps))

@@ -13,7 +13,7 @@ from torch import nn
 
 from mmspike.deploy import audit, difference, expand, fuse, leftovers
 from mmspike.models import SpikingYOLOBackbone, SpikingYOLOPAFPN
-from mmspike.models.detection import CIoUOverlaps, SpikingYOLOHead
+from mmspike.models.detection import CIoULoss, CIoUOverlaps, SpikingYOLOHead
 
 C = 8
 
@@ -260,3 +260,34 @@ def test_overlaps_of_equal_boxes_are_one():
     assert found[2].isnan().all() and found[:, 2].isnan().all()
     shifted = boxes[1:2] + torch.tensor([1e-5, 0, 1e-5, 0])
     torch.testing.assert_close(CIoUOverlaps()(boxes[1:2], shifted), torch.ones(1, 1))
+
+
+@pytest.mark.parametrize('reduction', ['mean', 'sum', 'none'])
+@pytest.mark.parametrize('weight', [None, [2.0, 0.5, 1.0], [[2.0] * 4, [0.5] * 4, [1.0] * 4]], ids=str)
+def test_the_loss_of_a_box_that_is_found_exactly_is_zero(reduction, weight):
+    """mmdet's is NaN, and so are its gradients; all other boxes have mmdet's."""
+    target = torch.tensor([[0.0, 0, 10, 10], [3.1, 4.2, 600.5, 411.3], [5.0, 5, 25, 15]])
+    pred = (target + torch.tensor([[0.0], [0.0], [1.0]])).requires_grad_()
+    weight = None if weight is None else torch.tensor(weight)
+    hosts = MODELS.get('CIoULoss')(reduction='none')
+    assert hosts(pred, target)[:2].isnan().all()
+    expected = torch.cat([torch.zeros(2), hosts(pred[2:], target[2:]).detach()])  # of a weight of 1
+    expected = dict(mean=expected.mean(), sum=expected.sum(), none=expected)[reduction]
+    found = CIoULoss(reduction=reduction)(pred, target, weight)
+    torch.testing.assert_close(found, expected)
+    found.sum().backward()
+    assert pred.grad[:2].eq(0).all() and pred.grad[2].isfinite().all() and pred.grad[2].ne(0).any()
+
+
+def test_a_nan_box_is_not_hidden():
+    boxes = torch.tensor([[float('nan'), 0, 1, 1]])
+    assert CIoULoss()(boxes, torch.ones(1, 4)).isnan()
+
+
+def test_all_boxes_found_exactly(repo):
+    made = head()
+    assert type(made.loss_bbox) is CIoULoss is type(build(tiny(repo)).bbox_head.loss_bbox)
+    boxes = torch.tensor([[0.0, 0, 10, 10]], requires_grad=True)
+    loss = made.loss_bbox(boxes, boxes.detach(), torch.ones(1), avg_factor=torch.tensor(1.0))
+    loss.backward()
+    assert loss == 0 and boxes.grad.eq(0).all()
