@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parent
-SOURCES = [FOLDER / name for name in ('neurons.c', 'norm_neuron.c', 'depthwise.c', 'pack.c', 'sparse.c')]  # in float and double
+#: in float and double
+SOURCES = [FOLDER / f'{name}.c' for name in ('neurons', 'norm_neuron', 'depthwise', 'pack', 'sparse', 'winograd')]
 AMX = FOLDER / 'amx.c'
 FLAGS = [
     '-O3',
@@ -32,6 +33,8 @@ FLAGS = [
     '-fPIC',
     '-std=gnu11',
 ]
+#: of the files whose sums need not be PyTorch's to the bit
+CONTRACTED = {'winograd.c': '-ffp-contract=fast'}
 SUFFIX = {torch.float32: 'f', torch.float64: 'd'}
 
 
@@ -51,7 +54,7 @@ def _compile() -> Path:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
         cpu += next((line for line in lines if line.startswith(('flags', 'Features'))), '')
     texts = [p.read_text() for p in [FOLDER / 'lif.h', AMX, *SOURCES]]
-    key = hashlib.sha256('\n'.join([*texts, *FLAGS, *compiler, cpu, *runtimes]).encode()).hexdigest()[:16]
+    key = hashlib.sha256('\n'.join([*texts, *FLAGS, *CONTRACTED.values(), *compiler, cpu, *runtimes]).encode()).hexdigest()[:16]
     library = cache_folder() / f'neurons-{key}.so'
     if library.exists():
         return library
@@ -66,7 +69,8 @@ def _compile() -> Path:
             defines = [f'-DREAL={real}', f'-DSUFFIX={suffix}', f'-DEXP={exp}', *(['-DVECTOR_EXP'] if mvec else [])]
             for source in SOURCES:
                 objects.append(f'{folder}/{source.stem}_{suffix}.o')
-                command = [*compiler, *FLAGS, *defines, '-c', str(source), '-o', objects[-1]]
+                flags = [*FLAGS, *filter(None, [CONTRACTED.get(source.name)]), *defines]
+                command = [*compiler, *flags, '-c', str(source), '-o', objects[-1]]
                 subprocess.run(command, check=True, capture_output=True)
         libraries = [*(runtimes or ['-fopenmp']), *mvec, '-lm']
         subprocess.run([*compiler, '-shared', *objects, *libraries, '-o', f'{folder}/out.so'], check=True, capture_output=True)
@@ -79,7 +83,7 @@ def library() -> ctypes.CDLL | None:
     """The compiled functions; None where they cannot be had."""
     try:
         functions = ctypes.CDLL(str(_compile()))
-        for name in ('amx_weight_size', 'sparse_size_f', 'sparse_size_d'):
+        for name in ('amx_weight_size', *(f'{part}_size_{end}' for part in ('sparse', 'winograd') for end in SUFFIX.values())):
             getattr(functions, name).restype = ctypes.c_int64
         return functions
     except (OSError, subprocess.CalledProcessError) as error:

@@ -142,15 +142,23 @@ static inline int64_t picked(const Conv *conv, const uint64_t *bits, int64_t pix
     return out - rows;
 }
 
-/* sum of the rows of a tile, added to `sum` */
-static inline void add_rows(Vector *sum, const REAL *tile, const uint32_t *rows, int64_t n) {
+static inline __attribute__((always_inline)) void add_vectors(Vector *sum, const REAL *tile, const uint32_t *rows, int64_t n,
+                                                              const int vectors) {
     Vector acc[VECTORS];
-    for (int v = 0; v < VECTORS; v++) acc[v] = sum[v];
+    for (int v = 0; v < vectors; v++) acc[v] = sum[v];
     for (int64_t i = 0; i < n; i++) {
         const Vector *row = (const Vector *)(tile + (int64_t)rows[i] * TILE);
-        for (int v = 0; v < VECTORS; v++) acc[v] += row[v];
+        for (int v = 0; v < vectors; v++) acc[v] += row[v];
     }
-    for (int v = 0; v < VECTORS; v++) sum[v] = acc[v];
+    for (int v = 0; v < vectors; v++) sum[v] = acc[v];
+}
+
+/* sum of the rows of a tile, added to `sum`, in the first columns */
+static inline void add_rows(Vector *sum, const REAL *tile, const uint32_t *rows, int64_t n, int64_t columns) {
+    if (columns > TILE / 2)
+        add_vectors(sum, tile, rows, n, VECTORS);
+    else
+        add_vectors(sum, tile, rows, n, VECTORS / 2);
 }
 
 /* out [B, out_H, out_W, N]; bias [N] or NULL. Returns 0, or 1 when memory is out. */
@@ -174,7 +182,7 @@ int FN(sparse_forward)(const uint64_t *bits, const REAL *tiles, const REAL *bias
                 for (int p = 0; p < n; p++) {
                     Vector sum[VECTORS];
                     memcpy(sum, initial, sizeof sum);
-                    add_rows(sum, tiles + t * R * TILE, rows + start[p], start[p + 1] - start[p]);
+                    add_rows(sum, tiles + t * R * TILE, rows + start[p], start[p + 1] - start[p], columns);
                     memcpy(out + (first + p) * N + t * TILE, sum, sizeof(REAL) * columns);
                 }
             }
@@ -222,7 +230,7 @@ int FN(sparse_weight)(const uint64_t *bits, const REAL *grad, REAL *out, const C
                     REAL *sum = sums + group * size + t * R * TILE;
                     for (int64_t r = 0; r < R; r++)
                         if (start[r + 1] > start[r])
-                            add_rows((Vector *)(sum + r * TILE), part, pickers + start[r], start[r + 1] - start[r]);
+                            add_vectors((Vector *)(sum + r * TILE), part, pickers + start[r], start[r + 1] - start[r], VECTORS);
                 }
             }
         }

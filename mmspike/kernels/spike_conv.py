@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from . import amx, sparse
+from . import amx, sparse, winograd
 from .layout import channels_last, fold, unfold
 from .library import call, pointers, reals
 from .norm_neuron import Neuron
@@ -55,6 +55,16 @@ def depthwise_weight_gradient(x: Tensor, grad: Tensor, k: int) -> Tensor:
     return partial.sum(0).permute(2, 0, 1).unsqueeze(1).contiguous()
 
 
+def _pixels(x: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B*H*W, C], a view of channels-last memory."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def _images(pixels: Tensor, like: Tensor) -> Tensor:
+    """[B*H*W, C] -> [B, C, H, W], a view, the sizes of the images as those of ``like``."""
+    return pixels.view(like.shape[0], *like.shape[2:], -1).permute(0, 3, 1, 2)
+
+
 class Layer:
     """The arguments of a linear layer or a convolution, which are not tensors, and both passes of it."""
 
@@ -77,14 +87,23 @@ class Layer:
         return F.conv2d(s, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
     def pointwise(self, weight: Tensor) -> bool:
-        """A 1x1 convolution: its input gradient takes PyTorch longer than oneDNN a convolution with the weight transposed."""
+        """A linear layer over pixels."""
         return (
-            weight.shape[2:] == (1, 1)
+            not (self.linear or self.transposed)
+            and weight.shape[2:] == (1, 1)
             and self.groups == 1
             and (*self.stride, *self.dilation, *self.padding) == (1, 1, 1, 1, 0, 0)
-            and weight.dtype == torch.float32
-            and torch.backends.mkldnn.is_available()
         )
+
+    def of_few_pixels(self, s: Tensor, weight: Tensor) -> bool:
+        """As :meth:`pointwise`, on images so small that PyTorch's convolutions would need longer to order the weight."""
+        return self.pointwise(weight) and s.numel() < sparse.PIXELS * s.shape[1]
+
+    def takes_fewer_products(self, grad: Tensor, weight: Tensor) -> bool:
+        """Its gradients are those of :mod:`mmspike.kernels.winograd`."""
+        if self.linear or self.transposed:
+            return False
+        return winograd.fits(grad, weight, self.stride, self.padding, self.dilation, self.groups)
 
     def backward(self, grad: Tensor, s: Tensor, weight: Tensor, needs: Sequence[bool]) -> tuple[Tensor | None, ...]:
         need_input, need_weight, need_bias = needs
@@ -92,19 +111,31 @@ class Layer:
             flat = grad.flatten(0, -2)
             grad_input = grad @ weight if need_input else None
             return grad_input, flat.t() @ s.flatten(0, -2) if need_weight else None, flat.sum(0) if need_bias else None
+        grad_input = grad_weight = None
+        if self.of_few_pixels(grad, weight):
+            flat = _pixels(grad)
+            grad_input = _images(flat @ weight.flatten(1), grad) if need_input else None
+            grad_weight = (flat.t() @ _pixels(s)).view_as(weight) if need_weight else None
+            return grad_input, grad_weight, flat.sum(0) if need_bias else None
         args = self.stride, self.padding, self.dilation
         own = need_weight and not self.transposed and depthwise_fits(weight, *args, self.groups)
-        pointwise = need_input and not self.transposed and self.pointwise(weight)
-        mask = [need_input and not pointwise, need_weight and not own, False]
-        grad_input = grad_weight = None
+        fewer = self.takes_fewer_products(grad, weight)
+        # its input gradient takes PyTorch longer than oneDNN a convolution with the weight transposed
+        turned = (
+            need_input and self.pointwise(weight) and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+        )
+        mask = [need_input and not (turned or fewer), need_weight and not (own or fewer), False]
         if any(mask):
             grad_input, grad_weight, _ = torch.ops.aten.convolution_backward(
                 grad, s, weight, None, *args, self.transposed, self.output_padding, self.groups, mask
             )
-        if pointwise:
+        if turned:
             grad_input = torch.mkldnn_convolution(grad, weight.transpose(0, 1), None, (0, 0), (1, 1), (1, 1), 1)
         if own:
             grad_weight = depthwise_weight_gradient(s, grad, weight.shape[-1])
+        if fewer:
+            grad_input = winograd.input_gradient(grad, weight, self.padding, self.groups) if need_input else None
+            grad_weight = winograd.weight_gradient(s, grad, self.padding, self.groups) if need_weight else None
         return grad_input, grad_weight, grad.sum((0, 2, 3)) if need_bias else None
 
 
@@ -118,12 +149,15 @@ class _SpikeConv(torch.autograd.Function):
     def forward(ctx, s, weight, bias, layer, divisor, value, counts, bits, anew):
         ctx.matrix_units = counts is not None
         ctx.few = bits is not None and bits.share <= sparse.SHARE
+        ctx.share = 1.0 if bits is None else bits.share
         if ctx.matrix_units:
             out = amx.conv(counts, divisor, weight, bias)
         elif ctx.few:
             out = sparse.conv(bits.words, weight, bias, layer)
         else:
-            out = layer.forward(s if value is None else value, weight, bias)
+            s = s if value is None else value
+            few = layer.of_few_pixels(s, weight)
+            out = _images(F.linear(_pixels(s), weight.flatten(1), bias), s) if few else layer.forward(s, weight, bias)
         kept: tuple[Tensor | None, ...] = ()
         if ctx.needs_input_grad[1]:
             kept = (counts,) if ctx.matrix_units else (bits.words,) if ctx.few else anew.tensors
@@ -142,6 +176,8 @@ class _SpikeConv(torch.autograd.Function):
             grad_weight = amx.conv_weight_gradient(kept[0], ctx.divisor, grad, weight.shape[-1]) if need_weight else None
             return grad_input, grad_weight, grad.sum((0, 2, 3)) if need_bias else None, *[None] * 6
         by_ones = need_weight and ctx.few
+        if by_ones and ctx.share > winograd.SHARE:
+            by_ones = not ctx.layer.takes_fewer_products(grad, weight)
         if need_weight and not by_ones:
             s = channels_last(fold(ctx.compute(*kept))) if grad.dim() == 4 else fold(ctx.compute(*kept))
         else:
