@@ -4,12 +4,13 @@ import argparse
 
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from mmspike.config import precision
 from mmspike.config.options import add_amp_option, add_device_option, add_tf32_option, parse
 from mmspike.config.resume_settings import resolve_settings
+from mmspike.registry import MODELS
 from mmspike.utils.errors import UserError
 
 
@@ -123,6 +124,34 @@ def test_a_test_in_mixed_precision():
         precision.halve_test_step(Network(), 'fp16')
     with pytest.raises(UserError, match='strategy'):
         precision.halve_test_step(dict(type='ImageClassifier'), 'bf16')
+
+
+class Detector(nn.Module):
+    """A head on what a network in half precision gives it, whose boxes numpy reads."""
+
+    def __init__(self):
+        super().__init__()
+        head = dict(num_classes=2, in_channels=[4], box_channels=4, cls_channels=4, bins=4, strides=(8,))
+        self.head = MODELS.build(dict(type='mmspike.SpikingYOLOHead', **head))
+        self.layer = nn.Conv2d(4, 4, 1)
+
+    def test_step(self, x):
+        meta = dict(img_shape=(320, 320), scale_factor=(1.0, 1.0), ori_shape=(320, 320))
+        cfg = ConfigDict(nms_pre=9, score_thr=-1.0, min_bbox_size=-1, nms=dict(type='nms', iou_threshold=0.9), max_per_img=9)
+        return self.head.predict_by_feat(*self.head((self.layer(x)[None],)), batch_img_metas=[meta], cfg=cfg)[0]
+
+
+def test_boxes_are_no_halves():
+    """In bfloat16 a coordinate of 300 is one of 300 or 302."""
+    pytest.importorskip('mmdet')
+    torch.manual_seed(0)
+    detector, x = Detector().eval(), torch.randn(1, 4, 40, 40)
+    precision.halve_test_step(detector, 'bf16')
+    with torch.no_grad():
+        result = detector.test_step(x)
+    boxes = result.bboxes.numpy()
+    assert result.scores.dtype == torch.float32 and len(boxes) == 9
+    assert (boxes != torch.from_numpy(boxes).bfloat16().float().numpy()).any()
 
 
 @pytest.fixture

@@ -4,13 +4,17 @@ import copy
 import itertools
 
 import torch
+import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmspike import kernels
 from mmspike.kernels import gpu, operators
-from mmspike.kernels.gpu import launch
+from mmspike.kernels.gpu import attention, launch, layers
+from mmspike.kernels.layout import fold, unfold
+from mmspike.kernels.recompute import Signal
 from mmspike.models import IF, LIF, PLIF, SFA, ESpikeFormer, MetaSpikeFormer
-from mmspike.models.layers import Chain, ConvNorm, RepConvNorm, SpikingLinear
+from mmspike.models.layers import Chain, ConvNorm, RepConvNorm, SpikingLinear, attend
+from mmspike.models.layers.choice import described
 
 operators.usable = lambda x: False
 gpu.usable = launch.usable = lambda x: kernels.enabled() and x.dtype in launch.DTYPES
@@ -104,4 +108,43 @@ check(
     settled(MetaSpikeFormer(arch=arch, T=2, neuron=dict(type='LIF', v_threshold=0.5))), images, tolerance=2e-3, also=ATTENTION
 )
 check(settled(ESpikeFormer(arch=arch, layer_scale=0.5)), images, tolerance=2e-3, also=ATTENTION)
+
+
+def check_half(function, plain, x, parameters):
+    """In half precision the same spikes as in float32 on the same input, and its gradients, rounded once."""
+    leaf, wide = x.clone().requires_grad_(), x.float().requires_grad_()
+    out, expected = function(leaf), plain(wide)
+    assert out.dtype == x.dtype and torch.equal(out.float(), expected) and 0 < expected.count_nonzero() < expected.numel()
+    weight = torch.linspace(-1, 1, out.numel()).view(out.shape)
+    ours = torch.autograd.grad(out, (leaf, *parameters), weight.to(x.dtype))
+    wanted = torch.autograd.grad(expected, (wide, *parameters), weight.to(x.dtype).float())
+    assert [g.dtype for g in ours] == [x.dtype, *(p.dtype for p in parameters)]
+    for a, b in zip(ours, wanted, strict=True):
+        torch.testing.assert_close(a.float(), b, rtol=1e-2, atol=1e-2 * b.abs().max().item())
+
+
+for dtype, neuron in ((torch.float16, LIF()), (torch.bfloat16, LIF()), (torch.bfloat16, SFA(levels=4))):
+    kind, norm = described(neuron, 3), settled(torch.nn.BatchNorm2d(5))
+    x = inside((torch.randn(3, 2, 5, 4, 6) * 2).to(dtype))
+
+    def ours(x, norm=norm, kind=kind):
+        own = layers.of(norm)
+        return layers.norm_neuron([own._replace(running=[t.clone() for t in own.running])], kind, Signal(x)).x
+
+    def plain(x, norm=norm, neuron=neuron):
+        running = norm.running_mean.clone(), norm.running_var.clone()
+        with kernels.use(False):
+            return neuron(unfold(F.batch_norm(fold(x), *running, norm.weight, norm.bias, norm.training), x.shape[0]))
+
+    for training in (True, False):
+        norm.train(training)
+        check_half(ours, plain, x, list(norm.parameters()))
+    q, k, v = (torch.randint(0, 3, (3, 2, c, 4, 6)) / 2 for c in (4, 4, 6))
+    joined = inside(torch.cat([q, k, v], 2).to(dtype))
+
+    def plain_attention(x, neuron=neuron):
+        with kernels.use(False):
+            return neuron(attend(*(Signal(part) for part in x.split((4, 4, 6), 2)), 2).x * 0.125)
+
+    check_half(lambda x, k=kind: attention.attend(k, Signal(x, 2.0), 2, 4, 6, 0.125).x, plain_attention, joined, ())
 print('ok')

@@ -171,11 +171,11 @@ def worker(case: dict) -> None:
 # --- in the process that compares ----------------------------------------------------------------------------------------
 
 
-def measure(case: dict, checkout: Path = REPO) -> dict:
+def measure(case: dict, checkout: Path = REPO, python: str = sys.executable) -> dict:
     env = os.environ | dict(
         PYTHONPATH=os.pathsep.join([str(checkout.resolve()), *filter(None, [os.environ.get('PYTHONPATH')])])
     )
-    command = [sys.executable, '-W', 'ignore', __file__, '--worker', json.dumps(case | dict(root=str(checkout)))]
+    command = [python, '-W', 'ignore', __file__, '--worker', json.dumps(case | dict(root=str(checkout)))]
     done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise SystemExit(f'counting {case} failed with exit code {done.returncode}, see above')
@@ -221,6 +221,10 @@ def parse_args() -> argparse.Namespace:
         help='what to compare with; spikingjelly has backbones of LIF alone (default: both)',
     )  # fmt: skip
     parser.add_argument('--against-build', metavar='DIR', type=Path, help='another checkout of this project to compare with')
+    parser.add_argument(
+        '--build-python', metavar='FILE', default=sys.executable,
+        help='the Python that runs it, such as DIR/.venv/bin/python where it needs another mmcv (default: this one)',
+    )  # fmt: skip
     parser.add_argument('--out', type=Path, default=Path('work_dirs/cuda_model'), help='results, without suffix')
     args = parser.parse_args()
     if args.against_build and not (args.against_build / 'mmspike/__init__.py').is_file():
@@ -241,7 +245,7 @@ def main(args: argparse.Namespace) -> int:
                 if way != 'spikingjelly' or config == 'metaspikeformer-15m':
                     ways[way] = measure(case | dict(way=way))
             if args.against_build:
-                ways[f'build {args.against_build}'] = measure(case, args.against_build)
+                ways[f'build {args.against_build}'] = measure(case, args.against_build, args.build_python)
             one = measure(case | dict(batch=1))
             batches = {str(card): largest_batch(one, ways['ours'], card) for card in CARDS}
             results.append(dict(name=name, precision=precision, batch=2, ways=ways, batches=batches))

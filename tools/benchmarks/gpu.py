@@ -2,11 +2,12 @@
 
     python tools/benchmarks/gpu.py --minutes 8 --out work_dirs/gpu
 
-Parts, in this order: the machine; neurons with kernels against plain PyTorch; their bandwidth against a copy; loss, gradients
-and spikes of whole networks against the CPU; time and memory of training steps against spikingjelly, ReLU and plain PyTorch;
-torch.compile; the demo's training. Each part is a process of its own with its share of the minutes: one that crashes, hangs or
-runs out of time is recorded and does not stop the others. After every part OUT/gpu.json and OUT/gpu.md hold all that is known.
-The exit status is 1 if a check or a part failed. A goal that is missed is reported, and is no failure.
+Parts, in this order: the machine; neurons, then rows of modules, with kernels against plain PyTorch; bandwidth against a
+copy; loss, gradients and spikes of whole networks against the CPU; time and memory of training steps against spikingjelly,
+ReLU and plain PyTorch; torch.compile; the demo's training. Each part is a process of its own with its share of the minutes:
+one that crashes, hangs or runs out of time is recorded and does not stop the others. After every part OUT/gpu.json and
+OUT/gpu.md hold all that is known. The exit status is 1 if a check or a part failed. A goal that is missed is reported, and is
+no failure.
 
 Needed: torch with Triton, and these wheels (pip install --no-deps): onedl-mmengine, onedl-mmcv, addict, yapf, rich, termcolor,
 markdown-it-py, mdurl, pygments, platformdirs, opencv-python-headless, packaging. mmcv needs no compiled operators. For the

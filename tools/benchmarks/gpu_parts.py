@@ -10,15 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from gpu_checks import HALVES, NEURONS, kernels_against_pytorch, rows_against_pytorch
 from torch import Tensor, nn
 
 from mmspike import kernels
 from mmspike.analysis.flips import FlipReport, Way, measure_norms, spike_flips
 from mmspike.models.backbones import ESpikeFormer, MetaSpikeFormer
+from mmspike.models.layers import Chain
 from mmspike.models.neurons import build_neuron
 
 REPO = Path(__file__).resolve().parents[2]
-HALVES = dict(fp16=torch.float16, bf16=torch.bfloat16)
 TINY = dict(dims=(8, 16, 16, 16), depths=(1, 1, 1, 1, 1), num_heads=2)
 #: of a training step and of the neurons' kernels
 GOALS = dict(bandwidth=0.8, time_to_spikingjelly=0.5, memory_to_spikingjelly=0.5, four_steps_to_one=3.2)
@@ -98,67 +99,11 @@ def machine(part: Part) -> None:
         part.note('card', name=card.name, capability=f'{card.major}.{card.minor}', memory_gb=card.total_memory / 2**30)
 
 
-NEURONS = [
-    dict(type='LIF', tau=2.0),
-    dict(type='LIF', tau=3.0, surrogate='atan'),
-    dict(type='LIF', tau=2.0, surrogate='rectangle'),
-    dict(type='IF'),
-    dict(type='PLIF'),
-    dict(type='SFA', levels=4),
-    dict(type='SFA', levels=8, divisor=3),
-    dict(type='ILIF', levels=4),
-    dict(type='NILIF', levels=4),
-]
-LAYOUTS = dict(
-    plain=lambda x: x,
-    channels_last=lambda x: x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3),
-    repeated=lambda x: x[:1].expand_as(x),
-    sliced=lambda x: torch.stack([x, x], -1)[..., 0],
-    batch_first=lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
-)
-
-
-def kernels_against_pytorch(part: Part) -> None:
-    """Spikes bit for bit, but where a division by tau rounds otherwise; gradients against those of plain PyTorch."""
-    x = torch.tensor([[float('nan'), float('inf'), -float('inf'), -0.0, 2.3]], device=part.device)
-    for neuron, dtype in itertools.product(NEURONS, (torch.float32, torch.float16)):
-        out = build_neuron(neuron).to(part.device)(x.to(dtype)).float()
-        held = bool(out[:, 0].isnan().all()) and not bool(out[:, 1:].isnan().any())
-        part.check(f'NaN stays NaN, and nothing else becomes it: {neuron["type"]}, {dtype}', held)
-    if part.cuda and torch.cuda.mem_get_info()[0] > 24 * 2**30:
-        n = 720_000_000  # times T more than 2^31
-        x = torch.zeros(4, n, dtype=torch.float16, device=part.device)
-        x[3, -7:] = 3.0
-        with torch.no_grad():
-            out = build_neuron(dict(type='LIF', tau=2.0))(x)
-        part.check('more than 2^31 elements', int(out.sum(dtype=torch.float64)) == 7 and bool(out[3, -7:].all()))
-    sizes = [(1, 1, 1, 1), (3, 11, 1, 1), (1, 16, 8, 8), (2, 24, 7, 7), *([] if part.tiny else [(1, 1, 1025, 1025)])]
-    for neuron, dtype in itertools.product(NEURONS, (torch.float32, *HALVES.values())):
-        spikes, flips, worst, layouts = 0, 0, 0.0, LAYOUTS
-        for T, size in itertools.product((1, 4) if part.tiny else (1, 4, 16), sizes):
-            for layout in layouts.values() if size == sizes[2] else [LAYOUTS['plain']]:
-                x = layout((torch.randn(T, *size, device=part.device) * 3).to(dtype))
-                results = []
-                for on in (True, False):
-                    module = build_neuron(neuron).to(part.device)
-                    leaf = x.detach().requires_grad_()
-                    with kernels.use(on):
-                        out = module(leaf)
-                        results.append((out.detach(), torch.autograd.grad(out.float().square().sum() + out.sum(), leaf)[0]))
-                (out, grad), (plain_out, plain_grad) = results
-                same = out == plain_out
-                spikes, flips = spikes + out.numel(), flips + int((~same).sum())
-                if bool(same.all()):  # gradients behind another spike are others
-                    difference = (grad.double() - plain_grad.double()).abs().max()
-                    worst = max(worst, float(difference / plain_grad.double().abs().max().clamp(min=1e-3)))
-        limit = 0 if neuron.get('tau') != 3.0 else spikes // 100_000
-        tolerance = 1e-5 if dtype == torch.float32 else 1e-2
-        name = ' '.join(str(v) for v in neuron.values())
-        part.check(
-            f'{name}, {dtype}', flips <= limit and worst < tolerance, outputs=spikes, flipped=flips, gradient_relative=worst
-        )
-        if part.out_of_time('further neurons'):
-            return
+def timed(part: Part) -> dict[str, nn.Module]:
+    """Neurons, and one fused with a norm in evaluation, on [T, N, 64]."""
+    modules = {neuron['type']: build_neuron(neuron) for neuron in (NEURONS[0], NEURONS[5])}
+    modules['BN and LIF'] = Chain(norm=nn.BatchNorm1d(64), neuron=build_neuron(NEURONS[0]))
+    return {name: module.to(part.device).eval() for name, module in modules.items()}
 
 
 def bandwidth(part: Part) -> None:
@@ -167,11 +112,10 @@ def bandwidth(part: Part) -> None:
     for exponent, dtype in itertools.product((10,) if part.tiny else (22, 24, 26), (torch.float32, *HALVES.values())):
         n, T = 2**exponent, 4
         width = torch.empty((), dtype=dtype).element_size()
-        source = torch.randn(T, 1, n // T, device=part.device).to(dtype)
+        source = torch.randn(T, n // T // 64, 64, device=part.device).to(dtype)
         copy = 2 * n * width / part.seconds(source.clone, repeats) / 1e9
         part.note(f'copy, 2^{exponent}, {dtype}', gb_per_s=copy)
-        for neuron in (NEURONS[0], NEURONS[5]):
-            module = build_neuron(neuron).to(part.device)
+        for name, module in timed(part).items():
             x = source.clone().requires_grad_()
             grad = torch.randn_like(source)
 
@@ -184,9 +128,9 @@ def bandwidth(part: Part) -> None:
 
             for kind, step, accesses in (('forward', forward, 2), ('forward and backward', both, 5)):
                 rate = accesses * n * width / part.seconds(step, repeats) / 1e9
-                part.note(f'{neuron["type"]} {kind}, 2^{exponent}, {dtype}', gb_per_s=rate, of_copy=rate / copy)
+                part.note(f'{name} {kind}, 2^{exponent}, {dtype}', gb_per_s=rate, of_copy=rate / copy)
                 if exponent == 26 and kind == 'forward':
-                    part.goal(f'{neuron["type"]}, {dtype}: share of the copy bandwidth', rate / copy, GOALS['bandwidth'], False)
+                    part.goal(f'{name}, {dtype}: share of the copy bandwidth', rate / copy, GOALS['bandwidth'], False)
         if part.out_of_time('larger tensors'):
             return
 
@@ -377,4 +321,13 @@ def demo(part: Part) -> None:
 
 
 #: part -> its share of the minutes
-PARTS = {machine: 0.02, kernels_against_pytorch: 0.2, bandwidth: 0.1, numerics: 0.14, speed: 0.24, compiled: 0.2, demo: 0.1}
+PARTS = {
+    machine: 0.02,
+    kernels_against_pytorch: 0.15,
+    rows_against_pytorch: 0.05,
+    bandwidth: 0.1,
+    numerics: 0.14,
+    speed: 0.24,
+    compiled: 0.2,
+    demo: 0.1,
+}
