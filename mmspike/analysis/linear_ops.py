@@ -182,8 +182,33 @@ def _fused_attention(args, out) -> list[LinearOp]:
     return [product_of(q, keys.transpose(-2, -1), sources=(q, k)), second]
 
 
+def _deformable(args, out) -> list[LinearOp]:
+    """Bilinear sampling, four products of floats each and one more with a mask, then a convolution of what was sampled."""
+    x, w, _, mask, bias = args[:5]
+    taps = prod(w.shape[2:])
+    samples = x.shape[0] * x.shape[1] * taps * out.shape[2:].numel()
+    macs = samples * (5 if mask.numel() else 4) + out.numel() * w.shape[1] * taps
+    return [
+        LinearOp(
+            kind='deformable conv',
+            macs=macs,
+            real_macs=macs,
+            operands=[],  # whatever x holds, its samples are floats
+            weights=w,
+            inputs=x.numel(),
+            outputs=out.numel(),
+            bias=bias.numel(),
+            taps=taps,
+            reached_taps=taps,
+            out_per_group=out.shape[1],
+            out_channels=out.shape[1],
+        )
+    ]
+
+
 LINEAR_OPS: dict[str, Callable[[tuple, object], list[LinearOp]]] = {
     'aten::convolution': _convolution,
+    'torchvision::deform_conv2d': _deformable,
     'aten::mm': _mm,
     'aten::bmm': _mm,
     'aten::addmm': _addmm,

@@ -82,30 +82,35 @@ class FusedAttention(nn.Module):
         return not self.mask
 
     def forward(self, x: Tensor) -> Tensor:
-        T, B, C, H, W = x.shape
         s = x if self.neuron is None else self.neuron(x)
+        v = None if self.mask == 'k' else self.v_neuron(self.v_conv(s))
+        return self.attend(self.q_neuron(self.q_conv(s)), self.k_neuron(self.k_conv(s)), v, x.shape)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor | None, shape: torch.Size) -> Tensor:
+        """What the spikes of q, k and v [D * T, B, …] give, of the ``shape`` of the membranes that q comes from."""
+        T, B, C, H, W = shape
 
         def heads(spikes: Tensor) -> Tensor:  # [D, T, B, heads, d, N]
             dim = spikes.shape[2] // self.num_heads
             spikes = spikes.double() if self.exact else spikes
             return spikes.reshape(spikes.shape[0] // T, T, B, self.num_heads, dim, -1)
 
-        q = heads(self.q_neuron(self.q_conv(s)))
-        k = heads(self.k_neuron(self.k_conv(s)))
-        if self.mask == 'k':
+        dtype = q.dtype
+        q, k = heads(q), heads(k)
+        if v is None:
             y = q.sum(0).sum(3).reshape(T, B, self.num_heads, H, W)
-            fired = self._fire(y.to(x.dtype)).to(k.dtype).reshape(-1, T, B, self.num_heads, 1, H * W)
-            return self.proj_conv(_by_steps(torch.mul, k, fired).to(x.dtype).reshape(-1, B, C, H, W))
-        v = heads(self.v_neuron(self.v_conv(s)))
+            fired = self._fire(y.to(dtype)).to(k.dtype).reshape(-1, T, B, self.num_heads, 1, H * W)
+            return self.proj_conv(_by_steps(torch.mul, k, fired).to(dtype).reshape(-1, B, C, H, W))
+        v = heads(v)
         if self.mask:
             a, b, masked = (q, k, v) if self.mask == 'v' else (k, v, q)
             y = _summed(_by_steps(torch.mul, a, b)).sum(-1)
-            fired = heads(self._fire(y.reshape(T, B, -1, 1, 1).to(x.dtype)))
-            y = _by_steps(torch.mul, masked, fired).to(x.dtype).reshape(-1, B, C, H, W)
+            fired = heads(self._fire(y.reshape(T, B, -1, 1, 1).to(dtype)))
+            y = _by_steps(torch.mul, masked, fired).to(dtype).reshape(-1, B, C, H, W)
         else:
             pairs = _summed(_by_steps(torch.matmul, v, k.transpose(-2, -1)))
             y = _summed(_by_steps(torch.matmul, pairs.unsqueeze(0), q))
-            y = self._fire(y.to(x.dtype).reshape(T, B, -1, H, W))
+            y = self._fire(y.to(dtype).reshape(T, B, -1, H, W))
         y = self.proj_conv(y)
         return y if self.proj_neuron is None else self.proj_neuron(y)
 
@@ -122,6 +127,21 @@ class FusedAttention(nn.Module):
         neuron = getattr(self.attn_neuron, 'neuron', self.attn_neuron)
         if hasattr(neuron, 'v_threshold'):
             neuron.v_threshold = threshold
+
+
+class FusedQueryAttention(FusedAttention):
+    """Attention of queries on keys of another number, see :class:`mmspike.models.mask_former.QueryAttention`.
+
+    Shape:
+        Queries [T, B, C, Q, 1], keys and values [T, B, C, H, W] -> [T, B, C, Q, 1]; all are membranes.
+    """
+
+    pairs_tokens = False
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # type: ignore[override]
+        q, k, v = (self.neuron(x) for x in (query, key, value))
+        spikes = self.q_neuron(self.q_conv(q)), self.k_neuron(self.k_conv(k)), self.v_neuron(self.v_conv(v))
+        return self.attend(*spikes, query.shape)
 
 
 class FusedAggregation(nn.Module):

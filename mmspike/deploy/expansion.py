@@ -9,6 +9,7 @@ from mmspike.models.neurons import BaseNeuron
 
 from .attention import FusedAggregation, FusedAttention, FusedDualAttention
 from .layers import Accumulate, BinarySteps
+from .masks import FusedMaskProduct, FusedSampling
 from .rows import LINEAR, NORMS, Place, acts_as_neuron, places, reader_of, rows_of, window_of
 
 
@@ -44,6 +45,10 @@ def expand(model: nn.Module, binary: bool = True) -> nn.Module:
             network.expand_attention(module)
         elif isinstance(module, FusedAggregation):
             network.expand_products(module, ('neuron', 'q_conv'), ('neuron', 'k_conv'), ('k_neuron', 'dwconv'))
+        elif isinstance(module, FusedSampling):
+            network.fire_in_steps(places(module, ('modulation',))[-1])
+        elif isinstance(module, FusedMaskProduct):
+            network.fire_in_steps(Place(module, 'neuron'))
         elif isinstance(module, FusedDualAttention):
             module.largest = network.levels(Place(module, 'neuron')), network.levels(Place(module, 'attn_neuron'))
             network.expand_products(module, ('neuron', 'dual_conv'))

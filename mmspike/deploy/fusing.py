@@ -16,10 +16,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmspike.models.backbones.saformer import SpikeAggregatedSelfAttention
 from mmspike.models.backbones.spiking_resformer import DualSpikeSelfAttention
 from mmspike.models.layers import MERGING, Chain, LayerScale, NormFirstRepConv, RepConv, SpikeAttention, write_binary_weights
+from mmspike.models.mask_former import DeformableSampling, MaskProduct, QueryAttention
 from mmspike.models.neurons import BaseNeuron
 
-from .attention import FusedAggregation, FusedAttention, FusedDualAttention
+from .attention import FusedAggregation, FusedAttention, FusedDualAttention, FusedQueryAttention
 from .folding import affine, joined, mean_of, merge_depthwise, merge_repconv, set_parameters, unit, unit_neuron
+from .masks import FusedMaskProduct, FusedSampling
 from .rows import LINEAR, Place, names_of, places, reader_of, rows_of, window_of
 
 
@@ -168,5 +170,16 @@ def _fuse_attention(module: nn.Module) -> nn.Module:
     """Products of spikes, whose scale goes into a threshold or into weights."""
     module._modules.update({name: fused(child) for name, child in module._modules.items() if child is not None})
     if isinstance(module, SpikeAttention):
-        return FusedAttention(module)
+        return FusedQueryAttention(module) if isinstance(module, QueryAttention) else FusedAttention(module)
     return FusedAggregation(module) if isinstance(module, SpikeAggregatedSelfAttention) else FusedDualAttention(module)
+
+
+@fused.register
+def _fuse_sampling(module: DeformableSampling) -> nn.Module:
+    module._modules.update({name: fused(child) for name, child in module._modules.items() if child is not None})
+    return FusedSampling(module)
+
+
+@fused.register
+def _fuse_mask_product(module: MaskProduct) -> nn.Module:
+    return FusedMaskProduct(module)

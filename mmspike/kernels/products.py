@@ -30,14 +30,14 @@ class _Product(torch.autograd.Function):
 
 
 class Linear:
-    """q (k^T v) for every head, linear in the number of tokens."""
+    """q (k^T v) for every head, linear in the number of tokens; q may have another number of them than k and v."""
 
     def __init__(self, heads: int) -> None:
         self.heads = heads
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         kv = self._split(k).transpose(-2, -1) @ self._split(v)
-        return self._join(self._split(q) @ kv, v.shape)
+        return self._join(self._split(q) @ kv, (*v.shape[:3], *q.shape[3:]))
 
     def backward(self, q: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         shapes = [x.shape for x in (q, k, v)]

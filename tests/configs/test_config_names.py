@@ -7,7 +7,7 @@ import mmspike
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 FOLDERS = sorted(p.name for p in CONFIGS.iterdir() if p.is_dir() and p.name != '_base_')
-METHODS = '(cascade_mask_rcnn|mask_rcnn|retinanet|fpn|deeplab)'
+METHODS = '(cascade_mask_rcnn|mask_rcnn|retinanet|fpn|deeplab|mask_former)'
 SHORT = re.compile(rf'({METHODS}_)?(?P<family>[a-z0-9]+)_[a-z0-9]+\.py')
 LONG = re.compile(
     r'(?P<arch>[a-z0-9]+)(-[a-z0-9]+)*'  # a preset

@@ -65,6 +65,9 @@ def load(name, full=False):
     init_default_scope(cfg.default_scope)
     if not full:
         make_shallow(cfg.model.backbone)
+    for head in (cfg.model.get('decode_head', {}), cfg.model.get('panoptic_head', {})):
+        if not full and head.get('type') in ('mmspike.SpikingMaskFormerHead', 'mmspike.SpikingPanopticHead'):
+            head.network = dict(head.get('network', {}), encoder_layers=1, decoder_layers=1)
     if 'teacher' in cfg.model:  # the real one downloads its weights
         cfg.model.teacher = dict(
             type='ImageClassifier',

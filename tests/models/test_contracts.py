@@ -24,6 +24,8 @@ INPUTS = dict(
     SpikingFPNHead=('levels', (4, 6)),
     SpikingFCNHead=('levels', (4, 6)),
     SpikingDeepLabHead=('levels', (4,)),
+    SpikingMaskFormerHead=('levels', (4, 6)),
+    SpikingPanopticHead=('levels', (4, 6)),
     SpikingLinearClsHead=('levels', (4,)),
     AttentionPoolClsHead=('levels', (4,)),
 )

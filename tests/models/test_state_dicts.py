@@ -16,6 +16,7 @@ BN, BN1D, PLIF = dict(type='BN'), dict(type='BN1d'), dict(type='PLIF')
 STAGES = dict(dims=(4, 4, 6, 8), depths=(1, 1, 1, 1, 1), num_heads=2)
 LARGE = dict(dims=(4, 4, 6), depths=(1, 1, 1, 1), num_heads=2)
 PATCHES = dict(dims=(4, 4, 6, 8), depth=1)
+MASKS = dict(channels=8, num_queries=3, encoder_layers=1, groups=2, decoder_layers=2, num_heads=2)
 ROI = dict(in_channels=4, num_classes=2, neuron=PLIF)
 SEG = dict(channels=4, num_classes=2, neuron=PLIF, norm_cfg=BN)
 # PLIF has a parameter, so that the places of neurons are told, too
@@ -47,6 +48,10 @@ NETWORKS = {
     'SpikingFCNHead': dict(in_channels=[4, 6], in_index=[0, 1], **SEG),
     'SpikingFCNHead, auxiliary': dict(in_channels=4, concat_input=True, **SEG),
     'SpikingDeepLabHead': dict(in_channels=4, **SEG),
+    'SpikingMaskFormerHead': dict(in_channels=[4, 6], feature_strides=[4, 8], num_classes=2, network=MASKS, neuron=PLIF),
+    'SpikingPanopticHead': dict(
+        in_channels=[4, 6], feature_strides=[4, 8], num_things_classes=2, num_stuff_classes=1, network=MASKS, neuron=PLIF
+    ),
     'SpikingLinearClsHead': dict(in_channels=4, num_classes=2, distilled=True, neuron=PLIF),
     'AttentionPoolClsHead': dict(in_channels=4, num_classes=2),
 }

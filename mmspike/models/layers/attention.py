@@ -20,12 +20,12 @@ def attend(q: Signal, k: Signal, v: Signal, heads: int) -> Signal:
     """Attention without softmax, q (k^T v) for every head, linear in the number of tokens, in float32 at least.
 
     Args:
-        q, k: [T, B, C, H, W].
+        q, k: [T, B, C, H, W]; queries may be at other places than keys and values.
         v: [T, B, C_v, H, W].
         heads: Number of heads; channels are dealt out to them in order.
 
     Returns:
-        [T, B, C_v, H, W].
+        [T, B, C_v, H, W], of the size of q.
 
     Example:
         >>> import torch
@@ -40,7 +40,7 @@ def attend(q: Signal, k: Signal, v: Signal, heads: int) -> Signal:
     xs = (s.x.to(torch.promote_types(s.x.dtype, torch.float32)) for s in (q, k, v))
     qs, ks, vs = (x.unflatten(2, (heads, -1)).flatten(-2) for x in xs)
     with torch.autocast(qs.device.type, enabled=False):  # sums of half precision would not be whole numbers
-        return Signal(((vs @ ks.transpose(-2, -1)) @ qs).reshape(v.x.shape))
+        return Signal(((vs @ ks.transpose(-2, -1)) @ qs).reshape(*v.x.shape[:3], *q.x.shape[3:]))
 
 
 def sum_over_tokens(a: Signal, b: Signal) -> Signal:

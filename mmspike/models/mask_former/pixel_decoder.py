@@ -1,0 +1,147 @@
+"""The pixel decoder of Spike2Former: separable and deformable spiking convolutions, then a path to the finest feature."""
+
+from collections.abc import Sequence
+
+from mmengine.model import caffe2_xavier_init
+from torch import Tensor, nn
+
+from mmspike.models.backbones.e_spikeformer import SepConv
+from mmspike.models.layers import MLP, Chain, Residual, SpikingConv, branches, fold, resized, unfold
+from mmspike.models.neurons import build_neuron
+
+KERNEL = 3
+
+
+class DeformableSampling(nn.Module):
+    """Weighted sums of a feature at places that move with the feature (DCNv3, arXiv 2211.05778), weights being spikes.
+
+    The feature is a separable convolution of x. At every pixel a group of channels is sampled bilinearly at 3 x 3 neighbours,
+    each moved by an offset of its own; the sum over the nine is weighted with spikes in place of a softmax. Offsets are floats
+    of spikes, and what is sampled are membranes: no product here is one of spikes and weights.
+
+    Args:
+        dim: Channels, a multiple of ``groups``.
+        groups: Groups of channels with offsets and weights of their own.
+        neuron: Neuron config.
+        norm_cfg: Norm config.
+
+    Shape:
+        [T, B, C, H, W] in and out, membranes.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.mask_former import DeformableSampling
+        >>> sample = DeformableSampling(16, 2, dict(type='SFA', levels=4), dict(type='BN'))
+        >>> sample(torch.randn(1, 2, 16, 8, 8)).shape
+        torch.Size([1, 2, 16, 8, 8])
+    """
+
+    takes_time = True
+
+    def __init__(self, dim: int, groups: int, neuron: dict, norm_cfg: dict) -> None:
+        super().__init__()
+        if dim % groups:
+            raise ValueError(f'the width of the pixel decoder, {dim}, must be a multiple of groups={groups}')
+        points = groups * KERNEL**2
+        self.value = SepConv(dim, 5, neuron, norm_cfg)
+        self.context = SpikingConv(dim, dim, 5, groups=dim, neuron=neuron, norm_cfg=norm_cfg, bias=False)
+        self.offset = SpikingConv(dim, 2 * points, neuron=neuron, norm_cfg=norm_cfg, bias=True)
+        self.modulation = Chain(
+            conv=SpikingConv(dim, points, neuron=neuron, norm_cfg=norm_cfg, bias=True), neuron=build_neuron(neuron)
+        )
+
+    def init_weights(self) -> None:
+        """Nothing is moved at the start."""
+        for conv in (self.offset.conv, self.modulation.conv.conv):
+            nn.init.zeros_(conv.weight)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        context = self.context(x)
+        return self.sample(self.value(x), self.offset(context), self.modulation(context))
+
+    def sample(self, value: Tensor, offset: Tensor, modulation: Tensor) -> Tensor:
+        """The weighted sums, all arguments [T, B, ..., H, W]."""
+        from torchvision.ops import deform_conv2d  # not at the top, since it costs a second
+
+        # the sum over the places is a convolution of every channel with ones
+        ones = value.new_ones(value.shape[2], 1, KERNEL, KERNEL)
+        args = fold(value), fold(offset), ones
+        return unfold(deform_conv2d(*args, padding=KERNEL // 2, mask=fold(modulation)), value.shape[0])
+
+
+class SpikingPixelDecoder(nn.Module):
+    """Encoder on the coarsest feature, then upwards; every level is what queries can attend to, the finest has the masks.
+
+    N is a neuron, CB a 1x1 convolution and a batch norm. The encoder is CB(N) and layers of three residual branches with
+    layer scale: a separable convolution, deformable sampling and one more of them, an MLP. Levels above are
+    y = DW(N(CB(N(x)) + enlarged y)), DW being a 3x3 depthwise convolution with norm.
+
+    Args:
+        in_channels: Channels of the features, finest first, each of twice the stride of the one before.
+        channels: Width E.
+        num_layers: Layers of the encoder.
+        mlp_channels: Hidden width of their MLPs.
+        groups: Of the deformable sampling; 0: none, two separable convolutions in its place. Everything reads spikes then.
+        layer_scale: What branches are multiplied with at the start.
+        neuron: Neuron config.
+        norm_cfg: Norm config.
+
+    Shape:
+        Features [T, B, C_i, H_i, W_i], finest first -> mask features [T, B, E, H_0, W_0] and levels [T, B, E, H_i, W_i],
+        coarsest first.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: int,
+        num_layers: int,
+        mlp_channels: int,
+        groups: int,
+        layer_scale: float,
+        neuron: dict,
+        norm_cfg: dict,
+    ) -> None:
+        super().__init__()
+        shared: dict = dict(neuron=neuron, norm_cfg=norm_cfg)
+        *finer, coarsest = in_channels
+        self.input = SpikingConv(coarsest, channels, bias=True, **shared)
+        layers: list[nn.Module] = []
+        for _ in range(num_layers):
+            sampling: nn.Module = SepConv(channels, 5, **shared)
+            if groups:
+                sampling = DeformableSampling(channels, groups, **shared)
+            local, deformable, mlp = branches(
+                dict(
+                    sepconv=SepConv(channels, 3, **shared),
+                    project=SepConv(channels, 5, **shared),
+                    mlp=MLP(channels, mlp_channels / channels, **shared),
+                ),
+                drop_path=0.0,
+                layer_scale=layer_scale,
+                dim=channels,
+            )
+            layers.append(Residual(local, dict(sampling=sampling, **deformable), mlp))
+        self.encoder = nn.Sequential(*layers)
+        self.output = SpikingConv(channels, channels, bias=True, **shared)
+        self.laterals = nn.ModuleList(SpikingConv(c, channels, bias=True, **shared) for c in reversed(finer))
+        self.smooth = nn.ModuleList(SpikingConv(channels, channels, 3, groups=channels, bias=False, **shared) for _ in finer)
+        self.mask_feature = SpikingConv(channels, channels, neuron=neuron)
+
+    def init_weights(self) -> None:
+        """As mmdet's: laterals Xavier as in Caffe2, and nothing is moved."""
+        for unit in (self.input, self.output, *self.laterals, self.mask_feature):
+            caffe2_xavier_init(unit.conv, bias=0)
+        for module in self.modules():
+            if isinstance(module, DeformableSampling):
+                module.init_weights()
+
+    def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        *finer, coarsest = feats
+        y = self.output(self.encoder(self.input(coarsest)))
+        levels = [y]
+        for x, lateral, smooth in zip(reversed(finer), self.laterals, self.smooth, strict=True):
+            y = smooth(lateral(x) + resized(y, x.shape[-2:], mode='bilinear', align_corners=False))
+            levels.append(y)
+        return self.mask_feature(y), levels

@@ -1,0 +1,124 @@
+"""The query decoder of Spike2Former: attention without softmax between queries and pixels, and among queries."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmspike.kernels.recompute import Signal
+from mmspike.models.layers import MLP, ConvNorm, Residual, SpikeAttention, run, walk
+
+
+class QueryAttention(SpikeAttention):
+    """Attention without softmax of queries on keys of another number: q (k^T v) / sqrt(C), then N - 1x1 - norm.
+
+    Each of q, k, v is N(norm(1x1(N(x)))). The order of the products makes the cost linear in the number of pixels.
+
+    Args:
+        dim: Channels, a multiple of ``num_heads``.
+        num_heads: Attention heads.
+        neuron: Neuron config.
+        norm_cfg: Norm config.
+
+    Shape:
+        Queries [T, B, C, Q, 1], keys and values [T, B, C, H, W] -> [T, B, C, Q, 1]; all are membranes.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.mask_former import QueryAttention
+        >>> attention = QueryAttention(8, 2, dict(type='LIF'), dict(type='BN'))
+        >>> pixels = torch.randn(4, 2, 8, 6, 6)
+        >>> attention(torch.randn(4, 2, 8, 10, 1), pixels, pixels).shape
+        torch.Size([4, 2, 8, 10, 1])
+    """
+
+    pairs_tokens = False  # queries are no places of an image
+
+    def __init__(self, dim: int, num_heads: int, neuron: dict, norm_cfg: dict) -> None:
+        super().__init__(dim, num_heads, lambda which: ConvNorm(dim, dim, bias=True, norm_cfg=norm_cfg), neuron)
+        self.scale = dim**-0.5
+
+    def _mix_on_cuda(self, q: Signal, k: Signal, v: Signal) -> None:
+        return None  # the kernel has as many queries as keys
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # type: ignore[override]
+        q = walk([self.neuron, self.q_conv, self.q_neuron], Signal(query))
+        k = walk([self.neuron, self.k_conv, self.k_neuron], Signal(key))
+        v = walk([self.neuron, self.v_conv, self.v_neuron], Signal(value))
+        return run([self.proj_conv], self.mix(q, k, v))
+
+
+class QueryLayer(nn.Module):
+    """x + cross attention, x + self attention, x + MLP; positions are added to queries and keys."""
+
+    def __init__(self, dim: int, num_heads: int, mlp_channels: int, neuron: dict, norm_cfg: dict) -> None:
+        super().__init__()
+        self.cross_attention = QueryAttention(dim, num_heads, neuron, norm_cfg)
+        self.self_attention = QueryAttention(dim, num_heads, neuron, norm_cfg)
+        self.ffn = Residual(dict(mlp=MLP(dim, mlp_channels / dim, neuron, norm_cfg)))
+
+    def forward(self, x: Tensor, place: Tensor, pixels: Tensor, pixel_places: Tensor) -> Tensor:
+        x = x + self.cross_attention(x + place, pixels + pixel_places, pixels)
+        x = x + self.self_attention(x + place, x + place, x)
+        return self.ffn(x)
+
+
+class SpikingQueryDecoder(nn.Module):
+    """Learned queries that read the levels of a pyramid, one a layer in turns.
+
+    Args:
+        channels: Width E, a multiple of ``num_heads``.
+        num_queries: Queries Q.
+        num_layers: Layers.
+        num_heads: Attention heads.
+        mlp_channels: Hidden width of the MLPs.
+        num_levels: Levels.
+        neuron: Neuron config.
+        norm_cfg: Norm config.
+
+    Shape:
+        Levels [T, B, E, H_i, W_i] -> queries [T, B, E, Q, 1], at the start and after every layer.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_queries: int,
+        num_layers: int,
+        num_heads: int,
+        mlp_channels: int,
+        num_levels: int,
+        neuron: dict,
+        norm_cfg: dict,
+    ) -> None:
+        from mmdet.models.layers import SinePositionalEncoding
+
+        super().__init__()
+        self.query_feat = nn.Embedding(num_queries, channels)
+        self.query_embed = nn.Embedding(num_queries, channels)
+        self.level_embed = nn.Embedding(num_levels, channels)
+        self.positions = SinePositionalEncoding(num_feats=channels // 2, normalize=True)
+        self.layers = nn.ModuleList(QueryLayer(channels, num_heads, mlp_channels, neuron, norm_cfg) for _ in range(num_layers))
+
+    def init_weights(self) -> None:
+        """Xavier uniform, as MaskFormer's decoder; embeddings stay normal."""
+        for p in self.layers.parameters():
+            if p.dim() > 1:
+                nn.init.xavier_uniform_(p)
+
+    def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        T, B = levels[0].shape[:2]
+        pixels, places = [], []
+        for x, embed in zip(levels, self.level_embed.weight, strict=True):
+            # an image's size is that of its batch: padding has places as well
+            place = self.positions(torch.zeros(1, *x.shape[-2:], dtype=torch.bool, device=x.device))
+            pixels.append(x + embed.view(-1, 1, 1).to(x.dtype))
+            places.append(place.to(x.dtype))
+        queries, place = (
+            e.weight.t().unsqueeze(-1).to(levels[0].dtype).expand(T, B, -1, -1, -1) for e in (self.query_feat, self.query_embed)
+        )
+        states = [queries]
+        for i, layer in enumerate(self.layers):
+            level = i % len(levels)
+            states.append(layer(states[-1], place, pixels[level], places[level]))
+        return states

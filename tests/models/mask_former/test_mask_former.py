@@ -1,0 +1,284 @@
+"""The spiking mask transformer: size, definition, spikes, losses and masks."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+pytest.importorskip('mmdet')
+from mmengine.registry import init_default_scope  # noqa: E402
+from mmengine.structures import InstanceData, PixelData  # noqa: E402
+
+from mmspike.deploy import audit, difference, expand, fuse, leftovers  # noqa: E402
+from mmspike.models.layers import Signal, attend  # noqa: E402
+from mmspike.models.mask_former import DeformableSampling, MaskProduct, QueryAttention, SpikingMaskTransformer  # noqa: E402
+from mmspike.models.mask_former.queries_to_masks import Sign  # noqa: E402
+from mmspike.registry import MODELS  # noqa: E402
+
+SFA, BN = dict(type='SFA', levels=4), dict(type='BN')
+SMALL = dict(channels=16, num_queries=6, encoder_layers=1, groups=4, decoder_layers=3, num_heads=2, layer_scale=0.5)
+CHANNELS, STRIDES, SIZES = [4, 6, 8], [4, 8, 16], [(12, 18), (6, 9), (3, 5)]
+
+
+def features(T=1, B=2, dtype=torch.float64):
+    return [torch.randn(T, B, c, *s, dtype=dtype) * 2 for c, s in zip(CHANNELS, SIZES, strict=True)]
+
+
+def trained(model):
+    """The model as if it had been trained: norms have statistics, factors and offsets; everything fires."""
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            nn.init.uniform_(m.weight, 0.5, 1.5)
+            nn.init.normal_(m.bias, 0.7, 0.5)
+            nn.init.normal_(m.running_mean, 0, 0.2)
+            nn.init.uniform_(m.running_var, 0.5, 1.5)
+    return model.eval()
+
+
+def network(neuron=SFA, **kwargs):
+    return trained(SpikingMaskTransformer(3, CHANNELS, neuron=neuron, **SMALL | kwargs)).double()
+
+
+def test_published_size():
+    with torch.device('meta'):
+        parts = SpikingMaskTransformer(150, [32, 64, 128, 360])
+    sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.named_children()}
+    embeddings = sum(p.numel() for name, p in parts.query_decoder.named_parameters() if '_embed.' in name or '_feat.' in name)
+    assert round(sizes['pixel_decoder'], -3) == 9_797_000
+    assert round(sizes['query_decoder'] - embeddings, -3) == 9_516_000
+    assert round(sum(sizes.values()), -3) == 19_610_000
+
+
+def test_sampling_by_definition():
+    sample = trained(DeformableSampling(4, 2, SFA, BN)).double()
+    x = torch.randn(1, 1, 4, 5, 6, dtype=torch.float64)
+    value, offset, weight = torch.randn_like(x), torch.randn(1, 1, 36, 5, 6).double() * 2, torch.rand(1, 1, 18, 5, 6).double()
+    rows, columns = torch.meshgrid(torch.arange(5.0), torch.arange(6.0), indexing='ij')
+    expected = torch.zeros_like(value)
+    for group in range(2):
+        for tap in range(9):
+            dy, dx = offset[0, 0, 18 * group + 2 * tap : 18 * group + 2 * tap + 2]
+            y, x = rows + tap // 3 - 1 + dy, columns + tap % 3 - 1 + dx
+            grid = torch.stack([2 * x / 5 - 1, 2 * y / 4 - 1], -1)[None]
+            part = value[0, :, 2 * group : 2 * group + 2]
+            found = F.grid_sample(part, grid, padding_mode='zeros', align_corners=True)
+            expected[0, :, 2 * group : 2 * group + 2] += weight[0, 0, 9 * group + tap] * found
+    torch.testing.assert_close(sample.sample(value, offset, weight), expected)
+
+
+def test_attention_by_definition():
+    attention = trained(QueryAttention(8, 2, SFA, BN)).double()
+    query, key = torch.randn(2, 3, 8, 5, 1).double() * 2, torch.randn(2, 3, 8, 4, 6).double() * 2
+    value = torch.randn_like(key) * 2
+
+    def spikes(name, x):
+        x = attention.neuron(x)
+        return getattr(attention, f'{name}_neuron')(getattr(attention, f'{name}_conv')(x)).flatten(3).unflatten(2, (2, 4))
+
+    q, k, v = spikes('q', query), spikes('k', key), spikes('v', value)
+    y = torch.einsum('tbhdn,tbhdm,tbhem->tbhen', q, k, v) / 8**0.5
+    expected = attention.proj_conv(attention.attn_neuron(y.flatten(2, 3).unsqueeze(-1)))
+    torch.testing.assert_close(attention(query, key, value), expected)
+
+
+def test_products_of_other_numbers_of_queries_and_their_gradients():
+    q, k, v = torch.randn(1, 2, 4, 3, 1).double(), torch.randn(1, 2, 4, 2, 5).double(), torch.randn(1, 2, 4, 2, 5).double()
+    factors = [x.requires_grad_() for x in (q, k, v)]
+    # spikes are saved by the kernel and others are not: both ways
+    saved = attend(*[Signal(x, 1.0) for x in factors], 2).x
+    plain = attend(*map(Signal, factors), 2).x
+    torch.testing.assert_close(saved, plain)
+    weight = torch.randn_like(plain)
+    for a, b in zip(*[torch.autograd.grad((y * weight).sum(), factors) for y in (saved, plain)], strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_sign_is_the_rounded_sigmoid_at_any_d():
+    x = torch.linspace(-3, 3, 50, dtype=torch.float64).view(1, 1, -1).requires_grad_()
+    for levels in (1, 4, 8):
+        assert torch.equal(Sign()(x), x.sigmoid().clamp(0, levels).round())
+    (grad,) = torch.autograd.grad(Sign()(x).sum(), x)
+    torch.testing.assert_close(grad, x.sigmoid() * (1 - x.sigmoid()))
+
+
+@pytest.mark.parametrize('neuron,T', [(SFA, 1), (dict(type='LIF'), 2)], ids=['SFA', 'LIF'])
+def test_weights_read_spikes_and_all_learn(neuron, T):
+    model, read = network(neuron).train(), {}
+    for name, m in model.named_modules():
+        if isinstance(m, nn.Conv2d):
+            m.register_forward_pre_hook(lambda m, args, name=name: read.update({name: args[0].unique()}))
+    outputs = model(features(T))
+    assert len(read) == len([m for m in model.modules() if isinstance(m, nn.Conv2d)])
+    counts = [4 * values for values in read.values()]
+    assert all(torch.equal(c, c.round()) and c.min() >= 0 for c in counts)
+    assert [tuple(x.shape) for x in outputs[0]] == [(2, 6, 4)] * 4
+    assert [tuple(x.shape) for x in outputs[1]] == [(2, 6, 12, 18)] * 4
+    sum(x.square().sum() for x in (*outputs[0], *outputs[1])).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert model.query_decoder.query_feat.weight.grad.any() and model.pixel_decoder.input.conv.weight.grad.any()
+
+
+def test_evaluation_is_the_last_output_of_training_and_keeps_nothing():
+    model, x = network(), features()
+    model.train()
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.eval()
+    scores, masks = model(x)
+    for _ in range(2):
+        again = model.eval()(x)
+        assert len(again[0]) == len(again[1]) == 1
+        assert torch.equal(again[0][0], scores[-1]) and torch.equal(again[1][0], masks[-1])
+
+
+def test_one_d_in_all_parts():
+    for levels in (2, 8):
+        model = network(dict(type='NILIF', levels=levels))
+        neurons = [m for m in model.modules() if hasattr(m, 'levels')]
+        assert len(neurons) > 40 and {m.levels for m in neurons} == {levels}
+        # counts in front of weights without norm, rates elsewhere
+        counting = [*model.queries_to_masks.embed.modules(), *model.queries_to_masks.product.modules()]
+        assert {m.norm for m in counting if hasattr(m, 'levels')} == {1}
+
+
+@pytest.mark.parametrize('neuron', [SFA, dict(type='NILIF', levels=4), dict(type='LIF')], ids=lambda n: n['type'])
+@pytest.mark.parametrize('groups', [4, 0])
+def test_deployed(neuron, groups):
+    model, x = network(neuron, groups=groups), features(2 if neuron['type'] == 'LIF' else 1)
+    fused = fuse(model)
+    assert leftovers(fused) == []
+    with torch.no_grad():
+        expected = model(x)
+        assert difference(expected, fused(x)).largest < 1e-9
+        steps, whole = expand(fused)(x), expand(fused, binary=False)(x)
+    assert difference(steps, whole).largest == 0
+    assert difference(steps, expected).largest < 1e-6
+    assert min(t.std() for pair in expected for t in pair) > 0
+
+
+def test_the_audit_names_what_reads_floats():
+    x = features()
+    with torch.no_grad():
+        spiking, sampling = (fuse(network(groups=groups)) for groups in (0, 4))
+        report = audit(spiking, lambda: spiking(x))
+        assert report.spike_driven and not report.float_fed
+        report = audit(sampling, lambda: sampling(x))
+    assert report.float_fed == ['pixel_decoder.encoder.0.sampling (deformable conv)']
+    assert not report.unknown and not report.spike_driven
+
+
+def test_mask_product_adds_features_up():
+    product = MaskProduct(SFA)
+    counts, feature = torch.tensor([0.0, 3.0, -1.0, 7.0]).view(1, 1, 4, 1, 1), torch.randn(1, 1, 4, 2, 3)
+    torch.testing.assert_close(product(counts, feature)[0, 0, 0], 3 * feature[0, 0, 1] + 4 * feature[0, 0, 3])
+
+
+def head(kind, **kwargs):
+    torch.manual_seed(0)
+    cfg = dict(type=f'mmspike.{kind}', in_channels=CHANNELS, feature_strides=STRIDES, network=SMALL, neuron=SFA)
+    model = MODELS.build(cfg | kwargs)
+    model.init_weights()
+    return model
+
+
+def semantic_samples():
+    from mmseg.structures import SegDataSample
+
+    labels = torch.zeros(2, 1, 48, 72, dtype=torch.long)
+    labels[:, :, 10:30, 20:50] = 2
+    labels[:, :, :4] = 255
+    meta = dict(img_shape=(48, 72), batch_input_shape=(48, 72))
+    return [SegDataSample(gt_sem_seg=PixelData(data=x), metainfo=dict(meta)) for x in labels]
+
+
+def panoptic_samples():
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+
+    samples = []
+    for label in (0, 1):
+        masks = torch.zeros(2, 48, 72)
+        masks[0, :20, :30] = masks[1, 25:40, 40:70] = 1
+        stuff = torch.full((1, 48, 72), 255)
+        stuff[:, 41:] = 2
+        sample = DetDataSample(metainfo=dict(img_shape=(48, 72), batch_input_shape=(48, 72), ori_shape=(48, 72)))
+        sample.gt_instances = InstanceData(labels=torch.tensor([label, label]), masks=BitmapMasks(masks.numpy(), 48, 72))
+        sample.gt_sem_seg = PixelData(sem_seg=stuff)
+        samples.append(sample)
+    return samples
+
+
+def test_semantic_head_learns_an_image():
+    """Under mmseg's scope, which has losses of the same names."""
+    pytest.importorskip('mmseg')
+    init_default_scope('mmseg')
+    model = head('SpikingMaskFormerHead', num_classes=3, network=SMALL | dict(decoder_layers=1)).train()
+    assert type(model.loss_mask).__module__.startswith('mmdet.')
+    x, samples = features(B=1, dtype=torch.float32), semantic_samples()[:1]
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-2)
+    totals = []
+    for _ in range(30):
+        losses = model.loss(x, deepcopy(samples), None)
+        assert len(losses) == 3 * 2
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+        totals.append(sum(losses.values()).item())
+    assert totals[-1] < 0.5 * totals[0]
+    for m in model.modules():  # statistics of this image
+        if isinstance(m, nn.BatchNorm2d):
+            m.momentum = 1.0
+    with torch.no_grad():
+        model(x)
+        labels = model.eval().predict(x, [s.metainfo for s in samples], None).argmax(1)
+    truth = samples[0].gt_sem_seg.data
+    assert (labels == truth)[truth != 255].float().mean() > 0.9
+
+
+def test_predictions_end_with_the_input():
+    pytest.importorskip('mmseg')
+    model, x = head('SpikingMaskFormerHead', num_classes=3).eval(), features(dtype=torch.float32)
+    padded = model.predict(x, [dict(img_shape=(45, 70), pad_shape=(48, 72))] * 2, None)
+    exact = model.predict(x, [dict(img_shape=(45, 70))] * 2, None)
+    window = model.predict(x, [dict(img_shape=(45, 70), pad_shape=(200, 200))] * 2, None)
+    assert padded.shape == (2, 3, 48, 72) and exact.shape == window.shape == (2, 3, 45, 70)
+    assert torch.equal(padded[..., :45, :70], exact) and torch.equal(exact, window)
+
+
+def test_panoptic_head():
+    model = head('SpikingPanopticHead', num_things_classes=2, num_stuff_classes=1)
+    x, samples = features(dtype=torch.float32), panoptic_samples()
+    losses = model.train().loss(x, samples)
+    assert len(losses) == 3 * 4 and all(v.isfinite() and v > 0 for v in losses.values())
+    sum(losses.values()).backward()
+    fusion = dict(type='mmdet.MaskFormerFusionHead', num_things_classes=2, num_stuff_classes=1)
+    with MODELS.switch_scope_and_registry('mmdet') as registry:
+        test_cfg = dict(panoptic_on=True, instance_on=True, object_mask_thr=0.0, iou_thr=0.0, max_per_image=5)
+        fusion = registry.build(fusion | dict(test_cfg=test_cfg))
+    with torch.no_grad():
+        results = fusion.predict(*model.eval().predict(x, samples), samples)
+    assert all(r['pan_results'].sem_seg.shape == (1, 48, 72) and len(r['ins_results']) > 0 for r in results)
+    assert all(r['ins_results'].masks.shape[1:] == (48, 72) for r in results)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'message'),
+    [
+        (dict(neuron=dict(type='LIF', stateful=True)), 'no stateful neuron'),
+        (dict(feature_strides=[4, 8]), 'as many'),
+        (dict(feature_strides=[4, 8, 8]), 'must double'),
+        (dict(network=SMALL | dict(groups=5)), 'multiple of groups=5'),
+        (dict(network=SMALL | dict(num_heads=3)), 'multiple of num_heads=3'),
+    ],
+)
+def test_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        head('SpikingPanopticHead', **kwargs)
+
+
+def test_features_without_time_are_refused():
+    model = head('SpikingPanopticHead')
+    with pytest.raises(ValueError, match='temporal_output="keep"'):
+        model([x[0] for x in features(dtype=torch.float32)])
