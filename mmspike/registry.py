@@ -16,8 +16,10 @@ from mmspike.utils import checkpoint  # noqa: E402, F401  (checkpoint files are 
 MODELS = Registry('model', parent=roots.MODELS, scope='mmspike', locations=['mmspike.models', 'mmspike.models.hosted'])
 TASK_UTILS = Registry('task util', parent=roots.TASK_UTILS, scope='mmspike', locations=['mmspike.models.hosted'])
 DATASETS = Registry('dataset', parent=roots.DATASETS, scope='mmspike', locations=['mmspike.datasets'])
+DATA_SAMPLERS = Registry('data sampler', parent=roots.DATA_SAMPLERS, scope='mmspike', locations=['mmspike.datasets'])
 TRANSFORMS = Registry('transform', parent=roots.TRANSFORMS, scope='mmspike', locations=['mmspike.datasets'])
 HOOKS = Registry('hook', parent=roots.HOOKS, scope='mmspike', locations=['mmspike.engine'])
+METRICS = Registry('metric', parent=roots.METRICS, scope='mmspike', locations=['mmspike.engine'])
 STRATEGIES = Registry('strategy', parent=roots.STRATEGIES, scope='mmspike', locations=['mmspike.engine.strategies'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',

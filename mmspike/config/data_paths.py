@@ -28,6 +28,15 @@ SOURCES = dict(
     NCaltech101='N-Caltech101: from https://www.garrickorchard.com/datasets/n-caltech101, as <class>/*.bin',
     CIFAR10DVS='CIFAR10-DVS: ten zip files, listed by spikingjelly.datasets.CIFAR10DVS.resource_url_md5(), as <class>/*.aedat',
     DVS128Gesture='DVS128 Gesture: DvsGesture.tar.gz from http://research.ibm.com/dvsgesture/, unpacked',
+    Gen1='GEN1: from https://www.prophesee.ai (after registration), as train/, val/ and test/ with *_td.dat and *_bbox.npy; '
+    'drawn recordings in its layout: mmspike moving-shapes DIR --layout gen1',
+    OneMegapixel='1 Mpx: from https://www.prophesee.ai (after registration), unpacked as train/, val/ and test/',
+    DSECDet='DSEC-Det: from https://dsec.ifi.uzh.ch, events and object_detections in train/ and test/',
+    DSECSemantic='DSEC-Semantic: from https://dsec.ifi.uzh.ch, events and semantic labels in train/, test/; drawn recordings '
+    'in its layout: mmspike moving-shapes DIR --layout dsec_semantic --number 8 0 3',
+    DDD17='DDD17 with labels: from https://github.com/uzh-rpg/ess, as dir*/',
+    NCaltech101Boxes='N-Caltech101: from https://www.garrickorchard.com/datasets/n-caltech101, as Caltech101/ and '
+    'Caltech101_annotations/',
     HARDVS='HAR-DVS: from https://github.com/Event-AHU/HARDVS; rawframes/action_001/… and train_label.txt, test_label.txt',
 )
 

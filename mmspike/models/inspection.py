@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from mmspike.utils.errors import UserError
+
 
 def is_neuron(module: nn.Module) -> bool:
     """True for a neuron of ours or of spikingjelly. Neither is imported for the question: who owns one has.
@@ -101,8 +103,14 @@ def stateful_modules(model: nn.Module) -> Iterator[nn.Module]:
             yield module
 
 
-def reset_spikes(model: nn.Module) -> None:
+def reset_spikes(model: nn.Module, places: Tensor | None = None) -> None:
     """Put every stateful neuron of ``model`` at rest, whatever wraps it (DDP, EMA, TTA, ``torch.compile``).
+
+    Args:
+        places: bool [B]: only the samples of the batch that are True. None: all.
+
+    Raises:
+        UserError: ``places`` has both, and a neuron is spikingjelly's, whose state has no places.
 
     Example:
         >>> import torch
@@ -115,7 +123,15 @@ def reset_spikes(model: nn.Module) -> None:
         True
     """
     for module in stateful_modules(model):
-        module.reset()
+        if places is None or bool(places.all()):
+            module.reset()
+        elif bool(places.any()):
+            if not hasattr(module, 'reset_places'):
+                raise UserError(
+                    f'{type(module).__name__} cannot be reset for some samples of a batch alone: use a neuron of mmspike, or '
+                    'batch_size=1'
+                )
+            module.reset_places(places)
 
 
 @contextmanager

@@ -23,7 +23,15 @@ def detection_inputs(cfg):
     inputs = demo_mm_inputs(2, [[3, 64, 64]] * 2, num_items=[3, 2], num_classes=2, with_mask=True)
     for sample in inputs['data_samples']:
         sample.gt_instances.labels.zero_()  # every data set has a class 0
+    if cfg.model.data_preprocessor.type == 'mmspike.EventDetDataPreprocessor':
+        inputs['inputs'] = event_frames(cfg)
     return inputs
+
+
+def event_frames(cfg):
+    """Two samples [T, C, 64, 64]."""
+    backbone = cfg.model.backbone
+    return list(torch.poisson(torch.full((2, backbone.T, backbone.in_channels, 64, 64), 0.3)))
 
 
 def classification_inputs(cfg):
@@ -43,6 +51,8 @@ def segmentation_inputs(cfg):
 
     labels = torch.randint(0, 2, (2, 1, 64, 64))  # every data set has classes 0 and 1
     images = [torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8) for _ in range(2)]
+    if cfg.model.data_preprocessor.type == 'mmspike.EventSegDataPreprocessor':
+        images = event_frames(cfg)
     return dict(inputs=images, data_samples=[SegDataSample(gt_sem_seg=PixelData(data=x)) for x in labels])
 
 
@@ -82,7 +92,7 @@ def load(name, full=False):
         rcnn = cfg.model.train_cfg.rcnn
         for stage in rcnn if isinstance(rcnn, list) else [rcnn]:
             stage.sampler.num = 8
-    if cfg.default_scope == 'mmseg':  # crops are padded to this size
+    if cfg.model.data_preprocessor.get('type') == 'SegDataPreProcessor':  # crops are padded to this size
         cfg.model.data_preprocessor.size = (64, 64)
     return cfg
 

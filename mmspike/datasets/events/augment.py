@@ -5,8 +5,9 @@ from mmcv.transforms import BaseTransform
 
 from mmspike.registry import TRANSFORMS
 
+from .moving import check_annotations, move
+
 DROPS = ('time', 'area', 'random')
-IGNORED = 255  # the label of a map's pixels that come from outside
 
 
 @TRANSFORMS.register_module()
@@ -55,10 +56,9 @@ class RandomEventAffine(BaseTransform):
         self.prob = prob
 
     def transform(self, results: dict) -> dict:
-        self._check_annotations(results)
+        check_annotations(results, type(self).__name__)
         if np.random.rand() >= self.prob:
             return results
-        events = results['events'].copy()
         height, width = results['sensor_size']
         angle, shear = np.deg2rad(np.random.uniform(-1, 1, 2) * (self.degrees, self.shear))
         factor = np.random.uniform(*self.scale)
@@ -66,57 +66,98 @@ class RandomEventAffine(BaseTransform):
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         matrix = factor * turn @ np.array([[1, np.tan(shear)], [0, 1]])
         middle = np.array([width, height]) / 2
-        offset = middle + shift - matrix @ middle
-        places = np.stack([events['x'], events['y']], 1) + np.random.rand(len(events), 2)
-        x, y = np.floor(places @ matrix.T + offset).T
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        events = events[inside]
-        events['x'], events['y'] = x[inside], y[inside]
-        results['events'] = events
-        if 'gt_bboxes' in results:
-            self._move_boxes(results, matrix, offset, height, width)
-        if 'gt_seg_map' in results:
-            results['gt_seg_map'] = _move_map(results['gt_seg_map'], matrix, offset)
-        return results
-
-    @staticmethod
-    def _check_annotations(results: dict) -> None:
-        if 'gt_masks' in results:
-            raise ValueError('RandomEventAffine moves boxes and label maps, but no gt_masks: leave one of them out')
-        if (results.get('instances') and 'gt_bboxes' not in results) or (
-            results.get('seg_map_path') and 'gt_seg_map' not in results
-        ):
-            raise ValueError('RandomEventAffine stands before the annotations are loaded: put LoadAnnotations before it')
-
-    @staticmethod
-    def _move_boxes(results: dict, matrix: np.ndarray, offset: np.ndarray, height: int, width: int) -> None:
-        boxes = results['gt_bboxes']
-        if isinstance(boxes, np.ndarray):
-            corners = boxes[:, [[0, 1], [2, 1], [0, 3], [2, 3]]] @ matrix.T + offset
-            boxes = np.concatenate([corners.min(1), corners.max(1)], 1).clip(0, [width, height, width, height])
-            boxes = boxes.astype(results['gt_bboxes'].dtype)
-            sides = boxes[:, 2:] - boxes[:, :2]
-        else:  # mmdet's box types
-            boxes = boxes.clone()
-            boxes.project_(np.vstack([np.column_stack([matrix, offset]), [0, 0, 1]]).astype(np.float32))
-            boxes.clip_((height, width))
-            sides = np.stack([boxes.widths.numpy(), boxes.heights.numpy()], 1)
-        left = (sides >= 1).all(1)
-        results['gt_bboxes'] = boxes[left]
-        for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
-            if key in results:
-                results[key] = results[key][left]
+        return move(results, matrix, middle + shift - matrix @ middle)
 
 
-def _move_map(labels: np.ndarray, matrix: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """Each pixel takes the label of the place that its middle comes from."""
-    height, width = labels.shape
-    middles = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1) + 0.5
-    x, y = np.moveaxis(np.floor((middles - offset) @ np.linalg.inv(matrix).T).astype(int), -1, 0)
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    moved = np.full_like(labels, IGNORED)
-    moved[inside] = labels[y[inside], x[inside]]
-    return moved
+@TRANSFORMS.register_module()
+class RandomEventFlip(BaseTransform):
+    """Mirror a recording, with boxes and label maps as in :class:`RandomEventAffine`.
+
+    Args:
+        prob: How often.
+        direction: 'horizontal' or 'vertical'.
+
+    Example:
+        >>> import numpy as np
+        >>> from mmspike.datasets.events import RandomEventFlip
+        >>> events = np.zeros(1, dict(names=('t', 'x', 'y', 'p'), formats=('i8', 'i4', 'i4', 'i1')))
+        >>> results = dict(events=events, sensor_size=(8, 16), gt_bboxes=np.array([[0.0, 1.0, 4.0, 5.0]]))
+        >>> results = RandomEventFlip(prob=1.0)(results)
+        >>> results['events']['x'].tolist(), results['gt_bboxes'].tolist()
+        ([15], [[12.0, 1.0, 16.0, 5.0]])
+    """
+
+    def __init__(self, prob: float = 0.5, direction: str = 'horizontal') -> None:
+        if direction not in ('horizontal', 'vertical'):
+            raise ValueError(f"direction={direction!r}: expected 'horizontal' or 'vertical'")
+        self.prob = prob
+        self.direction = direction
+
+    def transform(self, results: dict) -> dict:
+        check_annotations(results, type(self).__name__)
+        if np.random.rand() >= self.prob:
+            return results
+        height, width = results['sensor_size']
+        signs, offset = ((-1, 1), (width, 0)) if self.direction == 'horizontal' else ((1, -1), (0, height))
+        return move(results, np.diag(signs).astype(float), np.array(offset, float), jitter=False)
+
+
+@TRANSFORMS.register_module()
+class RandomEventZoom(BaseTransform):
+    """Magnify a part of the sensor, or shrink all of it, as RVT (CVPR 2023) augments GEN1; boxes and label maps follow.
+
+    Args:
+        zoom_in: Smallest and largest factor; the part that is magnified lies anywhere.
+        zoom_out: Smallest and largest divisor; the shrunk picture lies anywhere.
+        weights: How often it is the one and the other.
+        prob: How often it is applied.
+    """
+
+    def __init__(
+        self,
+        zoom_in: tuple[float, float] = (1.0, 1.5),
+        zoom_out: tuple[float, float] = (1.0, 1.2),
+        weights: tuple[float, float] = (8.0, 2.0),
+        prob: float = 0.8,
+    ) -> None:
+        if not (1 <= zoom_in[0] <= zoom_in[1] and 1 <= zoom_out[0] <= zoom_out[1]):
+            raise ValueError(f'zoom_in and zoom_out must be two numbers from 1 on in order, got {zoom_in} and {zoom_out}')
+        if min(weights) < 0 or not sum(weights):
+            raise ValueError(f'weights must be two numbers from 0 on, not both 0, got {weights}')
+        self.zoom_in, self.zoom_out = zoom_in, zoom_out
+        self.inwards = weights[0] / sum(weights)
+        self.prob = prob
+
+    def transform(self, results: dict) -> dict:
+        check_annotations(results, type(self).__name__)
+        if np.random.rand() >= self.prob:
+            return results
+        inwards = np.random.rand() < self.inwards
+        factor = np.random.uniform(*self.zoom_in) if inwards else 1 / np.random.uniform(*self.zoom_out)
+        height, width = results['sensor_size']
+        offset = np.random.rand(2) * (1 - factor) * np.array([width, height])
+        return move(results, factor * np.eye(2), offset)
+
+
+@TRANSFORMS.register_module()
+class RandomEventCrop(BaseTransform):
+    """Cut a part out of the sensor, anywhere; boxes and label maps follow.
+
+    Args:
+        size: Height and width in px; a sensor that is smaller is left as it is in that direction.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        if len(size) != 2 or min(size) < 1:
+            raise ValueError(f'size must be height and width in px, got {size}')
+        self.size = tuple(size)
+
+    def transform(self, results: dict) -> dict:
+        check_annotations(results, type(self).__name__)
+        whole = results['sensor_size']
+        size = tuple(min(wanted, side) for wanted, side in zip(self.size, whole, strict=True))
+        top, left = (np.random.randint(side - wanted + 1) for wanted, side in zip(size, whole, strict=True))
+        return move(results, np.eye(2), np.array([-left, -top], float), size, jitter=False)
 
 
 @TRANSFORMS.register_module()

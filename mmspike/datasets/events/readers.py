@@ -14,6 +14,7 @@ import numpy as np
 
 from .aedat import read_aedat
 from .aedat4 import VERSION, Aedat4Stream
+from .ddd17 import Ddd17Stream
 from .hdf5 import Hdf5Stream
 from .prophesee import DatStream, open_raw
 from .recording import Block, gather, named, unreadable
@@ -84,6 +85,7 @@ STREAMS: dict[str, Callable[..., EventStream]] = {
     '.h5': Hdf5Stream,
     '.hdf5': Hdf5Stream,
     '.aedat4': Aedat4Stream,
+    '.t': Ddd17Stream,
 }
 #: endings of the files that are read
 READ = (*WHOLE, *STREAMS)
@@ -121,7 +123,7 @@ def open_events(path: str | Path, sensor_size: tuple[int, int] | None = None, in
 
     Args:
         path: ``.dat``, ``.raw`` (EVT 2.0; 3.0 with the package evt3), ``.h5`` or ``.hdf5`` (DSEC, RVT; packages h5py and
-            hdf5plugin), ``.aedat4`` (package aedat), or what :func:`read_events` reads as a whole.
+            hdf5plugin), ``.aedat4`` (package aedat), ``.t`` (DDD17 as arrays), or what :func:`read_events` reads as a whole.
         sensor_size: Height and width in px, where the file does not say.
         index: ``EventStream.index`` of an earlier time, which saves a pass over the file.
 

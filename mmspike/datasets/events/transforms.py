@@ -20,16 +20,25 @@ from .recording import RecordingError
 MODES = ('count', 'time')
 
 
-def _check_steps(T: int) -> None:
+def check_steps(T: int) -> None:
     if isinstance(T, bool) or not isinstance(T, int) or T < 1:
         raise ValueError(f'T must be a positive integer (time steps), got {T!r}')
 
 
-def integrate(events: np.ndarray, sensor_size: tuple[int, int], T: int, by: str, duration: int | None = None) -> np.ndarray:
+def integrate(
+    events: np.ndarray,
+    sensor_size: tuple[int, int],
+    T: int,
+    by: str,
+    duration: int | None = None,
+    window: tuple[int, int] | None = None,
+) -> np.ndarray:
     """Counts of events in T frames, see :class:`EventsToFrames`; float32 [T, 2, H, W], OFF and ON."""
     height, width = sensor_size
     if by == 'count':
         step = np.arange(len(events)) // max(len(events) // T, 1)
+    elif window is not None and duration is None:
+        step = steps_of(events['t'], window, T)
     elif len(events):
         start, end = events['t'][0], events['t'][-1]
         step = (events['t'] - start) // (duration or max((end - start) // T, 1))
@@ -44,10 +53,18 @@ def integrate(events: np.ndarray, sensor_size: tuple[int, int], T: int, by: str,
     return np.bincount(cells, minlength=T * 2 * height * width).reshape(T, 2, height, width).astype(np.float32)
 
 
-def _set_frames(results: dict, frames: np.ndarray) -> dict:
-    height, width = frames.shape[-2:]
+def steps_of(t: np.ndarray, window: tuple[int, int], steps: int) -> np.ndarray:
+    """In which of ``steps`` equal parts of a window [start, end) a time lies; what lies outside counts for the nearest."""
+    start, end = window
+    return np.clip((t - start) * steps // max(end - start, 1), 0, steps - 1)
+
+
+def set_frames(results: dict, frames: np.ndarray) -> dict:
+    """Put frames [T, C, H, W] into a sample as one picture ``img`` [H, W, T C], and ``steps``, their T."""
+    steps, _, height, width = frames.shape
     results['img'] = np.ascontiguousarray(frames.reshape(-1, height, width).transpose(1, 2, 0))
     results['img_shape'] = results['ori_shape'] = (height, width)
+    results['steps'], results['scale_factor'] = steps, (1.0, 1.0)
     return results
 
 
@@ -109,7 +126,7 @@ class LoadEventFrames(_Loader):
     """
 
     def __init__(self, T: int, random: bool = False, channels: tuple[int, int] = (0, 2), on_error: str = 'raise') -> None:
-        _check_steps(T)
+        check_steps(T)
         self._set_on_error(on_error)
         self.T = T
         self.random = random
@@ -117,7 +134,7 @@ class LoadEventFrames(_Loader):
 
     def transform(self, results: dict) -> dict | None:
         frames = self._read(read_frames, results['events_path'], self.T, self.random, self.channels)
-        return None if frames is None else _set_frames(results, frames)
+        return None if frames is None else set_frames(results, frames)
 
 
 @TRANSFORMS.register_module()
@@ -129,7 +146,8 @@ class EventsToFrames(BaseTransform):
     Args:
         T: Time steps.
         by: 'count' puts the same number of events into every frame, 'time' the same duration; the last frame has the rest of
-            the division too (as spikingjelly's ``integrate_events_by_fixed_frames_number``).
+            the division too (as spikingjelly's ``integrate_events_by_fixed_frames_number``). Where a sample has a ``window``,
+            time runs from its start to its end, and not from the first event to the last.
         duration: With 'time', us of one frame from the first event on: later events are left out, and a recording that is
             too short ends with empty frames. None: the T-th part of the recording.
 
@@ -144,7 +162,7 @@ class EventsToFrames(BaseTransform):
     """
 
     def __init__(self, T: int, by: str = 'count', duration: int | None = None) -> None:
-        _check_steps(T)
+        check_steps(T)
         if by not in MODES:
             raise ValueError(f'by={by!r}: expected one of {MODES}')
         if duration is not None and (by != 'time' or duration < 1):
@@ -154,5 +172,5 @@ class EventsToFrames(BaseTransform):
         self.duration = duration
 
     def transform(self, results: dict) -> dict:
-        frames = integrate(results.pop('events'), results['sensor_size'], self.T, self.by, self.duration)
-        return _set_frames(results, frames)
+        frames = integrate(results.pop('events'), results['sensor_size'], self.T, self.by, self.duration, results.get('window'))
+        return set_frames(results, frames)

@@ -1,13 +1,15 @@
 """Separation of samples for neurons that keep their membrane."""
 
+import torch
 from mmengine.hooks import EMAHook, Hook
 from mmengine.hooks.hook import DATA_BATCH
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch.utils.hooks import RemovableHandle
 
-from mmspike.models.inspection import reset_spikes
+from mmspike.models.inspection import reset_spikes, stateful_modules
 from mmspike.registry import HOOKS
+from mmspike.utils.errors import UserError
 
 
 @HOOKS.register_module()
@@ -18,21 +20,36 @@ class SpikeResetHook(Hook):
     also reset before every view of test-time augmentation and before every window of mmseg's slide mode, so that a view or
     window is predicted as it would be alone. Networks of stateless neurons (the default) have nothing to reset and are left
     alone.
+
+    Samples that say whether they go on from the sample at the same place of the batch before (``continues``: sequences of
+    events) are reset where they do not. Membranes of training wait while there is a validation.
+
+    Args:
+        sequences: False resets before every sample of sequences, too: to compare with.
+
+    Raises:
+        UserError: A sample is to go on from another one than that at its place before: the loader has no
+            :class:`mmspike.StreamSampler`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sequences: bool = True) -> None:
+        self.sequences = sequences
         self._handles: list[RemovableHandle] = []
+        self._last: list[tuple] = []  # recording and end of the window at each place of the last batch
+        self._waiting: tuple[list[tuple], list] | None = None
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
-        self._reset(runner)
+        self._separate(runner, data_batch)
 
     def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
-        self._reset(runner)
+        self._separate(runner, data_batch)
 
     def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: DATA_BATCH = None) -> None:
-        self._reset(runner)
+        self._separate(runner, data_batch)
 
     def before_val_epoch(self, runner: Runner) -> None:
+        kept = [(module, module.v) for module in stateful_modules(runner.model) if hasattr(module, 'v')]
+        self._waiting = (self._last, kept)
         self._separate_views_and_windows(runner)
 
     def before_test_epoch(self, runner: Runner) -> None:
@@ -40,6 +57,11 @@ class SpikeResetHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self._remove_handles()
+        if self._waiting is not None:
+            self._last, kept = self._waiting
+            for module, membrane in kept:
+                module.v = membrane
+            self._waiting = None
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self._remove_handles()
@@ -60,8 +82,26 @@ class SpikeResetHook(Hook):
             handle.remove()
         self._handles = []
 
-    def _reset(self, runner: Runner) -> None:
-        reset_spikes(runner.model)
+    def _separate(self, runner: Runner, data_batch: DATA_BATCH) -> None:
+        samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
+        metas = [getattr(sample, 'metainfo', {}) for sample in samples] if isinstance(samples, list | tuple) else []
+        if not self.sequences or not any('continues' in meta for meta in metas):
+            self._reset(runner)
+            return
+        starts = torch.tensor([not meta['continues'] for meta in metas])
+        for place, meta in enumerate(metas):
+            before = self._last[place] if place < len(self._last) else None
+            if meta['continues'] and before != (meta['recording'], meta['window'][0]):
+                raise UserError(
+                    f'the window of {meta["recording"]} from {meta["window"][0]} us goes on from the one before it, but its '
+                    f"place in the batch had {before or 'nothing'}: give the loader sampler=dict(type='mmspike.StreamSampler', "
+                    'batch_size=…), or to test batch_size=1 and one process'
+                )
+        self._last = [(meta['recording'], meta['window'][1]) for meta in metas]
+        self._reset(runner, starts)
+
+    def _reset(self, runner: Runner, places: torch.Tensor | None = None) -> None:
+        reset_spikes(runner.model, places)
         for hook in runner.hooks:
             if isinstance(hook, EMAHook):
-                reset_spikes(hook.ema_model)
+                reset_spikes(hook.ema_model, places)

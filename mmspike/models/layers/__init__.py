@@ -10,7 +10,17 @@ from .choice import fire, pad
 from .conv import ConvNorm, RepConvNorm, SpikingConv, SpikingConvTranspose, SpikingLinear
 from .rate import RunningRate
 from .repconv import MERGING, NormFirstRepConv, RepConv, build_norm
-from .temporal import DropPath, channels_inside, fold, mean_time, repeat_time, resized, unfold
+from .temporal import (
+    DropPath,
+    channels_inside,
+    fold,
+    mean_time,
+    repeat_time,
+    resized,
+    stacked_steps,
+    unfold,
+    unstacked_steps,
+)
 
 __all__ = [
     'MERGING',
@@ -47,9 +57,11 @@ __all__ = [
     'repeat_time',
     'resized',
     'run',
+    'stacked_steps',
     'sum_over_channels',
     'sum_over_tokens',
     'unfold',
+    'unstacked_steps',
     'walk',
     'write_binary_weights',
 ]

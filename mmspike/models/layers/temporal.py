@@ -8,7 +8,17 @@ from torch import Tensor, nn
 
 from mmspike.kernels.layout import fold, unfold
 
-__all__ = ['DropPath', 'channels_inside', 'fold', 'mean_time', 'repeat_time', 'resized', 'unfold']
+__all__ = [
+    'DropPath',
+    'channels_inside',
+    'fold',
+    'mean_time',
+    'repeat_time',
+    'resized',
+    'stacked_steps',
+    'unfold',
+    'unstacked_steps',
+]
 
 
 def repeat_time(x: Tensor, T: int) -> Tensor:
@@ -23,6 +33,39 @@ def repeat_time(x: Tensor, T: int) -> Tensor:
     if x.dim() == 4 and x.stride(1) == 1:  # the backward pass sums over T: see mean_time
         return x.movedim(1, -1).expand(T, *[-1] * 4).movedim(-1, 2)
     return x.expand(T, *x.shape)
+
+
+def stacked_steps(samples: Sequence[Tensor] | Tensor) -> tuple[list[Tensor], int]:
+    """Frames [T, C, H, W] of B samples -> pictures [T C, H, W], as the hosts' preprocessors take them, and T.
+
+    Raises:
+        ValueError: The samples have another shape, or different T.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import stacked_steps
+        >>> pictures, T = stacked_steps([torch.zeros(5, 2, 32, 32)] * 3)
+        >>> len(pictures), pictures[0].shape, T
+        (3, torch.Size([10, 32, 32]), 5)
+    """
+    shapes = [tuple(sample.shape) for sample in samples]
+    if any(len(shape) != 4 for shape in shapes) or len({shape[:2] for shape in shapes}) != 1:
+        raise ValueError(
+            f'expected frames [T, C, H, W] of the same T and C, got shapes {shapes}: end the pipeline with a Pack… of mmspike'
+        )
+    return [sample.flatten(0, 1) for sample in samples], shapes[0][0]
+
+
+def unstacked_steps(x: Tensor, T: int) -> Tensor:
+    """[B, T C, H, W] -> [T, B, C, H, W].
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.layers import unstacked_steps
+        >>> unstacked_steps(torch.zeros(3, 10, 32, 32), 5).shape
+        torch.Size([5, 3, 2, 32, 32])
+    """
+    return x.unflatten(1, (T, -1)).transpose(0, 1).contiguous()
 
 
 def mean_time(x: Tensor) -> Tensor:

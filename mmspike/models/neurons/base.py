@@ -37,6 +37,29 @@ class BaseNeuron(nn.Module):
         """Forget the membrane: the next call starts from rest."""
         self.v = None
 
+    def reset_places(self, places: Tensor) -> None:
+        """Forget the membranes of some samples of a batch; those of the others go on.
+
+        Args:
+            places: bool [B], True for those that start from rest.
+
+        Example:
+            >>> import torch
+            >>> from mmspike.models.neurons import LIF
+            >>> neuron = LIF(stateful=True)
+            >>> spikes = neuron(torch.full((1, 2, 3), 0.8))
+            >>> neuron.reset_places(torch.tensor([True, False]))
+            >>> neuron.v[:, 0].tolist()
+            [0.0, 0.4000000059604645]
+        """
+        if self.v is not None:
+            self.v = torch.where(places.to(self.v.device).view(-1, *[1] * (self.v.dim() - 1)), self.at_rest, self.v)
+
+    @property
+    def at_rest(self) -> float:
+        """The membrane before the first input."""
+        return getattr(self, 'v_reset', 0.0)
+
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Output [T, B, ...] and last membrane [B, ...] for the input ``x`` and the starting membrane ``v`` (None: rest)."""
         raise NotImplementedError

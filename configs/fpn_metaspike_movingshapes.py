@@ -1,0 +1,45 @@
+# Semantic FPN with a small Meta-SpikeFormer (LIF, T = 4), spiking from end to end, on drawn recordings of an event camera, from
+# scratch on a CPU in minutes.
+_base_ = [
+    './_base_/models/fpn_metaspike.py',
+    './_base_/datasets/moving_shapes_semantic.py',
+    './_base_/runtime_mmseg.py',
+]
+
+custom_imports = dict(imports=['mmspike'], allow_failed_imports=False)
+
+neuron = dict(type='LIF', tau=2.0, v_threshold=0.5)
+model = dict(
+    data_preprocessor=dict(_delete_=True, **_base_.data_preprocessor),
+    backbone=dict(
+        arch=dict(_delete_=True, dims=(24, 48, 64, 64), depths=(1, 1, 1, 1, 1)),
+        T=_base_.T,
+        in_channels=2,
+        neuron=neuron,
+    ),
+    neck=dict(in_channels=[12, 24, 48, 64], out_channels=32, neuron=neuron),
+    decode_head=dict(
+        in_channels=[32, 32, 32, 32],
+        channels=32,
+        num_classes=4,
+        neuron=neuron,
+        loss_decode=dict(avg_non_ignore=True),
+    ),
+)
+
+max_iters = 800
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=200)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    clip_grad=dict(max_norm=10.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=50, end=max_iters),
+]
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200, max_keep_ckpts=1))
+randomness = dict(seed=0)
