@@ -190,7 +190,7 @@ def _deformable(args, out) -> list[LinearOp]:
     macs = samples * (5 if mask.numel() else 4) + out.numel() * w.shape[1] * taps
     return [
         LinearOp(
-            kind='deformable conv',
+            op='deformable conv',
             macs=macs,
             real_macs=macs,
             operands=[],  # whatever x holds, its samples are floats

@@ -12,8 +12,8 @@ from mmspike.models.neurons import BaseNeuron, build_neuron, integrate_and_fire
 def counting(neuron: dict) -> nn.Module:
     """The neuron with spikes of 1: in front of weights without norm, counts are of use and not their share of D."""
     made = build_neuron(neuron)
-    if hasattr(made, 'norm'):
-        made.norm = 1
+    if hasattr(made, 'divisor'):
+        made.divisor = 1
     return made
 
 

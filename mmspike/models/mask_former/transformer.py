@@ -23,7 +23,7 @@ class SpikingMaskTransformer(nn.Module):
         decoder_layers, decoder_channels, num_heads: Layers of the query decoder, the hidden width of their MLPs, and heads.
         num_levels: Levels that queries read in turns, coarsest first.
         layer_scale: What the branches of the pixel decoder are multiplied with at the start.
-        neuron: Neuron config: the D of all parts, default SFA with D = Norm = 4, which is NI-LIF at T = 1.
+        neuron: Neuron config: the D of all parts, default SFA with D = divisor = 4, which is NI-LIF at T = 1.
         norm_cfg: Norm config, default BN.
 
     Shape:

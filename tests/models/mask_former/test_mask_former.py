@@ -140,7 +140,7 @@ def test_one_d_in_all_parts():
         assert len(neurons) > 40 and {m.levels for m in neurons} == {levels}
         # counts in front of weights without norm, rates elsewhere
         counting = [*model.queries_to_masks.embed.modules(), *model.queries_to_masks.product.modules()]
-        assert {m.norm for m in counting if hasattr(m, 'levels')} == {1}
+        assert {m.divisor for m in counting if hasattr(m, 'levels')} == {1}
 
 
 @pytest.mark.parametrize('neuron', [SFA, dict(type='NILIF', levels=4), dict(type='LIF')], ids=lambda n: n['type'])
