@@ -90,6 +90,7 @@ def test_an_image_alone_with_extra_stages():
 
 # not run by themselves: bases, parts of others, what has no weights
 APART = {
+    'CIoULoss',
     'CIoUOverlaps',
     'DistilledImageClassifier',
     'EventDataPreprocessor',
