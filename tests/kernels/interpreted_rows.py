@@ -15,6 +15,7 @@ from mmspike.kernels.recompute import Signal
 from mmspike.models import IF, LIF, PLIF, SFA, ESpikeFormer, MetaSpikeFormer
 from mmspike.models.layers import Chain, ConvNorm, RepConvNorm, SpikingLinear, attend
 from mmspike.models.layers.choice import described
+from mmspike.models.layers.repconv import NormFirstRepConv
 
 operators.usable = lambda x: False
 gpu.usable = launch.usable = lambda x: kernels.enabled() and x.dtype in launch.DTYPES
@@ -98,6 +99,9 @@ for i, (neuron, training) in enumerate(itertools.product(NEURONS, (True, False))
     check(settled(row).train(training), layout(torch.randn(3, 2, 3, 6, 7) * 2))
     row = Chain(neuron1=neuron, rep=RepConvNorm(4, BN), neuron2=copy.deepcopy(neuron))
     check(settled(row).train(training), layout(torch.randn(2, 2, 4, 5, 7) * 2), exact=True)
+row = Chain(neuron1=LIF(), rep=NormFirstRepConv(4, 6, BN), norm=torch.nn.BatchNorm2d(6), neuron2=LIF())
+for training in (True, False):
+    check(settled(row).train(training), inside(torch.randn(2, 2, 4, 5, 7) * 2), also=('border_triton',))
 row = Chain(first=SpikingLinear(6, 70, neuron=dict(type='LIF'), norm_cfg=dict(type='BN1d')), last=SFA(levels=4))
 check(settled(row), torch.randn(2, 9, 6) * 3, exact=True)
 many = Chain(conv=ConvNorm(4, 4, norm_cfg=BN), neuron=LIF())

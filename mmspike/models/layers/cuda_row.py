@@ -36,6 +36,11 @@ def walk_on_cuda(parts: list[tuple[nn.Module, str]], signal: Signal, call: Calla
             kernel = weights.get(m.dwconv.weight, m.dwconv.weight)
             signal, bias = layers.bordered_norm(layers.of(m.norm1), kernel, signal, not m.norm2.training)
             signal = layers.conv(m.dwconv, signal, kernel, bias, padding=(1, 1))
+        elif role == 'norm-first repconv' and several(m.norm1, x):
+            first, kernel = (weights.get(conv.weight, conv.weight) for conv in (m.conv1, m.dwconv))
+            nothing = x.new_ones(x.shape[2], 1, 1, 1)  # that the border would be multiplied with
+            signal = layers.conv(m.conv1, layers.bordered_norm(layers.of(m.norm1), nothing, signal, False)[0], first, None)
+            signal = layers.conv(m.dwconv, signal, kernel, m.bias().to(kernel.dtype), padding=(1, 1))
         elif role == 'neuron' and saving:
             signal = fire(m, signal)
         else:
@@ -46,9 +51,9 @@ def walk_on_cuda(parts: list[tuple[nn.Module, str]], signal: Signal, call: Calla
 def _weights(parts: list[tuple[nn.Module, str]]) -> list[Tensor]:
     """Weights and biases of the row that autocast would cast."""
     found: dict[Tensor, None] = {}
+    inside = {'layer': lambda m: [m], 'repconv': lambda m: [m.dwconv], 'norm-first repconv': lambda m: [m.conv1, m.dwconv]}
     for m, role in parts:
-        layer = m.dwconv if role == 'repconv' else m
-        if role in ('layer', 'repconv'):
+        for layer in inside[role](m) if role in inside else ():
             found |= {} if is_binary(layer) else {layer.weight: None}
             found |= {} if layer.bias is None else {layer.bias: None}
     return list(found)
