@@ -138,3 +138,16 @@ def test_every_place_of_a_batch_goes_through_its_recordings():
         StreamSampler(runs, 5)
     with pytest.raises(UserError, match='part of a sequence'):
         StreamSampler(Infos([True, True]), 1)
+
+
+def test_processes_share_the_recordings(monkeypatch):
+    runs = Infos([False, True, True, False, True, False, True])  # of 3, 2 and 2 windows
+    orders = []
+    for rank in (0, 1):
+        monkeypatch.setattr('mmspike.datasets.events.sampler.get_dist_info', lambda rank=rank: (rank, 2))
+        sampler = StreamSampler(runs, batch_size=1, shuffle=False)
+        orders.append(list(sampler))
+        assert len(sampler) == 3
+    assert orders == [[0, 1, 2], [3, 4, 5]]
+    with pytest.raises(UserError, match='3 sequences for 2 places of a batch in 2 process'):
+        StreamSampler(runs, batch_size=2)
