@@ -43,6 +43,10 @@ class Exported(BaseModel):
         self.num_classes = self.about.get('num_classes')
         self.dataset_meta = dict(classes=self.about['classes']) if self.about['classes'] else {}
 
+    def __deepcopy__(self, memo: dict) -> 'Exported':
+        """Itself: hooks of configs that copy the model, such as EMAHook, find nothing in it that changes."""
+        return self
+
     def forward(self, inputs: Tensor, data_samples: list[BaseDataElement] | None = None, mode: str = 'tensor') -> Any:
         """Data samples with predictions, for ``mode='predict'``."""
         if mode != 'predict' or data_samples is None:

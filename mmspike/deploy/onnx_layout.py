@@ -40,6 +40,8 @@ def keep_folded(model: ir.Model) -> ir.Model:
                     node.replace_input_with(0, folded[x])
                 if len(out.shape) == 5 and _sizes_known(out):
                     folded[out] = _reshape(graph, node, node.inputs[0], ir.Shape([None, *out.shape[2:]]))
+        elif node.op_type == 'Transpose' and x in folded and _perm(node)[:2] == [0, 1]:
+            _fold_transpose(graph, node, folded)
         elif node.op_type in ('Expand', 'Transpose', 'Concat') and len(out.shape) == 5 and _sizes_known(out):
             folded[out] = _reshape(graph, node, out, ir.Shape([None, *out.shape[2:]]), behind=True)
         elif node.op_type == 'ReduceMean' and x in folded and x.shape[0] == 1 and _merges(x, out) and out not in outputs:
@@ -86,10 +88,24 @@ def _all_folded(node: ir.Node, folded: dict) -> bool:
 
 
 def _fold_elementwise(graph: ir.Graph, node: ir.Node, folded: dict) -> None:
+    inputs = [folded.get(v, v) for v in node.inputs]
+    _fold(graph, node, inputs, [*node.attributes.values()], folded)
+
+
+def _fold_transpose(graph: ir.Graph, node: ir.Node, folded: dict) -> None:
+    """Of what leaves time and batch in their places. OpenVINO 2026.4.1 refuses it between two reshapes if the batch is free."""
+    perm = [0, *(axis - 1 for axis in _perm(node)[2:])]
+    _fold(graph, node, [folded[node.inputs[0]]], [ir.AttrInt64s('perm', perm)], folded)
+
+
+def _perm(node: ir.Node) -> list[int]:
+    return list(node.attributes.get_ints('perm'))
+
+
+def _fold(graph: ir.Graph, node: ir.Node, inputs: list, attributes: list[ir.Attr], folded: dict) -> None:
     """Run an operation on folded inputs, and unfold its output for whoever wants that."""
     out = node.outputs[0]
-    inputs = [folded.get(v, v) for v in node.inputs]
-    new = ir.Node(node.domain, node.op_type, inputs, [*node.attributes.values()], version=node.version)
+    new = ir.Node(node.domain, node.op_type, inputs, attributes, version=node.version)
     new.metadata_props.update(node.metadata_props)
     new.outputs[0].name, new.outputs[0].type = f'{out.name}_folded', out.type
     first = next(v for v in inputs if v is not None and v.const_value is None)

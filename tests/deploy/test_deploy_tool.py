@@ -181,6 +181,7 @@ def classifier(repo, tmp_path):
     cfg.test_dataloader.dataset.data_root = str(tmp_path / 'data')
     cfg.test_dataloader.num_workers, cfg.test_dataloader.persistent_workers = 0, False
     cfg.test_evaluator = dict(type='Accuracy', topk=(1,))
+    cfg.custom_hooks = [dict(type='EMAHook')]  # which copies the model
     cfg.dump(tmp_path / 'config.py')
     init_default_scope('mmpretrain')
     network = build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))

@@ -32,9 +32,10 @@ from .networks import ARCH, EASY, LIF, PATCHES, build, sfa, trained, whole_model
 )
 def test_plain_neurons(cfg):
     neuron = build_neuron(cfg)
-    x = 2 * torch.randn(5, 3, 4, 6, dtype=torch.float64)
-    with torch.no_grad():
-        torch.testing.assert_close(plain(nn.Sequential(neuron))(x), neuron(x), rtol=0, atol=1e-12)
+    for steps in (5, 1):
+        x = 2 * torch.randn(steps, 3, 4, 6, dtype=torch.float64)
+        with torch.no_grad():
+            torch.testing.assert_close(plain(nn.Sequential(neuron))(x), neuron(x), rtol=0, atol=1e-12)
 
 
 def test_plain_pools():

@@ -65,6 +65,8 @@ def test_neurons_and_sums_stay_folded(exported):
     assert {
         len(n.inputs[0].shape) for n in graph if n.op_type in ('Conv', 'Add', 'Clip', 'Round') and 'attn' not in n.name
     } == {4}
+    perms = [list(n.attributes.get_ints('perm')) for n in graph if n.op_type == 'Transpose']
+    assert [0, 2, 3, 1] in perms and not [p for p in perms if len(p) == 5 and p[:2] == [0, 1]]
     check = check_engine(*exported, 'onnxruntime')
     assert check.same and not check.spikes.total.flipped and check.spikes.total.outputs > 10000
 

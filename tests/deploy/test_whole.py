@@ -20,6 +20,7 @@ from mmspike.utils.errors import UserError
 
 from .networks import build, sample, sfa
 
+onnx_ir = pytest.importorskip('onnx_ir')
 pytest.importorskip('onnxscript')
 pytest.importorskip('onnxruntime')
 
@@ -167,6 +168,21 @@ def assert_same_predictions(net, model, path, sizes, scope):
             assert found.largest < 1e-3 and found.total and found.flipped <= found.total / 1e4, f'{size}: {found}'
 
 
+def in_integers(net, files, path, size, monkeypatch):
+    """Integer files of what has been exported, checked, and the network with their weights."""
+    monkeypatch.setattr(int8, 'export_whole', lambda *args: files)
+    image = torch.randn(1, 3, *size).numpy()
+    written = int8.export_int8(net, path, 'onnxruntime', size, image=image)
+    assert [file.path.name for file in written] == [file.path.name for file in files]
+    net = deepcopy(net)
+    parameters = dict(net.named_parameters())
+    for file, after, part in zip(files, written, ('', 'roi_head.bbox_head.', 'roi_head.mask_head.'), strict=False):
+        assert after.check.same and after.check.spikes.total.spikes > 0 and after.bytes[1] < after.bytes[0], str(after)
+        for name, values in quantize(onnx_ir.load(file.path), 'onnxruntime').items():
+            parameters[part + name.removeprefix('network.')].data = torch.from_numpy(values)
+    return net
+
+
 def test_one_stage_detector_of_any_size(tmp_path):
     net = network('mmdet', retinanet())
     (file,) = export_whole(net, tmp_path / 'r.onnx', None)
@@ -202,22 +218,9 @@ def test_two_stage_detector(two_stage):
 
 
 def test_two_stage_detector_in_integers(two_stage, tmp_path, monkeypatch):
-    """Three files, with the boxes and masks of the network whose weights are those of the files."""
-    import onnx_ir as ir
-
     init_default_scope('mmdet')
-    net, files = two_stage
-    monkeypatch.setattr(int8, 'export_whole', lambda *args: files)  # which have been written
-    image = net.data_preprocessor(sample('mmdet', (32, 64)))['inputs'].numpy()
-    written = int8.export_int8(net, tmp_path / 'm.onnx', 'onnxruntime', (32, 64), image=image)
-    assert [file.path.name for file in written] == ['m.onnx', 'm_box.onnx', 'm_mask.onnx']
-    rounded = deepcopy(net)
-    parameters = dict(rounded.named_parameters())
-    for file, after, part in zip(files, written, ('', 'roi_head.bbox_head.', 'roi_head.mask_head.'), strict=True):
-        assert after.check.same and after.check.spikes.total.spikes > 0 and after.bytes[1] < after.bytes[0], str(after)
-        for name, values in quantize(ir.load(file.path), 'onnxruntime').items():
-            parameters[part + name.removeprefix('network.')].data = torch.from_numpy(values)
-    assert_same_predictions(rounded, mask_rcnn(), tmp_path / 'm.onnx', [(32, 64), (20, 50)], 'mmdet')
+    rounded = in_integers(*two_stage, tmp_path / 'm.onnx', (32, 64), monkeypatch)
+    assert_same_predictions(rounded, mask_rcnn(), tmp_path / 'm.onnx', [(20, 50)], 'mmdet')
 
 
 def test_runner_alone(two_stage, tmp_path, monkeypatch):
@@ -244,9 +247,11 @@ def test_runner_alone(two_stage, tmp_path, monkeypatch):
     assert none['masks'].shape == (0, 32, 64) and not len(none['scores'])
 
 
-def test_segmentor_with_windows(tmp_path):
+def test_segmentor_with_windows(tmp_path, monkeypatch):
     net = network('mmseg', segmentor())
-    export_whole(net, tmp_path / 's.onnx', (99, 99))
+    files = export_whole(net, tmp_path / 's.onnx', (99, 99))
+    rounded = in_integers(net, files, tmp_path / 'int8' / 's.onnx', (32, 32), monkeypatch)
+    assert_same_predictions(rounded, segmentor(), tmp_path / 'int8' / 's.onnx', [(50, 70)], 'mmseg')
     assert_same_predictions(net, segmentor(), tmp_path / 's.onnx', [(32, 32), (50, 70)], 'mmseg')
     with pytest.raises(UserError, match='windows of the image have 30 x 32 pixels .* takes 32 x 32'):
         exported(ConfigDict(segmentor()), tmp_path / 's.onnx').test_step(sample('mmseg', (30, 40)))

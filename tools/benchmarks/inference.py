@@ -4,11 +4,13 @@
 
 Ordinary networks of timm stand beside it, in float32 and in calibrated int8. Everything runs in one process in turn, round by
 round, and the least CPU time of the rounds counts. Weights are random: times of dense kernels do not depend on them. Writes
-inference.md, inference.json and the ONNX files. OpenVINO is optional, and named where it is missing.
+inference.md, inference.json and the ONNX files; those that are there already are measured as they are. OpenVINO is optional,
+and named where it is missing.
 """
 
 import argparse
 import json
+import logging
 import platform
 import sys
 import warnings
@@ -61,22 +63,25 @@ def spiking_backbone(args: argparse.Namespace):
     return model.eval()
 
 
-def write_spiking(model, folder: Path, size: int, engines: list[str]) -> dict[tuple[str, str], Path]:
+def write_spiking(model, name: str, folder: Path, size: int, engines: list[str]) -> dict[tuple[str, str], Path]:
     """(engine, precision) -> file of the folded backbone."""
     import onnx_ir as ir
 
     from mmspike.deploy.int8_graph import quantize
     from mmspike.deploy.onnx_export import export_onnx
 
-    floats = folder / 'spiking_float32.onnx'
-    export_onnx(model, (1, model.in_channels, size, size), floats)
+    stem = f'{name}_t{model.T}_{size}px'
+    floats = folder / f'{stem}_float32.onnx'
+    if not floats.exists():
+        export_onnx(model, (1, model.in_channels, size, size), floats)
     files = {}
     for engine in engines:
         files[engine, 'float32'] = floats
-        files[engine, 'int8'] = folder / f'spiking_int8_{engine}.onnx'
-        graph = ir.load(floats)
-        quantize(graph, engine)
-        ir.save(graph, files[engine, 'int8'])
+        files[engine, 'int8'] = folder / f'{stem}_int8_{engine}.onnx'
+        if not files[engine, 'int8'].exists():
+            graph = ir.load(floats)
+            quantize(graph, engine)
+            ir.save(graph, files[engine, 'int8'])
     return files
 
 
@@ -87,7 +92,10 @@ def write_ordinary(model, name: str, folder: Path, size: int, engines: list[str]
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    floats, prepared, integers = (folder / f'{name}_{kind}.onnx' for kind in ('float32', 'prepared', 'int8'))
+    floats, prepared, integers = (folder / f'{name}_{size}px_{kind}.onnx' for kind in ('float32', 'prepared', 'int8'))
+    files = {(e, p): file for e in engines for p, file in (('float32', floats), ('int8', integers))}
+    if floats.exists() and integers.exists():
+        return files
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of the exporter about itself
         image = torch.randn(1, 3, size, size)
@@ -103,9 +111,13 @@ def write_ordinary(model, name: str, folder: Path, size: int, engines: list[str]
             image = self.generator.standard_normal((1, 3, size, size), np.float32)
             return dict(inputs=image) if self.left >= 0 else None
 
-    quantization.quantize_static(str(prepared), str(integers), Noise(), per_channel=True)
+    logging.disable(logging.WARNING)  # of norms that have no channels to quantise
+    try:
+        quantization.quantize_static(str(prepared), str(integers), Noise(), per_channel=True)
+    finally:
+        logging.disable(logging.NOTSET)
     prepared.unlink()
-    return {(e, p): file for e in engines for p, file in (('float32', floats), ('int8', integers))}
+    return files
 
 
 def cases(args: argparse.Namespace) -> list[dict]:
@@ -141,7 +153,7 @@ def cases(args: argparse.Namespace) -> list[dict]:
     folded = fuse(model)
     in_pytorch(name, 'float32', model)
     in_pytorch(name, 'float32, folded', folded)
-    in_engines(name, write_spiking(folded, args.out, args.size, engines))
+    in_engines(name, write_spiking(folded, name, args.out, args.size, engines))
     if args.against:
         import timm
 
