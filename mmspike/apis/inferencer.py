@@ -59,7 +59,7 @@ def inference(
         >>> import numpy as np
         >>> from mmspike.apis import inference
         >>> inferencer = inference('spikeyolo_nuclei', device='cpu')
-        Loads checkpoint by _load_ours backend from path: ...
+        Loads checkpoint by _mmspike backend from path: ...
         >>> result = inferencer(np.zeros((64, 64, 3), 'uint8'), show_progress=False)[0]
         >>> inferencer.task, inferencer.classes, result['size']
         ('detection', ['nucleus'], [64, 64])

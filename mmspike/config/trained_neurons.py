@@ -11,6 +11,8 @@ from mmspike.config.recorded import read_recorded
 
 #: settings that say how a neuron counts, and how often; weights have the same shapes whatever they are
 COUNTING = ('T', 'neuron')
+#: arguments of neurons that older checkpoints record under other names
+RENAMED = dict(norm='divisor')
 
 
 def _counting(model: Any, other: Any) -> dict:
@@ -20,7 +22,8 @@ def _counting(model: Any, other: Any) -> dict:
     found = {}
     for key in model.keys() & other.keys():
         if key in COUNTING:
-            found[key] = model[key]
+            value = model[key]
+            found[key] = {RENAMED.get(k, k): v for k, v in value.items()} if isinstance(value, Mapping) else value
         elif inner := _counting(model[key], other[key]):
             found[key] = inner
     return found

@@ -198,10 +198,10 @@ def _load_from_local(filename: str, map_location: str | torch.device | None) -> 
     return without_wrappers(content)
 
 
-def _load_ours(filename: str, map_location: str | torch.device | None) -> dict:
+def _load_from_mmspike(filename: str, map_location: str | torch.device | None) -> dict:
     """Weights that come with the package, of the name behind ``mmspike://``."""
     return _load_from_local(str(find_weights(filename)), map_location)
 
 
 CheckpointLoader.register_scheme(prefixes='', loader=_load_from_local, force=True)
-CheckpointLoader.register_scheme(prefixes=SCHEME, loader=_load_ours, force=True)
+CheckpointLoader.register_scheme(prefixes=SCHEME, loader=_load_from_mmspike, force=True)

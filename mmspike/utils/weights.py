@@ -47,7 +47,7 @@ def list_weights() -> dict[str, Weights]:
     Example:
         >>> from mmspike.apis import list_weights
         >>> sorted(list_weights())
-        ['mask_rcnn_metaspike_shapes', 'spikeyolo_nuclei']
+        ['mask_rcnn_espike_nuclei', 'mask_rcnn_metaspike_shapes', 'spikeyolo_nuclei']
     """
     content = json.loads((FOLDER / 'index.json').read_text(encoding='utf-8'))
     return {name: Weights(**entry) for name, entry in content.items()}

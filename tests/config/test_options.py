@@ -74,8 +74,8 @@ def test_no_worker_processes(repo, name):
 
 def test_a_list_is_a_tuple_where_the_config_has_one(repo):
     path = repo / 'configs' / 'mask_rcnn_espike_nuclei.py'
-    cfg = load_config(parse(path, 'train_dataloader.dataset.pipeline.2.scale=31,31', 'model.backbone.out_indices=[0,1,3]'))
-    assert cfg.train_dataloader.dataset.pipeline[2].scale == (31, 31)
+    cfg = load_config(parse(path, 'train_dataloader.dataset.pipeline.3.scale=31,31', 'model.backbone.out_indices=[0,1,3]'))
+    assert cfg.train_dataloader.dataset.pipeline[3].scale == (31, 31)
     assert cfg.model.backbone.out_indices == (0, 1, 3)
     assert load_config(parse(path, 'model.neck.in_channels=1,2,3')).model.neck.in_channels == [1, 2, 3]
 

@@ -19,6 +19,8 @@ def test_the_same_neurons():
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         name_changed_neurons(config(), dict(cfg=config(width=4, test_cfg=dict(T=2)).pretty_text), 'a.pth')
+        renamed = config().pretty_text.replace('levels=4', 'levels=4, norm=1')
+        name_changed_neurons(Config.fromstring(renamed.replace('norm', 'divisor'), '.py'), dict(cfg=renamed), 'a.pth')
         for meta in ({}, dict(cfg='nothing'), dict(cfg=None), dict(cfg='lr = 1')):
             name_changed_neurons(config(), meta, 'a.pth')
 

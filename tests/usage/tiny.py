@@ -45,8 +45,11 @@ def _load(name: str) -> Config:
     return Config.fromfile(REPO / 'configs' / name)
 
 
+SMALL_SFA = 'espike/espikeformer-t_mask-rcnn_fpn_1xb4-24e_nuclei'
+
+
 def _mask_rcnn(neuron: str) -> Config:
-    cfg = _load('mask_rcnn_espike_nuclei.py' if neuron == 'SFA' else 'mask_rcnn_metaspike_nuclei.py')
+    cfg = _load(f'{SMALL_SFA}.py' if neuron == 'SFA' else 'mask_rcnn_metaspike_nuclei.py')
     model = cfg.model
     model.backbone.arch = dict(dims=DIMS, depths=DEPTHS)
     model.neck.update(in_channels=[DIMS[0], DIMS[1], DIMS[3]], out_channels=16)
