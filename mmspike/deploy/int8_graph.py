@@ -159,16 +159,29 @@ class Int8Graph:
             out = self.emit(self._after(before.producer()), 'Cast', [before], dtype, value.shape, to=int(dtype))
         elif node.op_type == 'Round' and clipped_at(node.inputs[0]) is not None:
             out = self._neuron(node, dtype)
+        elif self.fused and self._fires(value):  # engines take what QuantizeLinear makes for integers, but not a Cast
+            out = self._quantized(value, dtype)
         elif node.op_type == 'Cast':
             out = self.emit(node, 'Cast', [node.inputs[0]], dtype, value.shape, about=node, to=int(dtype))
         elif node.op_type in LAYOUT and len(node.outputs) == 1:
             inputs = [self.spikes(v, dtype) if v in self.counts else v for v in node.inputs]
             out = self.emit(node, node.op_type, inputs, dtype, value.shape, about=node, like=node)
         else:
-            inputs = [value, self.one(), self.zero(dtype)]
-            out = self.emit(self._after(node), 'QuantizeLinear', inputs, dtype, value.shape, about=node)
+            out = self._quantized(value, dtype)
         self._spikes[value, dtype] = out
         return out
+
+    def _quantized(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+        node, inputs = value.producer(), [value, self.one(), self.zero(dtype)]
+        return self.emit(self._after(node), 'QuantizeLinear', inputs, dtype, value.shape, about=node)
+
+    @staticmethod
+    def _fires(value: ir.Value) -> bool:
+        """Whether it has the spikes of a comparison, perhaps moved."""
+        node = value.producer()
+        while node is not None and node.op_type in LAYOUT:
+            node = node.inputs[0].producer()
+        return node is not None and node.op_type == 'Cast'
 
     def _after(self, node: ir.Node) -> ir.Node:
         """The node behind another one; neurons are never last."""
