@@ -12,14 +12,18 @@ neuron = dict(type='LIF', tau=2.0, v_threshold=0.5)
 model = dict(
     data_preprocessor=dict(_delete_=True, **_base_.data_preprocessor),
     backbone=dict(
-        arch=dict(_delete_=True, dims=(24, 48, 64, 64), depths=(1, 1, 1, 1, 1)),
+        arch=dict(_delete_=True, dims=(16, 32, 48, 64), depths=(1, 1, 1, 1, 1)),
+        # not of stride 2: time
+        out_indices=(0, 1, 3),
         T=_base_.T,
         in_channels=2,
         neuron=neuron,
     ),
-    neck=dict(in_channels=[12, 24, 48, 64], out_channels=32, neuron=neuron),
+    neck=dict(in_channels=[16, 32, 64], out_channels=32, num_outs=3, neuron=neuron),
     decode_head=dict(
-        in_channels=[32, 32, 32, 32],
+        in_channels=[32, 32, 32],
+        in_index=[0, 1, 2],
+        feature_strides=[4, 8, 16],
         channels=32,
         num_classes=4,
         neuron=neuron,
@@ -27,8 +31,8 @@ model = dict(
     ),
 )
 
-max_iters = 800
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=200)
+max_iters = 600
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=150)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -41,5 +45,5 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=50, end=max_iters),
 ]
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200, max_keep_ckpts=1))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=150, max_keep_ckpts=1))
 randomness = dict(seed=0)

@@ -2,8 +2,19 @@
 
 from mmspike.utils.weights import find_weights, list_weights
 
+from .event_stream import Answer, EventInferencer
 from .inferencer import Inferencer, inference
 from .sources import InputError
 from .zoo import find_config, list_configs
 
-__all__ = ['Inferencer', 'InputError', 'find_config', 'find_weights', 'inference', 'list_configs', 'list_weights']
+__all__ = [
+    'Answer',
+    'EventInferencer',
+    'Inferencer',
+    'InputError',
+    'find_config',
+    'find_weights',
+    'inference',
+    'list_configs',
+    'list_weights',
+]

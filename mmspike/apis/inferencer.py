@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import IO
+from typing import IO, Literal, overload
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from mmspike.utils.environment import HOST_PACKAGES
 from mmspike.utils.errors import UserError
 from mmspike.utils.optional import is_installed
 
+from .event_stream import EventInferencer
 from .hosts import HOSTS, class_names, label_map
 from .sources import Failure, Frame, Input, InputError, count_frames, find_inputs, read_frames
 from .spikes import ALL, plot_overlay, spike_maps
@@ -36,12 +37,30 @@ from .writing import Writer
 from .zoo import find_config, shipped_checkpoint
 
 
+@overload
 def inference(
     config_or_name: str | Path,
     checkpoint: str | Path | None = None,
     device: str | None = None,
     engine: str | None = None,
-) -> 'Inferencer':
+    stream: Literal[False] = False,
+) -> 'Inferencer': ...
+@overload
+def inference(
+    config_or_name: str | Path,
+    checkpoint: str | Path | None = None,
+    device: str | None = None,
+    engine: str | None = None,
+    *,
+    stream: Literal[True],
+) -> EventInferencer: ...
+def inference(
+    config_or_name: str | Path,
+    checkpoint: str | Path | None = None,
+    device: str | None = None,
+    engine: str | None = None,
+    stream: bool = False,
+) -> 'Inferencer | EventInferencer':
     """An inferencer for a detector, segmentor or classifier.
 
     Args:
@@ -51,6 +70,7 @@ def inference(
             weights that come with the package are taken, see :func:`mmspike.apis.list_weights`.
         device: Default: the accelerator if there is one, else 'cpu'.
         engine: What runs an ONNX file: 'onnxruntime' (default) or 'openvino'.
+        stream: For recordings and streams of event cameras, see :class:`mmspike.apis.EventInferencer`.
 
     Raises:
         InputError: There is no such config, or no checkpoint is given and none comes with it, or see :class:`Inferencer`.
@@ -66,6 +86,8 @@ def inference(
     """
     if checkpoint is None:
         checkpoint = shipped_checkpoint(config_or_name)
+    if stream:
+        return EventInferencer(Config.fromfile(find_config(config_or_name)), checkpoint, device)
     return Inferencer(Config.fromfile(find_config(config_or_name)), checkpoint, device, engine)
 
 

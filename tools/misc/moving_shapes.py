@@ -25,6 +25,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seconds', type=float, default=4.0, help='duration of a recording (default 4)')
     parser.add_argument('--size', type=int, nargs=2, default=[96, 128], metavar=('H', 'W'), help='sensor (default 96 128)')
     parser.add_argument('--label-period', type=int, default=250_000, metavar='US', help='between labels (default 250000)')
+    parser.add_argument(
+        '--shapes', type=int, nargs=2, default=[1, 3], metavar=('FEWEST', 'MOST'), help='in a recording (default 1 3)'
+    )
     parser.add_argument('--rests', type=float, default=0.0, help='part of the time in which a shape stands still (default 0)')
     parser.add_argument('--noise', type=float, default=1.0, help='events of noise a pixel and second (default 1)')
     parser.add_argument('--seed', type=int, default=0)
@@ -35,7 +38,12 @@ def main(args: argparse.Namespace) -> None:
     from mmspike.datasets.events.drawn_files import write_moving_shapes
 
     drawing = dict(
-        seconds=args.seconds, size=tuple(args.size), label_period=args.label_period, rests=args.rests, noise=args.noise
+        seconds=args.seconds,
+        size=tuple(args.size),
+        label_period=args.label_period,
+        shapes=tuple(args.shapes),
+        rests=args.rests,
+        noise=args.noise,
     )
     try:
         root = write_moving_shapes(args.out, args.layout, tuple(args.number), args.seed, **drawing)

@@ -144,7 +144,7 @@ def draw_recording(
         size: Height and width of the sensor in px.
         seconds: How long it is.
         label_period: us from one labelled time to the next.
-        shapes: Fewest and most shapes.
+        shapes: Fewest and most shapes; (0, 0) is a scene in which nothing happens.
         rests: Part of the time in which a shape stands still, and sends no events.
         noise: Events of noise a pixel and second.
         hot_pixels: Pixels that fire all the time.
@@ -159,10 +159,10 @@ def draw_recording(
         >>> drawn.label_times.tolist(), drawn.maps.shape
         ([250000, 500000, 750000, 1000000], (4, 96, 128))
     """
-    if min(size) < 32 or seconds <= 0 or label_period < STEP or not 1 <= shapes[0] <= shapes[1] or not 0 <= rests < 1:
+    if min(size) < 32 or seconds <= 0 or label_period < STEP or not 0 <= shapes[0] <= shapes[1] or not 0 <= rests < 1:
         raise ValueError(
-            f'expected a sensor of at least 32 px, a positive duration, labels every {STEP} us or less often, at least one '
-            f'shape, and a part of rest below 1, got {size}, {seconds} s, {label_period} us, {shapes}, {rests}'
+            f'expected a sensor of at least 32 px, a positive duration, labels every {STEP} us or less often, a '
+            f'number of shapes, and a part of rest below 1, got {size}, {seconds} s, {label_period} us, {shapes}, {rests}'
         )
     scene = [_Shape.drawn(rng, i, size) for i in range(int(rng.integers(shapes[0], shapes[1] + 1)))]
     last = np.log(_draw(scene, size)[0])

@@ -56,6 +56,13 @@ class EventSegmentation(LabelledRecordings, BaseSegDataset):
         super().__init__(data_root=data_root, **kwargs)
         self._metainfo |= dict(split=split, sensor_size=self.sensor_size)
 
+    @classmethod
+    def get_label_map(cls, new_classes: Sequence | None = None) -> dict | None:
+        """mmseg's, for a part of the data set's classes; other names are of the numbers in label maps of one's own."""
+        if new_classes is not None and not set(new_classes) <= set(cls.METAINFO['classes']):
+            return None
+        return super().get_label_map(new_classes)
+
     def recordings(self) -> Iterator[tuple[Path, np.ndarray, list[Path], dict]]:
         """Recordings, the ascending times of their label maps in us, the maps, and what else their samples have."""
         raise NotImplementedError

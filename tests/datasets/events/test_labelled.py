@@ -150,6 +150,13 @@ def test_two_classes_of_dsec(roots):
     assert set(labels) <= {0, 1} and labels
 
 
+def test_classes_of_ones_own(roots):
+    own = build(roots, 'DSECSemantic', metainfo=dict(classes=('background', *CLASSES), palette=[[i, 0, 0] for i in range(4)]))
+    assert own.label_map is None and own.metainfo['palette'][3] == [3, 0, 0]
+    some = build(roots, 'DDD17', metainfo=dict(classes=('flat', 'human')))
+    assert some.label_map == {0: 0, 1: 255, 2: 255, 3: 255, 4: 1, 5: 255}
+
+
 def test_the_second_call_finds_what_the_first_one_wrote(roots, tmp_path):
     root = roots['gen1']
     marker = (root / 'moving_shapes.json').stat().st_mtime_ns
