@@ -15,6 +15,9 @@ from .library import call, pointers, reals
 from .norm_neuron import Neuron
 from .recompute import Recompute, Signal, kept_bits
 
+#: pixels, over all images and time steps, below which a 1x1 convolution is quicker as a product of matrices
+FEW = 1024
+
 
 def pack(s: Tensor, divisor: float) -> Tensor | None:
     """Spikes count / divisor as counts (uint8), channels innermost; None if there is a NaN, which a byte cannot hold."""
@@ -97,7 +100,7 @@ class Layer:
 
     def of_few_pixels(self, s: Tensor, weight: Tensor) -> bool:
         """As :meth:`pointwise`, on images so small that PyTorch's convolutions would need longer to order the weight."""
-        return self.pointwise(weight) and s.numel() < sparse.PIXELS * s.shape[1]
+        return self.pointwise(weight) and s.numel() < FEW * s.shape[1]
 
     def takes_fewer_products(self, grad: Tensor, weight: Tensor) -> bool:
         """Its gradients are those of :mod:`mmspike.kernels.winograd`."""
