@@ -8,6 +8,7 @@ from .analogue import PLIAF
 from .base import BaseNeuron, build_neuron
 from .firing import IF, LIF, PLIF, integrate_and_fire, lif
 from .integer import ILIF, NILIF, SFA, integer_lif, sfa
+from .quantised import ClipFloorShift
 from .surrogate import SURROGATES
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     'SFA',
     'SURROGATES',
     'BaseNeuron',
+    'ClipFloorShift',
     'build_neuron',
     'integer_lif',
     'integrate_and_fire',

@@ -1,0 +1,55 @@
+"""The integer neuron of converted networks: quantisation by clip, floor and shift."""
+
+import torch
+from torch import Tensor, nn
+
+from .base import BaseNeuron
+from .integer import _check_levels, sfa
+
+
+class ClipFloorShift(BaseNeuron):
+    r"""An activation in D steps (QCFS, arXiv 2303.04347), which stands in the place of a ReLU.
+
+    .. math::
+        y = \frac{\theta}{D} \lfloor \mathrm{clip}(\frac{x D}{\theta}, 0, D) + \frac{1}{2} \rfloor
+
+    Half a step of shift makes the expected error zero. The count is :func:`sfa`'s with halves rounded up, a spike has the
+    value theta / D. The threshold theta learns; gradients are straight-through.
+
+    Args:
+        levels: D, the largest count.
+        threshold: theta, of the whole layer.
+
+    Shape:
+        Any, elementwise: ordinary features [B, C, H, W], without time.
+
+    Example:
+        >>> import torch
+        >>> from mmspike.models.neurons import ClipFloorShift
+        >>> ClipFloorShift(levels=4, threshold=2.0)(torch.tensor([-1.0, 0.3, 1.2, 9.0])).tolist()
+        [0.0, 0.5, 1.0, 2.0]
+    """
+
+    leaky = False
+    has_memory = False
+    takes_time = False
+    step_mode = 's'  # it sees no time axis, see mmspike.models.inspection.has_time
+
+    def __init__(self, levels: int, threshold: float = 1.0) -> None:
+        super().__init__()
+        self.levels = _check_levels(levels)
+        if not threshold > 0:
+            raise ValueError(f'threshold must be positive, got {threshold}')
+        self.threshold = nn.Parameter(torch.tensor(float(threshold)))
+
+    @property
+    def divisor(self) -> float:
+        """Counts are divided by it: D / theta."""
+        return self.levels / self.threshold.item()
+
+    def forward(self, x: Tensor) -> Tensor:
+        unit = self.threshold.to(x.dtype) / self.levels
+        return sfa(x / unit, self.levels, 1, 'up') * unit
+
+    def extra_repr(self) -> str:
+        return f'levels={self.levels}'

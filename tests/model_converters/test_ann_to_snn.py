@@ -1,0 +1,244 @@
+"""Ordinary networks turned into integer-spiking ones: places, thresholds, refusals, and the tool."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
+from torch import nn
+
+from mmspike.config.loading import build_model, random_batch
+from mmspike.deploy import audit
+from mmspike.deploy.activations import ConversionError
+from mmspike.deploy.conversion import InTurn, best_threshold, convert, described, find, insert, left_relus
+from mmspike.models.neurons import ClipFloorShift
+
+
+class Block(nn.Module):
+    """A residual block with one ReLU for two calls, as ResNet's, behind a convolution with a ReLU as a function."""
+
+    def __init__(self, last=None):
+        super().__init__()
+        self.stem, self.conv1, self.conv2 = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+        self.relu = nn.ReLU(inplace=True)
+        self.last = last or nn.Identity()
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        return self.last(self.relu(self.conv2(self.relu(self.conv1(x))) + x))
+
+
+class Network(nn.Module):
+    def __init__(self, last=None):
+        super().__init__()
+        self.block = Block(last)
+
+    def forward(self, x):
+        return self.block(x)
+
+
+def converted(levels, seed=0):
+    torch.manual_seed(seed)
+    model, images = Network(), [torch.randn(2, 3, 8, 8) for _ in range(3)]
+    reference = [model(x).detach() for x in images]
+    sites = find(model, [lambda x=x: model(x) for x in images])
+    network = convert(model, sites, levels)
+    return network, sites, images, reference
+
+
+def test_every_call_has_a_neuron_of_its_own():
+    network, sites, images, _ = converted(4)
+    assert [(s.owner, s.names, s.calls) for s in sites] == [('block.stem', (), 1), ('block', ('relu',), 2)]
+    assert [s.label(1) for s in sites] == ['behind block.stem', 'block.relu (call 2)']
+    assert isinstance(network.block.relu, InTurn)
+    neurons = [m for m in network.modules() if isinstance(m, ClipFloorShift)]
+    assert len(neurons) == 3 and len({m.threshold.item() for m in neurons}) == 3
+    block, x = network.block, images[0]
+    stem = block.stem.neuron(F.conv2d(x, block.stem.weight, block.stem.bias, padding=1))
+    first, second = block.relu.neurons
+    expected = second(block.conv2(first(block.conv1(stem))) + stem)
+    for _ in range(2):  # a second forward begins with the first neuron again
+        assert torch.equal(network(x), expected)
+    rebuilt = insert(Network(), described(sites), 4)
+    rebuilt.load_state_dict(network.state_dict())
+    assert torch.equal(rebuilt(x), expected)
+
+
+def test_more_levels_are_nearer():
+    errors = []
+    for levels in (2, 8, 64):
+        network, _, images, reference = converted(levels)
+        errors.append(sum((network(x) - y).square().mean().item() for x, y in zip(images, reference, strict=True)))
+    assert errors[1] < 0.2 * errors[0] and errors[2] < 0.05 * errors[1]
+
+
+def test_the_converted_network_is_spike_driven():
+    network, _, images, _ = converted(4)
+    report = audit(network, lambda: network(images[0]))
+    assert report.float_fed == ['block.stem (conv)'] and [r.levels for r in report.operations[1:]] == [4, 4]
+    # spikes and a shortcut of spikes: their sum is a membrane
+    values = network(images[0]) / (network.block.relu.neurons[1].threshold / 4)
+    torch.testing.assert_close(values, values.round(), rtol=0, atol=1e-4)
+
+
+def test_thresholds_are_those_of_the_smallest_error():
+    values = torch.cat([torch.rand(1000), torch.tensor([100.0])])  # one outlier does not decide
+    threshold = best_threshold(values, 64)
+    assert threshold < 100
+    even = best_threshold(torch.rand(5000), 4)
+    assert 0.85 < even <= 1.0
+    assert best_threshold(torch.zeros(5), 4) == 1.0
+
+
+def test_neuron_and_gradients():
+    neuron = ClipFloorShift(4, 2.0).double()
+    x = torch.tensor([-1.0, 0.2, 0.25, 1.3, 5.0], dtype=torch.float64, requires_grad=True)
+    y = neuron(x)
+    assert y.tolist() == [0.0, 0.0, 0.5, 1.5, 2.0] and neuron.divisor == 2.0
+    y.sum().backward()
+    assert x.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
+    # that of theta k / D with straight-through rounding: (k / D - x / theta) inside, 1 above
+    expected = (0 - 0.1) + (0.25 - 0.125) + (0.75 - 0.65) + 1
+    torch.testing.assert_close(neuron.threshold.grad.item(), expected)
+
+
+class Gate(nn.Module):
+    def forward(self, x):
+        return x * x.sigmoid()
+
+
+class Late(nn.Module):
+    def forward(self, x):
+        return F.relu(x + 1)
+
+
+@pytest.mark.parametrize(
+    ('last', 'message'),
+    [
+        (nn.GELU(), r'GELU in block.last \(GELU\)'),
+        (nn.Softmax(1), r'a softmax in block.last \(Softmax\)'),
+        (nn.Sequential(nn.Identity(), nn.GroupNorm(2, 4)), r'a group norm, whose statistics .* block.last.1 \(GroupNorm\)'),
+        (Gate(), r'a sigmoid in block.last \(Gate\)'),
+        (Late(), 'a ReLU that block.last calls as a function on what is no output of a module'),
+    ],
+    ids=lambda x: type(x).__name__ if isinstance(x, nn.Module) else '',
+)
+def test_what_cannot_be_converted_is_named(last, message):
+    model = Network(last)
+    with pytest.raises(ConversionError, match=message):
+        find(model, [lambda: model(torch.randn(1, 3, 8, 8))])
+
+
+def test_nothing_to_convert():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    with pytest.raises(ConversionError, match='no ReLU'):
+        find(model, [lambda: model(torch.randn(1, 3, 8, 8))])
+
+
+RESNET = dict(type='ResNet', depth=18, norm_cfg=dict(type='BN'), stem_channels=8, base_channels=8)
+MEAN = dict(mean=[120.0] * 3, std=[60.0] * 3)
+
+
+def mask_rcnn():
+    cfg = Config.fromfile('configs/_base_/models/mask_rcnn_metaspike_small_fpn.py').model
+    cfg.backbone = RESNET | dict(out_indices=(0, 1, 2))
+    cfg.neck.update(type='FPN', in_channels=[8, 16, 32], out_channels=8)
+    cfg.rpn_head.update(in_channels=8, feat_channels=8)
+    roi = cfg.roi_head
+    roi.bbox_head.update(in_channels=8, fc_out_channels=16)
+    roi.mask_head.update(in_channels=8, conv_out_channels=8)
+    roi.bbox_roi_extractor.out_channels = roi.mask_roi_extractor.out_channels = 8
+    cfg.test_cfg.rpn.max_per_img = 10
+    return cfg
+
+
+HOSTED = dict(
+    mmpretrain=lambda: dict(
+        type='ImageClassifier',
+        data_preprocessor=dict(MEAN),
+        backbone=RESNET | dict(out_indices=(3,)),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(type='LinearClsHead', num_classes=3, in_channels=64),
+    ),
+    mmseg=lambda: dict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(type='SegDataPreProcessor', size=(64, 64), **MEAN),
+        backbone=RESNET,
+        decode_head=dict(
+            type='FCNHead', in_channels=64, channels=8, num_classes=3, norm_cfg=dict(type='BN'), concat_input=False
+        ),
+        auxiliary_head=dict(
+            type='FCNHead', in_channels=32, in_index=2, channels=8, num_classes=3, num_convs=1, concat_input=False
+        ),
+        test_cfg=dict(mode='whole'),
+    ),
+    mmdet=mask_rcnn,
+)
+# stem, two in each of eight blocks, and those of the heads
+NEURONS = dict(mmpretrain=17, mmseg=17 + 2, mmdet=17 + 1 + 2 + 3)
+
+
+@pytest.mark.parametrize('scope', HOSTED)
+def test_networks_of_the_hosts(scope, repo, monkeypatch):
+    monkeypatch.chdir(repo)
+    pytest.importorskip(scope)
+    init_default_scope(scope)
+    torch.manual_seed(0)
+    model = MODELS.build(HOSTED[scope]())
+    batch = random_batch(scope, 3, (64, 64))
+    prepared = model.data_preprocessor(batch, False)
+
+    def run():
+        return model(**prepared, mode='tensor')
+
+    sites = find(model, [run])
+    network = convert(model, sites, 8)
+    assert sum(isinstance(m, ClipFloorShift) for m in network.modules()) == NEURONS[scope]
+    assert left_relus(network) == (['auxiliary_head.convs.0.activate'] if scope == 'mmseg' else [])
+    with torch.no_grad():
+        report = audit(network, run)
+    assert 'backbone.conv1 (conv)' in report.float_fed
+
+
+def test_the_tool(tmp_path, repo, run_tool):
+    pytest.importorskip('mmpretrain')
+    for i in range(4):
+        folder = tmp_path / 'data' / 'train' / 'ab'[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.RandomState(i).randint(0, 255, (32, 32, 3), np.uint8)).save(folder / f'{i}.png')
+    shared = dict(
+        _base_=[f'{repo}/configs/_base_/datasets/cifar10_folders.py', f'{repo}/configs/_base_/runtime_mmpretrain.py'],
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        **dict.fromkeys(['val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator']),
+    )
+    good = HOSTED['mmpretrain']()
+    bad = good | dict(backbone=dict(type='MobileNetV3', arch='small_050'), head=dict(good['head'], in_channels=288))
+
+    def convert_by_tool(name, model):
+        config, checkpoint = tmp_path / f'{name}.py', tmp_path / f'{name}.pth'
+        config.write_text('\n'.join(f'{key} = {value!r}' for key, value in dict(shared, model=model).items()))
+        init_default_scope('mmpretrain')
+        torch.save(dict(state_dict=MODELS.build(model).state_dict()), checkpoint)
+        options = ('-o', tmp_path / f'{name}_out', '--levels', 4, '--images', 2, '--device', 'cpu')
+        tool = 'model_converters/ann_to_snn.py'
+        return run_tool(tool, config, checkpoint, *options, '--data-root', tmp_path / 'data')
+
+    done = convert_by_tool('good', good)
+    assert done.returncode == 0 and 'backbone.relu: neuron of D = 4' in done.stdout, done.stderr
+    cfg = Config.fromfile(tmp_path / 'good_out' / 'converted.py')
+    network = build_model(cfg, str(tmp_path / 'good_out' / 'converted.pth'), 'cpu')
+    assert cfg.load_from == str(tmp_path / 'good_out' / 'converted.pth')
+    neurons = [m for m in network.modules() if isinstance(m, ClipFloorShift)]
+    assert len(neurons) == 17 and all(m.levels == 4 and m.threshold != 1 for m in neurons)
+    # and it goes on learning, thresholds too
+    batch = random_batch('mmpretrain', 3, (64, 64))
+    batch['data_samples'][0].set_gt_label(1)
+    network.train()(**network.data_preprocessor(batch, True), mode='loss')['loss'].backward()
+    assert all(m.threshold.grad is not None for m in neurons)
+
+    refused = convert_by_tool('bad', bad)
+    assert refused.returncode == 1 and 'hard swish in backbone.layer0.activate (' in refused.stderr
+    assert not (tmp_path / 'bad_out').exists()
