@@ -2,9 +2,22 @@
 
 from .auditing import Audit, audit
 from .check import compare, difference
+from .conversion import Converted
 from .expansion import expand
 from .exported import Exported
 from .fusing import fuse, leftovers
 from .model import Deployed, save
 
-__all__ = ['Audit', 'Deployed', 'Exported', 'audit', 'compare', 'difference', 'expand', 'fuse', 'leftovers', 'save']
+__all__ = [
+    'Audit',
+    'Converted',
+    'Deployed',
+    'Exported',
+    'audit',
+    'compare',
+    'difference',
+    'expand',
+    'fuse',
+    'leftovers',
+    'save',
+]

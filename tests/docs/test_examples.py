@@ -29,7 +29,17 @@ def test_examples(name):
 
 # what a user calls from Python: all that these packages offer but for types of results, errors and base classes
 OFFERED = ('models.neurons', 'models.backbones', 'models.necks', 'deploy', 'apis', 'models.archs')
-BESIDE = {'Audit', 'BaseNeuron', 'Deployed', 'Exported', 'InputError', 'SpikingBackbone', 'UnknownArchError', 'save'}
+BESIDE = {
+    'Audit',
+    'BaseNeuron',
+    'Converted',
+    'Deployed',
+    'Exported',
+    'InputError',
+    'SpikingBackbone',
+    'UnknownArchError',
+    'save',
+}
 LAYERS = (
     'Chain ConvNorm DropPath MLP RepConv Residual SpikeAttention SpikingConv SpikingConvTranspose SpikingLinear attend '
     'binarise binary_weight mean_time repeat_time'
