@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
     from mmspike.config import data, launch, precision, resuming
     from mmspike.config.config_faults import config_faults_explained
     from mmspike.config.data_check import stop_at_errors
-    from mmspike.engine.hooks import ObeyConfigHook
+    from mmspike.engine.hooks import EpochLengthHook, ObeyConfigHook
     from mmspike.engine.unused_parameters import unused_parameters_named
     from mmspike.models.checkpoints import check_checkpoint_fits
 
@@ -66,6 +66,7 @@ def main(args: argparse.Namespace) -> None:
         if cfg.get('load_from'):
             # heads may differ where a training starts from other weights, nothing where it goes on
             check_checkpoint_fits(runner.model, cfg.load_from, '' if cfg.get('resume') else 'backbone.')
+        runner.register_hook(EpochLengthHook(refuse=args.resume_settings is None))
         if args.resume_settings == 'config' and cfg.get('resume'):
             runner.register_hook(ObeyConfigHook())
         with unused_parameters_named(runner.model):

@@ -14,6 +14,7 @@ from mmcv.video import VideoReader
 
 from mmspike.datasets.loading import IMAGE_SUFFIXES
 from mmspike.utils.errors import UserError
+from mmspike.utils.files import reading_fault
 
 VIDEO_SUFFIXES = ('.mp4', '.m4v', '.avi', '.mov', '.mkv', '.webm', '.mpg', '.mpeg')
 
@@ -136,8 +137,7 @@ def read_frames(items: list[str | np.ndarray], load: Callable[[dict], dict]) -> 
             try:
                 image = load(dict(img_path=item))['img']
             except (OSError, AssertionError, ValueError, cv2.error) as error:  # what reading and mmcv's decoders raise
-                cause = error.__cause__ or error
-                text = f'cannot read {item} as an image ({type(cause).__name__}: {str(cause).strip()})'
+                text = f'cannot read {item} as an image ({reading_fault(item, error.__cause__ or error)})'
                 yield Failure(unique(Path(item).stem), item, InputError(text))
             else:
                 yield Frame(unique(Path(item).stem), image, item)

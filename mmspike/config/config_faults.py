@@ -1,9 +1,10 @@
 """Keys and types of a config that do not exist: named with their place, and with the nearest right ones."""
 
+import ast
 import inspect
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from typing import Any
 
@@ -49,6 +50,36 @@ def check_top_level(cfg: Config) -> None:
                 f'The config has a key {key!r}, which nobody reads: did you mean {near!r}? A variable of your own needs a name '
                 'that is less alike'
             )
+
+
+def _leaves(item: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    if isinstance(item, dict | list | tuple):
+        for key, child in item.items() if isinstance(item, dict) else enumerate(item):
+            yield from _leaves(child, (*path, str(key)))
+    else:
+        yield '.'.join(path), item
+
+
+def check_values(cfg: Config) -> None:
+    """Leave if ``cfg`` has a value that a config file cannot have: mmengine keeps a copy of every config that is run, as text.
+
+    Raises:
+        UserError: There is such a value, such as an array, a path, a function.
+    """
+    for place, value in _leaves(cfg._cfg_dict):
+        if value is None or isinstance(value, str | int | float | type):
+            continue
+        try:
+            ast.parse(str(value), mode='eval')  # which is how mmengine writes it
+        except (SyntaxError, ValueError):
+            with suppress(SyntaxError):
+                if cfg.pretty_text:
+                    return  # a config of the new style, with its imports
+            raise UserError(
+                f'The config sets {place} to {repr(value)[:60]}, of type {type(value).__name__}. Every run keeps a copy of its '
+                'config as text, which has no form for it: write numbers, texts, lists and dicts (of an array .tolist(), of a '
+                'path str())'
+            ) from None
 
 
 # keys of mmdet 2, mmseg 0 and mmcls, which nobody reads any more -> where the setting is now
@@ -243,7 +274,8 @@ def _unknown_key(cfg: Config, key: str) -> str | None:
     return None
 
 
-def _unknown_type(cfg: Config, given: str, registry_name: str) -> str | None:
+def unknown_type(cfg: Config, given: str, registry_name: str) -> str | None:
+    """The message about a ``type`` that is not registered: its place and the nearest name; None if it is not in ``cfg``."""
     names: dict[str, str] = {}
     for registry in vars(mmengine.registry).values():
         if isinstance(registry, Registry) and registry.name == registry_name:
@@ -276,7 +308,7 @@ def config_faults_explained(cfg: Config) -> Iterator[None]:
         if found := re.search(r"got an unexpected keyword argument '(\w+)'", str(error)):
             message = _unknown_key(cfg, found.group(1))
         elif found := re.search(r'(\S+) is not in the \S*::(.+?) registry', str(error).strip('\'"')):
-            message = _unknown_type(cfg, found.group(1), found.group(2))
+            message = unknown_type(cfg, found.group(1), found.group(2))
         if message is None:
             raise
         raise UserError(message) from error

@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from mmspike.config.data_check import check_data
 from mmspike.config.data_paths import EVALUATORS, LOADERS, check_data_exists, config_datasets, data_paths
 from mmspike.config.memory_faults import memory_advice
+from mmspike.config.names import type_name
 from mmspike.utils.errors import UserError
 
 # modules whose code reads and scores data: an error that was raised in them is one of data
@@ -24,6 +25,7 @@ READING = (
 LABEL_OUT_OF_RANGE = re.compile(
     r'Target -?\d+ is out of bounds|Class Index must be|index -?\d+ is out of bounds|Class values must be'
 )
+UNFIT_SIZES = re.compile(r'Sizes of tensors must match|must match the size of tensor b')
 SECONDS = 120.0  # for looking at the files after a failure
 WORKER = re.compile(
     r'DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (is killed by signal: (?P<signal>[\w ]+)|exited unexpectedly)'
@@ -75,6 +77,31 @@ def _worker_advice(error: Exception) -> str | None:
     return f'A worker of a data loader died: {error}\n  {advice}Training goes on from the last checkpoint with --resume'
 
 
+def told_in_worker(error: UserError) -> str | None:
+    """The message of an error that a process of a data loader raised, without that process' traceback; None for another."""
+    name = type(error).__name__
+    said = str(error)
+    if not said.startswith(f'Caught {name} in DataLoader worker process'):
+        return None
+    return said.rpartition(f'{name}: ')[2].strip()
+
+
+def unfit_sizes(cfg: Config, error: Exception) -> str | None:
+    """The explanation of features whose sizes a neck cannot bring together; None for any other error."""
+    if not isinstance(error, RuntimeError) or not UNFIT_SIZES.search(str(error)) or not cfg.get('model'):
+        return None
+    if not any('.necks.' in f'{name}.' for name in _modules(error)):
+        return None
+    neck = cfg.model.get('neck') or {}
+    name = type_name(neck) if isinstance(neck, dict) else 'the neck'
+    option = 'size_divisor' if cfg.get('default_scope') == 'mmseg' else 'pad_size_divisor'
+    return (
+        f'{name} enlarges features and finds others of another size: heights and widths of the images have to be multiples of '
+        f"the features' strides. Set model.data_preprocessor.{option}=32, or put dict(type='Pad', size_divisor=32) into the "
+        f'pipelines behind Resize\n  (The error was RuntimeError: {error})'
+    )
+
+
 def empty_files(directories: Sequence[str]) -> list[str]:
     """The files of 0 bytes under ``directories``, sorted."""
     walked = (osp.join(folder, name) for top in directories for folder, _, names in os.walk(top) for name in names)
@@ -83,7 +110,7 @@ def empty_files(directories: Sequence[str]) -> list[str]:
 
 def explanation(cfg: Config, error: Exception, loaders: Sequence[str], evaluators: Sequence[str]) -> str | None:
     """The explanation of an error by the data or a lack of memory, in words; None if there is none."""
-    if advice := _worker_advice(error) or memory_advice(cfg, error, loaders):
+    if advice := _worker_advice(error) or memory_advice(cfg, error, loaders) or unfit_sizes(cfg, error):
         return advice
     paths = [path for dataset in config_datasets(cfg, tuple(loaders)) for path in data_paths(dataset)]
     labels = LABEL_OUT_OF_RANGE.search(str(error)) is not None and any('.losses.' in name for name in _modules(error))
@@ -122,7 +149,9 @@ def data_faults_explained(
     check_data_exists(cfg, tuple(loaders), tuple(evaluators))
     try:
         yield
-    except UserError:
+    except UserError as error:
+        if text := told_in_worker(error):
+            raise UserError(text) from error
         raise
     except Exception as error:
         try:

@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmspike.config.config_faults import check_options, check_top_level
+from mmspike.config.config_faults import check_options, check_top_level, check_values
 from mmspike.config.data_paths import move_data_root
 from mmspike.config.difference import config_difference
 from mmspike.config.names import read_file, type_name
@@ -71,6 +71,7 @@ def load_run_config(args: argparse.Namespace) -> Config:
     """As :func:`load_config`, for a command line with :func:`mmspike.config.options.add_run_options`: launcher, work_dir."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args)
+    check_values(cfg)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

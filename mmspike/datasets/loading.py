@@ -11,7 +11,7 @@ from torch.utils.data import get_worker_info
 
 from mmspike.registry import TRANSFORMS
 from mmspike.utils.errors import UserError
-from mmspike.utils.files import stand_in
+from mmspike.utils.files import reading_fault
 
 ON_ERROR = ('raise', 'skip')
 # pictures that OpenCV decodes
@@ -89,7 +89,7 @@ class LoadImageFromFile(SkipsFaults, MMCVLoadImageFromFile):
         try:
             return super().transform(results)
         except (OSError, AssertionError, ValueError, cv2.error) as error:  # what reading and mmcv's decoders raise
-            reason = f'{type(error).__name__}: {error}'.strip() + _same_stem(path) + stand_in(path)
+            reason = reading_fault(path, error) + _same_stem(path)
             if self.on_error == 'raise':
                 raise LoadingError(
                     f'cannot load image {path} ({reason}). Replace the file, take it out of the annotations, or set '

@@ -1,5 +1,6 @@
 """Checks of the places that results are written to, and of files that are not what they are called."""
 
+import contextlib
 import os
 import os.path as osp
 
@@ -31,6 +32,14 @@ def check_folder(path: str, option: str) -> None:
     if osp.isfile(path):
         raise UserError(f'{option} {path} is a file, expected a folder. Give another path')
     check_writable(path, option)
+
+
+def reading_fault(path: str | os.PathLike, error: BaseException) -> str:
+    """The reason why a file cannot be read or decoded: what is seen of it, else what was raised."""
+    with contextlib.suppress(OSError):
+        if osp.getsize(path) == 0:
+            return 'it is empty (0 bytes)'
+    return f'{type(error).__name__}: {error}'.strip().removesuffix(':') + stand_in(path)
 
 
 def stand_in(path: str | os.PathLike) -> str:

@@ -1,11 +1,14 @@
 """Keys and types that do not exist are named, with the nearest right ones."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
-from mmspike.config.config_faults import check_options, check_top_level, config_faults_explained
+from mmspike.config.config_faults import check_options, check_top_level, check_values, config_faults_explained
 from mmspike.utils.errors import UserError
 
 
@@ -158,3 +161,19 @@ def test_new_keys_at_the_top_that_nobody_reads():
     assert '--cfg-options learning_rate: the config has no learning_rate, and nobody would read it. A variable' in text
     for option in ('compile', 'randomness.seed', 'auto_scale_lr.enable', 'find_unused_parameters', 'env_cfg.cudnn_benchmark'):
         check_options(config(), {option: 1})
+
+
+@pytest.mark.parametrize('value', [np.ones(2), Path('/x'), print, lambda x: x])
+def test_values_that_mmengine_cannot_write(value):
+    cfg = Config(dict(model=dict(layers=[dict(a=1), dict(weights=value)])))
+    with pytest.raises(SyntaxError, match='Failed to format'):
+        print(cfg.pretty_text)
+    with pytest.raises(UserError, match=r'sets model\.layers\.1\.weights to .*, of type .*: write numbers, texts'):
+        check_values(cfg)
+
+
+def test_values_that_mmengine_can_write():
+    cfg = Config(dict(a=np.float32(3), b={1, 2}, c=None, d="it's", e=[(1, 2.5), True], f=dict()))
+    check_values(cfg)
+    assert Config.fromstring(cfg.pretty_text, '.py').a == 3
+    check_values(Config(dict(model=dict(type=Config))))

@@ -5,12 +5,13 @@ import errno
 import numpy as np
 import pytest
 from data_check.drawn import classifier, coco, detector, folders, picture, segmentor, semantic, stripes
-from mmdet.registry import DATASETS
+from mmdet.registry import DATASETS, MODELS
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmseg.models.losses import CrossEntropyLoss
 from PIL import Image
-from torch import tensor
+from torch import tensor, zeros
 
 from mmspike.config.data import data_faults_explained
 from mmspike.utils.errors import UserError
@@ -162,3 +163,21 @@ def test_pictures_of_different_sizes_in_a_batch(tmp_path):
     cfg.train_dataloader.batch_size = 4
     text = str(explained(cfg, lambda: batches(cfg, num_workers=0, collate_fn=dict(type='default_collate'))))
     assert 'different sizes, [3, 30, 20] and [3, 64, 64]' in text and "dict(type='Resize'" in text
+
+
+def test_an_error_in_a_worker_is_told_without_its_traceback(tmp_path):
+    cfg = detector(coco(tmp_path))
+    path = tmp_path / 'train/1.png'
+    path.write_bytes(path.read_bytes()[:60])
+    text = str(explained(cfg, lambda: batches(cfg, num_workers=1, collate_fn=dict(type='pseudo_collate'))))
+    assert text.startswith(f'cannot load image {path} (') and 'Traceback' not in text and text.endswith('to train without it')
+
+
+def test_features_that_a_neck_cannot_bring_together():
+    neck = dict(type='CSPNeXtPAFPN', in_channels=[4, 8, 16], out_channels=4, num_csp_blocks=1)
+    cfg = Config(dict(default_scope='mmdet', model=dict(neck=neck)))
+    module = MODELS.build(neck)
+    text = str(explained(cfg, module, [zeros(1, c, s, s) for c, s in ((4, 11), (8, 6), (16, 3))]))
+    assert text.startswith('CSPNeXtPAFPN enlarges features') and 'model.data_preprocessor.pad_size_divisor=32' in text
+    with pytest.raises(RuntimeError, match='must match'), data_faults_explained(cfg):
+        zeros(2) + zeros(3)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmspike.config import resuming
-from mmspike.engine.hooks import ObeyConfigHook
+from mmspike.engine.hooks import EpochLengthHook, ObeyConfigHook
 
 
 @DATASETS.register_module()
@@ -79,6 +79,7 @@ def train(cfg, resume=None, settings=None):
         runner = Runner.from_cfg(cfg)
         hook = RatesHook()
         runner.register_hook(hook)
+        runner.register_hook(EpochLengthHook(refuse=settings is None))
         if settings == 'config':
             runner.register_hook(ObeyConfigHook())
         runner.train()

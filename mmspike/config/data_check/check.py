@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 
+from mmspike.config.config_faults import unknown_type
 from mmspike.config.data_paths import EVALUATORS, LOADERS, check_data_exists
 from mmspike.utils.errors import UserError
 
@@ -208,7 +209,10 @@ def check_data(
             report.stop(source.place, fault)
             continue
         if source.dataset is None:
-            if source.broken:
+            if source.cls is None:
+                given = str(source.cfg.get('type'))
+                report.stop(source.place, unknown_type(cfg, given, 'dataset') or f'its type {given!r} is not registered')
+            elif source.broken:
                 report.stop(source.place, type_fault(source.cls, source.cfg, source.problem))
             report.row(source.place, source.name, 'not checked', source.problem[:100])
             continue

@@ -22,6 +22,11 @@ def nearest(name: str, names: Sequence[str]) -> str | None:
     return lower[found[0]] if found else None
 
 
+def suggested(near: str, name: str) -> str:
+    """``near``, quoted; letter by letter, too, where that may look like ``name``: composed accents, other alphabets."""
+    return repr(near) if f'{near}{name}'.isascii() else f'{near!r} ({ascii(near)}, not {ascii(name)})'
+
+
 def listed(names: Sequence, most: int = 8) -> str:
     """The first names, quoted."""
     return ', '.join(repr(name) for name in list(names)[:most]) + (f', … ({len(names)})' if len(names) > most else '')
@@ -179,7 +184,7 @@ def type_fault(cls: type, dataset: dict, problem: str) -> str:
     own = (getattr(cls, 'METAINFO', None) or {}).get('classes') or ()
     if 'is not a subset' in problem and (unknown := [name for name in classes if name not in own]):
         near = nearest(unknown[0], own)
-        hint = f': did you mean {near!r}?' if near else f'. It has {listed(own)}'
+        hint = f': did you mean {suggested(near, unknown[0])}?' if near else f'. It has {listed(own)}'
         return f'the class {unknown[0]!r} is none of {cls.__name__}{hint}'
     if 'palette does not match' in problem:
         return (

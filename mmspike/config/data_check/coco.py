@@ -9,9 +9,9 @@ from typing import Any
 from .classes import filter_fault, listed
 from .coco_form import (
     annotation_fault,
+    box_fault,
     category_findings,
     hashable,
-    is_beside_box,
     is_numbers,
     read_json,
     structure_fault,
@@ -109,7 +109,7 @@ class CocoCheck:
         sample = clock.sample(annotations, ANNOTATIONS)
         faults = Tally()
         reasons: Counter[str | None] = Counter()
-        kept = beside = 0
+        kept, boxes = 0, Counter[str | None]()
         for annotation in sample:
             if found := annotation_fault(annotation, self.keys, self.masks or 'segmentation' in self.keys, sizes):
                 faults.add(*found)
@@ -119,9 +119,13 @@ class CocoCheck:
             reason = why_left_out(annotation, size, learned, self.masks) if self.plain else None
             reasons[reason] += reason is not None
             kept += reason is None
-            beside += reason is None and self.masks and self.plain and is_beside_box(annotation)
+            if reason is None and self.masks and self.plain:
+                boxes[box_fault(annotation)] += 1
         report.tally(place, faults, 'annotations')
-        if beside:
+        if corners := boxes['corners']:
+            text = f'{corners} of {kept} boxes are corners [x1, y1, x2, y2] of their polygons: expected [x, y, width, height]'
+            report.add(place, corners > 0.5 * kept, text)
+        if beside := boxes['beside']:
             text = f'the polygons of {beside} of {kept} objects lie outside their boxes: are they shares, or of other pictures?'
             report.add(place, beside > 0.5 * kept, text)
         reasons = +reasons

@@ -1,5 +1,6 @@
 """The form of a COCO file: what mmdet's CocoDataset can read of it, what it leaves out, and its classes."""
 
+import codecs
 import json
 import math
 import os.path as osp
@@ -9,7 +10,7 @@ from typing import Any, TypeGuard
 
 from mmspike.utils.files import stand_in
 
-from .classes import listed, nearest
+from .classes import listed, nearest, suggested
 
 KEY_ADVICE = dict(
     id='each annotation needs a number of its own',
@@ -36,6 +37,8 @@ def read_json(path: str) -> tuple[Any, str | None]:
         where = f'no valid JSON at line {error.lineno}, column {error.colno} ({error.msg})'
         return None, where + (known or ', perhaps cut off while copying')
     except UnicodeDecodeError as error:
+        if error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return None, 'it is written in UTF-16, which mmdet does not read: write UTF-8'
         return None, f'no text file ({error.reason} at byte {error.start})'
     except RecursionError:
         return None, 'its lists and objects are nested too deeply'
@@ -66,6 +69,8 @@ def structure_fault(content: Any, annotated: bool = True) -> str | None:
             if absent := [name for name in keys if item.get(name) is None]:
                 name = f' (id {item["id"]})' if 'id' in item else ''
                 return f'{str(item)[:60]} in "{key}"{name} has no {listed(absent)}: expected {", ".join(keys)}'
+    if odd := [category for category in content['categories'] if not isinstance(category['name'], str)]:
+        return f'"categories" has the name {odd[0]["name"]!r} (id {odd[0]["id"]}): expected a text, as classes are'
     for image in content['images']:
         if not all(isinstance(image[key], int | float) and image[key] > 0 for key in ('height', 'width')):
             return (
@@ -104,7 +109,7 @@ def category_findings(categories: Sequence[dict], classes: Sequence[str], object
                 True,
                 (
                     f'the class {name!r} of the config is no category of the file'
-                    + (f': did you mean {near!r}?' if near else '.')
+                    + (f': did you mean {suggested(near, name)}?' if near else '.')
                     + f' Its categories are {listed(names)}, the classes are {listed(classes)}: write them alike'
                 ),
             )
@@ -218,15 +223,19 @@ def why_left_out(annotation: dict, size: tuple[int, int] | None, learned: set, m
     return None
 
 
-def is_beside_box(annotation: dict) -> bool:
-    """True if the polygons of an annotation lie wholly outside its box."""
+def box_fault(annotation: dict) -> str | None:
+    """'beside' if the polygons of an annotation lie wholly outside its box, 'corners' if that is [x1, y1, x2, y2] of them."""
     mask, (x, y, w, h) = annotation.get('segmentation'), annotation['bbox']
     if not isinstance(mask, list) or not mask:
-        return False
+        return None
     columns, rows = ([value for polygon in mask for value in polygon[start::2]] for start in (0, 1))
     if not columns or not rows:
-        return False
-    return max(columns) < x - 1 or min(columns) > x + w + 1 or max(rows) < y - 1 or min(rows) > y + h + 1
+        return None
+    right, bottom = max(columns), max(rows)
+    if right < x - 1 or min(columns) > x + w + 1 or bottom < y - 1 or min(rows) > y + h + 1:
+        return 'beside'
+    at_corners, in_size = (max(abs(right - a), abs(bottom - b)) <= 1.5 for a, b in ((w, h), (x + w, y + h)))
+    return 'corners' if at_corners and not in_size else None
 
 
 def hashable(value: Any) -> Any:

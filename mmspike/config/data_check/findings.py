@@ -152,5 +152,6 @@ class Report:
             if len(findings) > SHOWN:
                 lines.append(f'  … and {len(findings) - SHOWN} more of these')
         if not self.findings:
-            lines.append('  nothing found that does not fit')
+            unseen = any(counts == 'not checked' for _, _, counts, _ in self.rows)
+            lines.append('  nothing found that does not fit' + (', in what was looked at' if unseen else ''))
         return '\n'.join(line.rstrip() for line in lines)

@@ -107,6 +107,8 @@ def check_folders(report: Report, source: Source, clock: Clock, by_name: bool) -
     if classes is None and (text := level_fault(dataset, folders)):
         report.stop(source.place, text)
         return None
+    if len(folders) == 1 and source.training:
+        report.doubt(source.place, f'{root} has the single class folder {folders[0]!r}: there is nothing to tell apart')
     public = vars(source.cls).get('METAINFO') or {}
     if not by_name and list(public.get('classes') or ()) == classes and len(folders) != len(classes):
         report.stop(

@@ -205,7 +205,10 @@ def check_labels(report: Report, source: Source, clock: Clock, host: str, unlear
         ('label images', 'seg_map_suffix', [label for _, label in pairs if label]),
     ):
         if text := missing_files([path for path in paths if '://' not in path], what):
-            report.stop(source.place, f'{text}. {option} is {getattr(dataset, option, "")!r}')
+            suffix = getattr(dataset, option, '')
+            twice = dataset.ann_file and any(path.endswith(suffix * 2) for path in paths if suffix)
+            hint = f'. A line of {osp.basename(dataset.ann_file)} is a name without suffix' if twice else ''
+            report.stop(source.place, f'{text}. {option} is {suffix!r}{hint}')
     there = [(label, p) for p, label in pairs if label and osp.isfile(label) and osp.isfile(p)]
     if not loader or classes is None or not there:
         report.row(

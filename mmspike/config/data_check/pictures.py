@@ -28,6 +28,10 @@ def nearby(path: str) -> str:
     """The nearest to a path that does not exist: the same name with another suffix, or the content of its folder."""
     target = Path(path)
     parent = target.parent
+    if target.is_symlink():
+        return f'it is a link to {os.readlink(target)}, which does not exist'
+    if '\\' in target.name:
+        return 'its name has the \\ of Windows, write /'
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
     if not parent.is_dir():
@@ -36,6 +40,8 @@ def nearby(path: str) -> str:
     same = [name for name in names if parent == target.parent and Path(name).stem == target.stem]
     if same:
         return f'there is {same[0]}'
+    if parent != target.parent and (parent / target.name).exists():
+        return f'there is {parent / target.name}'
     if not names:
         return f'{parent} is empty'
     return f'{parent} holds {", ".join(names[:5])}{f", … ({len(names)})" if len(names) > 5 else ""}'

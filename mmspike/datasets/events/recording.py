@@ -76,9 +76,10 @@ def _is_on(p: np.ndarray) -> np.ndarray:
         # 255 alone may be -1 as an unsigned byte
         if np.isin(codes, (off, on)).all() and (on != 255 or off in codes):
             return p == on
-    found = ', '.join(f'{code:g}' for code in codes[:5]) if p.dtype.kind in 'iuf' else str(p.dtype)
+    numbers = p.dtype.kind in 'iuf'
+    found = f'has the values {", ".join(f"{code:g}" for code in codes[:5])}' if numbers else f'is of type {p.dtype}'
     raise ValueError(
-        f'p (polarity) has the values {found}: expected 0 and 1, -1 and 1, or bool, for OFF and ON (255 beside 1 is mostly '
+        f'p (polarity) {found}: expected 0 and 1, -1 and 1, or bool, for OFF and ON (255 beside 1 is mostly '
         '-1 kept as an unsigned byte): write them anew'
     )
 

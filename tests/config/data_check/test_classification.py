@@ -218,6 +218,7 @@ def test_multi_label_files(tmp_path):
         (dict(t=lambda t: (t + 2**32 - 150000).astype(np.uint32)), True, 't falls from'),
         (dict(t=lambda t: np.where(np.arange(len(t)) == 9, 0, t)), False, 'the time falls at 1 of 4000 events'),
         (dict(p=lambda p: p + 1), True, 'p (polarity) has the values 1, 2'),
+        (dict(p=lambda p: p.astype(str)), True, 'p (polarity) is of type <U21: expected 0 and 1'),
         (dict(p=lambda p: p * 0), False, 'all 8000 events looked at are OFF'),
         (dict(x=lambda x: x + 2**16), True, '4000 events lie outside the 34 x 34 px sensor'),
         (dict(x=lambda x: x // 4, y=lambda y: y // 4), False, 'events lie in [9, 9] of [34, 34] px'),
@@ -256,3 +257,11 @@ def test_times_beside_the_duration_of_a_frame(tmp_path):
     assert not check_data(cfg, ('train_dataloader',), ()).findings
     cfg.train_dataloader.dataset.pipeline[-1]['duration'] = 100
     assert 'takes the first T x duration = 400 us, the recordings have' in str(check_data(cfg, ('train_dataloader',), ()))
+
+
+def test_a_link_to_nowhere_and_a_single_class(tmp_path):
+    cfg = classifier(folders(tmp_path, ('cat',)), 1, kind='mmspike.ClassFolders')
+    (tmp_path / 'train/cat/9.png').symlink_to('/nowhere.png')
+    report = check_data(cfg, ('train_dataloader',), ())
+    assert '9.png: it is a link to /nowhere.png, which does not exist' in str(report.errors)
+    assert "has the single class folder 'cat': there is nothing to tell apart" in str(report.doubts)

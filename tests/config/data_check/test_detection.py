@@ -93,6 +93,14 @@ def test_data_that_fit(tmp_path):
         (lambda c: c['images'][1].update(id=1), '1 ids of "images" are given more than once, the first is 1'),
         (lambda c: c['categories'][1].update(id=1), '1 ids of "categories" are given more than once'),
         (lambda c: c['categories'][1].update(id=[1]), r'"categories" has the id \[1\]'),
+        (lambda c: c['categories'][0].update(name=1), r'"categories" has the name 1 \(id 1\): expected a text'),
+        (lambda c: c['categories'][0].update(name='celľ'), r"'cell' of .*: did you mean 'celľ' \('cel\\u013e', not 'cell'\)\?"),
+        (
+            each(bbox=lambda old: [*old[:2], old[0] + old[2], old[1] + old[3]]),
+            r'6 of 6 boxes are corners \[x1, y1, x2, y2\] of their polygons',
+        ),
+        (lambda c: c['images'][0].update(file_name='train\\0.png'), r'its name has the \\ of Windows, write /'),
+        (lambda c: c['images'][0].update(file_name='train/0.png'), r'train/train/0.png: there is .*/train/0.png\.'),
         (lambda c: c.update(images=[]), '"images" is empty'),
         (lambda c: c.update(annotations=[]), r'0 of 3 images are left after filter_cfg=.*: 3 have no object of a class'),
         (each(bbox=[80, 2, 10, 10]), r'0 of 6 objects are left to learn: 6 outside their image'),
@@ -221,6 +229,8 @@ def test_wrappers_are_opened_and_other_types_named(tmp_path):
     places = [error.place.split(':')[0] for error in report.errors if 'is no category' in error.text]
     assert places == ['train_dataloader.datasets.0.dataset.dataset', 'train_dataloader.datasets.1.dataset']
     assert ('OpenImagesDataset', 'not checked') == report.rows[2][1:3]
+    cfg.train_dataloader.dataset = other
+    assert 'nothing found that does not fit, in what was looked at' in str(check_data(cfg, ('train_dataloader',), ()))
 
 
 def test_images_without_labels_for_pseudo_labels(tmp_path):
@@ -320,6 +330,7 @@ def test_files_that_are_no_json(tmp_path):
         (b'\xef\xbb\xbf' + text.encode(), 'It begins with a byte order mark'),
         (b'version https://git-lfs.github.com/spec/v1\noid sha256:0', 'It is a pointer of Git LFS'),
         (b'<!DOCTYPE html><html></html>', 'It is a web page'),
+        (text.encode('utf-16'), 'it is written in UTF-16'),
         (text[:99].encode(), 'perhaps cut off while copying'),
     ]:
         (tmp_path / 'train.json').write_bytes(content)
@@ -351,3 +362,8 @@ def test_classes_of_v3det_stand_in_their_file(tmp_path):
     assert "the class 'rod' of the config is no category of the file" in str(errors)
     cfg.train_dataloader.dataset.label_file = 'other.txt'
     assert 'V3DetDataset cannot be made of this config' in str(check_data(cfg, ('train_dataloader',), ()).errors)
+
+
+def test_a_type_that_does_not_exist(tmp_path):
+    (error,) = check_data(detector(coco(tmp_path), type='CocoDatset'), ('train_dataloader',), ()).errors
+    assert "sets train_dataloader.dataset.type to 'CocoDatset'" in error.text and "Did you mean 'CocoDataset'?" in error.text

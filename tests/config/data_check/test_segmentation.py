@@ -171,3 +171,13 @@ def test_labels_with_losses_are_doubted(tmp_path):
         Image.open(path).save(path.with_suffix('.jpg'))
     report = check_data(cfg, ('train_dataloader',), ())
     assert not report.errors and '3 label images are JPEG' in str(report.doubts[0])
+
+
+def test_a_list_with_suffixes(tmp_path):
+    cfg = segmentor(semantic(tmp_path, stripes(0, 1)))
+    cfg.train_dataloader.dataset.ann_file = 'split.txt'
+    (tmp_path / 'split.txt').write_text('0.png\n1.png\n')
+    text = str(check_data(cfg, ('train_dataloader',), ()))
+    assert "img_suffix is '.png'. A line of split.txt is a name without suffix" in text
+    (tmp_path / 'split.txt').write_text('0\n1\n')
+    assert not check_data(cfg, ('train_dataloader',), ()).findings
