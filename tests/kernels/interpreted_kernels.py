@@ -5,6 +5,8 @@ import itertools
 import torch
 
 from mmspike.kernels import gpu, operators
+from mmspike.kernels.gpu import integer
+from mmspike.kernels.gpu import lif as lif_kernels
 from mmspike.models.neurons import lif, sfa
 from mmspike.models.neurons.firing import integrate_and_fire
 from mmspike.models.neurons.integer import integer_lif
@@ -118,6 +120,11 @@ for layout in LAYOUTS:
         (gpu.lif_backward, (x, v, None, grad, v, 2.0, 1.0, 0.0, 'atan', 2.0)),
         (gpu.sfa_forward, (x, 4, 4.0)),
         (gpu.sfa_backward, (x, window, 4.0)),
+        (integer.sfa_byte_forward, (x, 4, 4.0)),
+        (integer.sfa_byte_backward, (x, window.to(torch.uint8), 4.0)),
+        (integer.pack, (x.abs().round() / 4, 4.0)),
+        (integer.unpack, (window.to(torch.uint8), 4.0, torch.float16)),
+        (lif_kernels.lif_spikes, (x, 2.0, 1.0, 0.0)),
         (gpu.integer_lif_forward, (x, v, 4, 0.25, 1.0)),
         (gpu.integer_lif_backward, (x, v, grad, v, 4, 0.25, 1.0)),
     ]

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmspike import kernels
 from mmspike.kernels import gpu, operators
 from mmspike.kernels.gpu import attention, launch, layers
+from mmspike.kernels.gpu import norm_neuron as ops
 from mmspike.kernels.layout import fold, unfold
 from mmspike.kernels.recompute import Signal
 from mmspike.models import IF, LIF, PLIF, SFA, ESpikeFormer, MetaSpikeFormer
@@ -151,4 +152,27 @@ for dtype, neuron in ((torch.float16, LIF()), (torch.bfloat16, LIF()), (torch.bf
             return neuron(attend(*(Signal(part) for part in x.split((4, 4, 6), 2)), 2).x * 0.125)
 
     check_half(lambda x, k=kind: attention.attend(k, Signal(x, 2.0), 2, 4, 6, 0.125).x, plain_attention, joined, ())
+
+# the operators of rows: what they say that they change, and traced outputs with the strides of the real ones
+for place, steps in ((inside, 1), (lambda x: x, 3)):
+    y, grad = (place(torch.randn(steps, 2, 6, 4, 5)) for _ in 'yg')
+    weight, bias, mean, inverse = torch.rand(4, 6)
+    running, number = [torch.zeros(6), torch.ones(6), torch.tensor(0)], ops.numbers(described(LIF(), steps))
+    out, affine = ops.norm_neuron_forward(y, mean, inverse, [weight, bias], running, [1e-5], [0.1], number)
+    sums = ops.norm_neuron_sums(y, grad, affine, number)
+    parameters = [weight, bias]
+    kv = attention.keys_values(y, 2, 2, 2)
+    counted = [
+        (ops.norm_neuron_forward, (y, mean, inverse, parameters, running, [1e-5], [0.1], number)),
+        (ops.norm_neuron_forward, (y, None, None, parameters, running, [1e-5], [0.1], number)),
+        (ops.affine_neuron, (y, affine, number, torch.float16)),
+        (ops.border, (torch.randn(6, 1, 3, 3), mean, inverse, parameters, running, 1e-5, 0.1, 40)),
+        (ops.norm_neuron_sums, (y, grad, affine, number)),
+        (ops.norm_neuron_backward, (y, grad, affine, sums, parameters, running, [1e-5], number, True)),
+        (attention.keys_values, (y, 2, 2, 2)),
+        (attention.attention_forward, (y, kv, 2, 2, 2, 0.5, number, True)),
+        (attention.attention_backward, (y, kv, place(torch.randn(steps, 2, 2, 4, 5)), 2, 2, 2, 0.5, number)),
+    ]
+    for op, args in counted:
+        torch.library.opcheck(op, args, test_utils=('test_schema', 'test_faketensor'))
 print('ok')
