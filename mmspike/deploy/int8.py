@@ -59,7 +59,7 @@ def export_int8(
     model: nn.Module,
     path: str | Path,
     engine: str,
-    size: tuple[int, int],
+    size: tuple[int, int] | None,
     steps: int | None = None,
     image: np.ndarray | None = None,
 ) -> list[Int8File]:
@@ -69,9 +69,11 @@ def export_int8(
         model: A folded model of mmpretrain, mmseg or mmdet, see :func:`mmspike.deploy.fuse`.
         path: ONNX file to write.
         engine: 'openvino' or 'onnxruntime': what shall run it.
-        size: Height and width of images behind the preprocessor.
+        size: Height and width of images behind the preprocessor; None: free, see
+            :func:`mmspike.deploy.onnx_export.export_whole`.
         steps: Time steps of event frames, see :func:`mmspike.deploy.onnx_export.export_whole`.
-        image: Preprocessed input [1, C, H, W] to check and time with; None: a random one. Heads of regions take random ones.
+        image: Preprocessed input [1, C, H, W] to check and time with; None: a random one, if the size is fixed. Heads of
+            regions take random ones.
 
     Returns:
         Each file with its check. A file whose check is not ``same`` is written, too.

@@ -183,7 +183,7 @@ def in_integers(net, files, path, size, monkeypatch):
     return net
 
 
-def test_one_stage_detector_of_any_size(tmp_path):
+def test_one_stage_detector_of_any_size(tmp_path, monkeypatch):
     net = network('mmdet', retinanet())
     (file,) = export_whole(net, tmp_path / 'r.onnx', None)
     assert file.gap < 1e-4
@@ -191,6 +191,8 @@ def test_one_stage_detector_of_any_size(tmp_path):
     check = check_engine(file.path, file.module, image, 'onnxruntime')
     assert check.same and check.spikes.total.spikes > 0
     assert_same_predictions(net, retinanet(), tmp_path / 'r.onnx', [(32, 64), (50, 40)], 'mmdet')
+    rounded = in_integers(net, [file], tmp_path / 'int8' / 'r.onnx', (32, 64), monkeypatch)
+    assert_same_predictions(rounded, retinanet(), tmp_path / 'int8' / 'r.onnx', [(50, 40)], 'mmdet')
     with pytest.raises(ValueError, match='image of 40 x 64, the file takes multiples of 32'):
         runner.Runner(tmp_path / 'r.onnx').predict(np.zeros((1, 3, 40, 64), np.float32), [{}])
 

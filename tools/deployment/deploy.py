@@ -67,7 +67,9 @@ def parse_args() -> argparse.Namespace:
         help='run on a random image of this size instead of one of the test set; size for --nir (default: 224 224) and for '
         "--onnx (default: that of the test image, behind the model's preprocessor)",
     )
-    parser.add_argument('--any-size', action='store_true', help='with --onnx: height and width are free, multiples of 32')
+    parser.add_argument(
+        '--any-size', action='store_true', help='with --onnx and --int8: height and width are free, multiples of 32'
+    )
     add_device_option(parser)
     add_config_options(parser)
     args = parser.parse_args()
@@ -81,8 +83,8 @@ def parse_args() -> argparse.Namespace:
         parser.error('--frames is for --onnx and --int8')
     if args.engine and not args.int8:
         parser.error('--engine is for --int8')
-    if args.any_size and not args.onnx:
-        parser.error('--any-size is for --onnx')
+    if args.any_size and not (args.onnx or args.int8):
+        parser.error('--any-size is for --onnx and --int8')
     if args.part and not (args.nir or args.onnx):
         parser.error('--part is for --nir and --onnx')
     if not args.audit and not (args.out or args.onnx or args.int8 or args.nir):
@@ -254,7 +256,7 @@ def write_int8(args: argparse.Namespace, cfg, model, fused, batch) -> None:
     inputs, steps, comparable = graph_input(args, fused, batch)
     size = tuple(args.shape or inputs.shape[-2:])
     try:
-        files = export_int8(fused, args.int8, engine, size, steps, inputs.numpy())
+        files = export_int8(fused, args.int8, engine, None if args.any_size else size, steps, inputs.numpy())
     except (ImportError, ValueError) as error:
         raise UserError(str(error)) from error
     for file in files:
