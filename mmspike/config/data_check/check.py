@@ -11,6 +11,7 @@ from mmengine.dataset import BaseDataset
 
 from mmspike.config.config_faults import unknown_type
 from mmspike.config.data_paths import EVALUATORS, LOADERS, check_data_exists
+from mmspike.datasets.events.labelled import LabelledRecordings
 from mmspike.utils.errors import UserError
 
 from .classes import (
@@ -26,6 +27,7 @@ from .classes import (
 )
 from .coco import CocoCheck, check_scored_file
 from .downloads import check_download
+from .event_windows import check_event_windows
 from .events import check_events
 from .findings import Clock, Report
 from .folders import check_data_list, check_folders
@@ -87,6 +89,8 @@ def _check_source(report: Report, source: Source, scored: dict, model: dict, clo
         )
     # a data set of a host exists only where its module is imported
     mmdet, mmseg, mmpretrain = (sys.modules.get(f'{host}.datasets') for host in ('mmdet', 'mmseg', 'mmpretrain'))
+    if isinstance(dataset, LabelledRecordings):
+        return check_event_windows(report, source, clock, ignored_values(model))
     if mmdet and isinstance(dataset, mmdet.CocoDataset):
         _check_coco(report, source, scored, model, clock, mmdet)
         return source.classes
