@@ -59,8 +59,9 @@ class MaskProduct(nn.Module):
 
     def multiply(self, spikes: Tensor, features: Tensor) -> Tensor:
         """The product of counts [T, B, E, Q, 1] and mask features."""
-        with torch.autocast(features.device.type, enabled=False):  # sums of counts times membranes, which losses need exact
-            x = torch.matmul(spikes.squeeze(-1).transpose(2, 3).float(), features.flatten(3).float())
+        dtype = torch.promote_types(features.dtype, torch.float32)  # half precision would round the sums that losses see
+        with torch.autocast(features.device.type, enabled=False):
+            x = torch.matmul(spikes.squeeze(-1).transpose(2, 3).to(dtype), features.flatten(3).to(dtype))
         return x.unflatten(-1, features.shape[-2:])
 
 

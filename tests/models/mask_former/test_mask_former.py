@@ -151,6 +151,7 @@ def test_deployed(neuron, groups):
     assert leftovers(fused) == []
     with torch.no_grad():
         expected = model(x)
+        assert all(t.dtype == torch.float64 for pair in expected for t in pair)
         assert difference(expected, fused(x)).largest < 1e-9
         steps, whole = expand(fused)(x), expand(fused, binary=False)(x)
     assert difference(steps, whole).largest == 0
