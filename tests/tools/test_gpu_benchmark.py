@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import torch
+
 
 def start(repo, out, *options):
     command = [sys.executable, repo / 'tools/benchmarks/gpu.py', '--device', 'cpu', '--tiny', '--minutes', '90', '--out', out]
@@ -57,4 +59,13 @@ def test_failures_are_recorded_and_stop_nothing(repo, tmp_path):
     assert report['broken'][0] == dict(what='before') and report['broken'][1]['error'] == "KeyError: 'x'"
     assert 'the process ended with -6' in report['crashing'][0]['error']
     assert report['good'][0]['check'] == 'held'
-    assert 'broken: 2 records, FAILED: the part failed' in done.stdout
+    assert "broken: 2 records, FAILED: the part failed (KeyError: 'x')" in done.stdout
+
+
+def test_options_that_do_not_fit(repo, tmp_path):
+    done = start(repo, tmp_path / 'out', '--minutes', '0')
+    assert done.returncode == 2 and '--minutes 0: expected a positive number' in done.stderr
+    if not torch.cuda.is_available():
+        done = start(repo, tmp_path / 'out', '--device', 'cuda')
+        assert done.returncode == 2 and '--device cpu --tiny rehearses without one' in done.stderr
+    assert not (tmp_path / 'out').exists()

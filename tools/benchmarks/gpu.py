@@ -84,6 +84,10 @@ def main() -> int:
     parser.add_argument('--device', default='cuda', help='default cuda')
     parser.add_argument('--tiny', action='store_true', help='tiny networks and tensors: a rehearsal')
     args = parser.parse_args()
+    if args.minutes <= 0:
+        parser.error(f'--minutes {args.minutes:g}: expected a positive number')
+    if torch.device(args.device).type == 'cuda' and not torch.cuda.is_available():
+        parser.error(f'--device {args.device}: torch {torch.__version__} finds no GPU; --device cpu --tiny rehearses without one')
     args.out.mkdir(parents=True, exist_ok=True)
     left, share = 60 * args.minutes, sum(PARTS.values())
     report: dict[str, list[dict]] = {}
@@ -95,7 +99,11 @@ def main() -> int:
         left, share = left - (time.monotonic() - start), share - weight
         (args.out / 'gpu.json').write_text(json.dumps(report, indent=1))
         (args.out / 'gpu.md').write_text(to_markdown(report))
-        failed = [record['what'] for record in records if record.get('check') == 'FAILED']
+        failed = [
+            f'{record["what"]} ({record["error"]})' if 'error' in record else record['what']
+            for record in records
+            if record.get('check') == 'FAILED'
+        ]
         print(f'{function.__name__}: {len(records) - 1} records, {"FAILED: " + "; ".join(failed) if failed else "no failure"}')
     return int(any(record.get('check') == 'FAILED' for records in report.values() for record in records))
 
