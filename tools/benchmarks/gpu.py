@@ -87,7 +87,9 @@ def main() -> int:
     if args.minutes <= 0:
         parser.error(f'--minutes {args.minutes:g}: expected a positive number')
     if torch.device(args.device).type == 'cuda' and not torch.cuda.is_available():
-        parser.error(f'--device {args.device}: torch {torch.__version__} finds no GPU; --device cpu --tiny rehearses without one')
+        parser.error(
+            f'--device {args.device}: torch {torch.__version__} finds no GPU; --device cpu --tiny rehearses without one'
+        )
     args.out.mkdir(parents=True, exist_ok=True)
     left, share = 60 * args.minutes, sum(PARTS.values())
     report: dict[str, list[dict]] = {}
