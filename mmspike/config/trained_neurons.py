@@ -20,7 +20,7 @@ def _counting(model: Any, other: Any) -> dict:
     if not (isinstance(model, Mapping) and isinstance(other, Mapping)):
         return {}
     found = {}
-    for key in model.keys() & other.keys():
+    for key in (key for key in model if key in other):
         if key in COUNTING:
             value = model[key]
             found[key] = {RENAMED.get(k, k): v for k, v in value.items()} if isinstance(value, Mapping) else value
