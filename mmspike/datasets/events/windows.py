@@ -10,7 +10,7 @@ from mmspike.datasets.loading import SkipsFaults
 from mmspike.registry import TRANSFORMS
 
 from .kept_index import open_indexed
-from .recording import RecordingError, named
+from .recording import RecordingError, named, unreadable
 
 SAMPLES = ('windows', 'sequences')
 FIRST_LABEL = 100_000  # us; RVT takes labels from there on
@@ -113,8 +113,8 @@ class LoadEventWindow(SkipsFaults, BaseTransform):
     """Read the events of a sample's window.
 
     Takes ``events_path``, ``window`` (start and end in us), ``sensor_size`` (H, W) and what a data set may give: ``index_path``
-    (where the recording's index is kept), ``rectify_path`` (DSEC's map of the lens, by which events are moved) and
-    ``image_size`` (H, W of the labels: events below and right of it are left out). Adds ``events``; there may be none.
+    (where the recording's index is kept), ``rectify_path`` (DSEC's map of the lens) and
+    ``image_size`` (H, W of the labels: events below and right of it are left out). Adds ``events``, maybe none.
 
     Args:
         on_error: 'raise', or 'skip' to train without recordings that cannot be read, see :class:`LoadEvents`.
@@ -129,7 +129,15 @@ class LoadEventWindow(SkipsFaults, BaseTransform):
     def transform(self, results: dict) -> dict | None:
         try:
             with open_indexed(results['events_path'], results.get('index_path'), results['sensor_size']) as stream:
-                events = stream.between(*results['window'])
+                start, end = results['window']
+                first, last = stream.span
+                if start - last > end - start or first - end > end - start:
+                    raise unreadable(
+                        results['events_path'],
+                        f'its events are of {first} to {last} us, and the window of a label of {start} to {end} us: it is another '
+                        'recording, or of another clock',
+                    )
+                events = stream.between(start, end)
             if results.get('rectify_path'):
                 events = rectify(events, read_rectify_map(results['rectify_path'], results['sensor_size']))
         except RecordingError as error:

@@ -158,8 +158,9 @@ def evaluate_boxes(
         >>> from mmspike.datasets.events.boxes import BOX
         >>> from mmspike.engine.metrics import PROTOCOLS, evaluate_boxes
         >>> boxes = np.array([(600_000, 10, 10, 40, 30, 0, 0, 1.0)], BOX)
-        >>> evaluate_boxes({'a': boxes}, {'a': boxes}, PROTOCOLS['perot', 'gen1'], ['car'], (240, 304)).values['AP']
-        1.0
+        >>> scores = evaluate_boxes({'a': boxes}, {'a': boxes}, PROTOCOLS['perot', 'gen1'], ['car'], (240, 304))
+        >>> round(scores.values['AP'], 6), scores.times
+        (1.0, 1)
     """
     images: list[tuple[np.ndarray, np.ndarray]] = []
     for recording, there in labels.items():

@@ -93,7 +93,9 @@ def test_loading_a_window(tmp_path):
     # rows that the labels do not have are left out
     cropped = LoadEventWindow()(dict(sample, image_size=(150, 304)))
     assert cropped['sensor_size'] == (150, 304) and cropped['events']['y'].tolist() == [*range(100, 150), *range(60)]
-    assert len(LoadEventWindow()(dict(sample, window=(2_000_000, 3_000_000)))['events']) == 0
+    assert len(LoadEventWindow()(dict(sample, window=(1_200_000, 1_500_000)))['events']) == 0
+    with pytest.raises(RecordingError, match='events are of 0 to 999000 us, and the window of a label of 2000000 to 2300000'):
+        LoadEventWindow()(dict(sample, window=(2_000_000, 2_300_000)))
     with pytest.raises(RecordingError, match=r'a_td.dat: its sensor has 240 x 304 px, expected 96 x 128'):
         LoadEventWindow()(dict(sample, sensor_size=(96, 128)))
     path.write_bytes(path.read_bytes()[:-3])
