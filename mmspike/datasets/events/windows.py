@@ -134,8 +134,8 @@ class LoadEventWindow(SkipsFaults, BaseTransform):
                 if start - last > end - start or first - end > end - start:
                     raise unreadable(
                         results['events_path'],
-                        f'its events are of {first} to {last} us, and the window of a label of {start} to {end} us: it is another '
-                        'recording, or of another clock',
+                        f'its events are of {first} to {last} us, and the window of a label of {start} to {end} us: it is '
+                        'another recording, or of another clock',
                     )
                 events = stream.between(start, end)
             if results.get('rectify_path'):
