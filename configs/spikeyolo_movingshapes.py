@@ -53,8 +53,5 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-custom_hooks = _base_.custom_hooks + [
-    dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=5e-3, gamma=50, update_buffers=True, priority=49),
-]
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=4, max_keep_ckpts=1))
 randomness = dict(seed=0)

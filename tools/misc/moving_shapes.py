@@ -1,6 +1,6 @@
 """Write drawn recordings of an event camera, of shapes that move, in the layout of a published data set.
 
-    moving_shapes.py OUT --layout gen1 [--number 80 8 8] [--seconds 4] [--rests 0.3]
+    moving_shapes.py OUT --layout gen1 [--number 40 8 8] [--seconds 4] [--rests 0.3]
 
 Their boxes or label maps lie beside them as the data set's do, so that its class reads them with sensor_size=(H, W).
 """
@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('out', type=Path, help='folder to make')
     parser.add_argument('--layout', default='gen1', help='gen1 (default), 1mpx, dsec_det, dsec_semantic, ddd17 or n_caltech101')
     parser.add_argument(
-        '--number', type=int, nargs=3, default=[80, 8, 8], metavar=('TRAIN', 'VAL', 'TEST'), help='recordings of each split'
+        '--number', type=int, nargs=3, default=[40, 8, 8], metavar=('TRAIN', 'VAL', 'TEST'), help='recordings of each split'
     )
     parser.add_argument('--seconds', type=float, default=4.0, help='duration of a recording (default 4)')
     parser.add_argument('--size', type=int, nargs=2, default=[96, 128], metavar=('H', 'W'), help='sensor (default 96 128)')

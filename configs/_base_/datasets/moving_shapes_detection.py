@@ -1,5 +1,5 @@
 # Drawn recordings of discs, squares and triangles that move, in the layout of GEN1, 128 x 96 px:
-#   mmspike moving-shapes data/moving_shapes --layout gen1 --number 80 8 8 --seconds 4
+#   mmspike moving-shapes data/moving_shapes --layout gen1 --number 40 8 8 --seconds 4
 # Each sample is the 100 ms before a labelled time, in four steps.
 dataset_type = 'mmspike.Gen1'
 data_root = 'data/moving_shapes/'
@@ -33,7 +33,7 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(**shared, split='train', min_diagonal=30, min_side=10, pipeline=train_pipeline),
+    dataset=dict(**shared, split='train', pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=8,
