@@ -73,6 +73,21 @@ class EventInferencer:
 
     Raises:
         InputError: The config is not of events, or the checkpoint is refused, or does not fill the model entirely.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import torch
+        >>> from mmengine.config import Config
+        >>> from mmspike.apis import find_config, inference
+        >>> from mmspike.apis.event_stream import EVENT
+        >>> from mmdet.registry import MODELS
+        >>> weights = tempfile.NamedTemporaryFile(suffix='.pth')
+        >>> torch.save(MODELS.build(Config.fromfile(find_config('spikeyolo_movingshapes')).model).state_dict(), weights.name)
+        >>> inferencer = inference('spikeyolo_movingshapes', weights.name, device='cpu', stream=True)
+        >>> events = np.array([(t, t // 10_000, 5, 1) for t in range(0, 120_000, 1000)], EVENT)
+        >>> [(answer.start, answer.end, len(answer.events)) for answer in inferencer.stream([events])]
+        [(0, 100000, 100), (100000, 200000, 20)]
     """
 
     def __init__(self, cfg: Config, checkpoint: str | Path, device: str | None = None) -> None:

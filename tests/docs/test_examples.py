@@ -30,6 +30,7 @@ def test_examples(name):
 # what a user calls from Python: all that these packages offer but for types of results, errors and base classes
 OFFERED = ('models.neurons', 'models.backbones', 'models.necks', 'deploy', 'apis', 'models.archs')
 BESIDE = {
+    'Answer',
     'Audit',
     'BaseNeuron',
     'Converted',

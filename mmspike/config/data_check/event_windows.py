@@ -2,11 +2,11 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from mmspike.datasets.events.labelled import LabelledRecordings
 from mmspike.datasets.events.moving import IGNORED
 from mmspike.datasets.events.readers import open_events
 from mmspike.datasets.events.recording import RecordingError
@@ -20,7 +20,7 @@ MAPS = 50  # label maps that are opened of each data set
 
 
 def check_event_windows(report: Report, source: Source, clock: Clock, unlearned: set[int]) -> list[str] | None:
-    """Look at a data set of :class:`LabelledRecordings`; its classes in the order of their labels.
+    """Look at a data set of events with boxes or label maps; its classes in the order of their labels.
 
     All boxes are read. Of recordings and label maps some are opened: of recordings the beginning, since an index is made when
     they are first used.
@@ -28,7 +28,7 @@ def check_event_windows(report: Report, source: Source, clock: Clock, unlearned:
     Args:
         unlearned: Labels of maps that the heads leave out.
     """
-    dataset: LabelledRecordings = source.dataset
+    dataset: Any = source.dataset
     try:
         with hushed():
             samples = dataset.load_data_list()
@@ -87,8 +87,8 @@ def _check_maps(
         counts.pop(label, None)
     if source.dataset.label_map is not None:  # names in the config are a part of the data set's
         renamed: Counter[int] = Counter()
-        for label, number in counts.items():
-            renamed[source.dataset.label_map.get(label, label)] += number
+        for label, pixels in counts.items():
+            renamed[source.dataset.label_map.get(label, label)] += pixels
         renamed.pop(IGNORED, None)
         counts = renamed
     return counts, opened.share('label maps')
