@@ -58,8 +58,6 @@ def main(args: argparse.Namespace) -> None:
                 f'--tta and --amp need the network itself, {args.checkpoint} is an exported file: give its checkpoint'
             )
         cfg.model = exported_config(cfg, args.checkpoint, engine)
-    else:
-        name_changed_neurons(cfg, read(args.checkpoint).get('meta') or {}, args.checkpoint)
     cfg.load_from = args.checkpoint if engine is None else None
     cfg.resume = False
     if args.show or args.show_dir:
@@ -68,10 +66,12 @@ def main(args: argparse.Namespace) -> None:
         testing.enable_tta(cfg)
     if args.out:
         testing.check_out(cfg, args.out)
-    read = ('test_dataloader',), ('test_evaluator',)
+    if engine is None:
+        name_changed_neurons(cfg, read(args.checkpoint).get('meta') or {}, args.checkpoint)
+    parts = ('test_dataloader',), ('test_evaluator',)
     if not args.no_data_check:
-        stop_at_errors(cfg, *read)
-    data_faults = data.data_faults_explained(cfg, *read)
+        stop_at_errors(cfg, *parts)
+    data_faults = data.data_faults_explained(cfg, *parts)
     with data_faults, config_faults_explained(cfg):
         runner = launch.build_runner(cfg)
         if engine is None:

@@ -13,7 +13,7 @@ from .test_state_dicts import NETWORKS
 
 pytestmark = pytest.mark.skipif(not torch.backends.cuda.is_built(), reason='fake CUDA tensors need a CUDA build of PyTorch')
 #: neurons on sums of products over all tokens, which half precision would not hold exactly
-ON_SUMS = ('attn.attn_neuron', 'mixer.attn_neuron', 'self_attention.attn_neuron')
+ON_SUMS = ('attn.attn_neuron', 'mixer.attn_neuron', 'self_attention.attn_neuron', 'cross_attention.attn_neuron')
 
 
 def check(step, names):

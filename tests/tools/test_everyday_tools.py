@@ -255,4 +255,5 @@ def test_the_documentation_has_every_tool():
     mentioned = set(re.findall(r'tools/([\w/]+\.(?:py|sh))', text))
     scripts = {str(path.relative_to(REPO / 'tools')) for path in (REPO / 'tools').rglob('*.[ps][yh]')}
     scripts -= {'benchmarks/straightforward.py', 'benchmarks/straightforward_yolo.py'}  # networks for benchmark.py
+    scripts -= {'benchmarks/gpu_parts.py', 'benchmarks/gpu_checks.py'}  # of gpu.py
     assert mentioned == {name for name in scripts if not name.startswith('dev/')}
