@@ -27,7 +27,12 @@ TUTORIALS = REPO / 'docs' / 'tutorials'
 ONE_EPOCH = ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'default_hooks.logger.interval=1']
 BRIEFLY = {
     'my/mask_rcnn_mine.py': [*ONE_EPOCH, 'model.test_cfg.rcnn.score_thr=0.0'],  # hardly trained, nothing scores higher
-    'my/retinanet_spiking.py': [*ONE_EPOCH, 'model.test_cfg.score_thr=0.0'],
+    'my/retinanet_spiking.py': [
+        *ONE_EPOCH,
+        'model.test_cfg.score_thr=0.0',
+        '"train_dataloader.dataset.pipeline.2.scale=(333,200)"',
+        '"val_dataloader.dataset.pipeline.1.scale=(333,200)"',
+    ],
     'my/classes_mine.py': ONE_EPOCH,
     'my/fpn_mine.py': [
         'train_cfg.max_iters=2',
@@ -194,14 +199,19 @@ def test_own_config(clone):
     models[0].setdefault('pretrained', None)
     models[1].pop('_scope_', None)  # of what is inherited by name
     assert models[0] == models[1]
-    for name, channels in (('spiking', 128), ('tiny', 16)):
-        code = (
-            'import torch; from mmengine.registry import MODELS, init_default_scope; init_default_scope("mmpretrain");'
-            f'from mmspike.config.names import read_file; cfg = read_file("my/classifier_{name}.py");'
-            'cfg.model.data_preprocessor = cfg.data_preprocessor; model = MODELS.build(cfg.model);'
-            'print(model.extract_feat(torch.randn(2, 3, 32, 32))[0].shape)'
-        )
-        assert f'torch.Size([2, {channels}])' in run([sys.executable, '-c', code], clone)
+    code = """
+import torch
+from mmengine.registry import MODELS, init_default_scope
+
+from mmspike.config.names import read_file
+
+init_default_scope('mmpretrain')
+for name in ('spiking', 'tiny'):
+    cfg = read_file(f'my/classifier_{name}.py')
+    model = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
+    print(model.extract_feat(torch.randn(2, 3, 32, 32))[0].shape)
+"""
+    assert 'torch.Size([2, 128])\ntorch.Size([2, 16])' in run([sys.executable, '-c', code], clone)
 
 
 @pytest.mark.parametrize('name', ['spikes.md', 'python.md'])

@@ -1,9 +1,11 @@
 """The file for a machine with a GPU, rehearsed on the CPU with tiny networks; and what it does with a part that fails."""
 
+import importlib.util
 import json
 import subprocess
 import sys
 
+import pytest
 import torch
 
 
@@ -62,10 +64,18 @@ def test_failures_are_recorded_and_stop_nothing(repo, tmp_path):
     assert "broken: 2 records, FAILED: the part failed (KeyError: 'x')" in done.stdout
 
 
-def test_options_that_do_not_fit(repo, tmp_path):
-    done = start(repo, tmp_path / 'out', '--minutes', '0')
-    assert done.returncode == 2 and '--minutes 0: expected a positive number' in done.stderr
+def test_options_that_do_not_fit(repo, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'path', [*sys.path])
+    monkeypatch.setenv('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
+    spec = importlib.util.spec_from_file_location('gpu', repo / 'tools/benchmarks/gpu.py')
+    gpu = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(gpu)
+    options = {'--minutes 0: expected a positive number': ['--minutes', '0']}
     if not torch.cuda.is_available():
-        done = start(repo, tmp_path / 'out', '--device', 'cuda')
-        assert done.returncode == 2 and '--device cpu --tiny rehearses without one' in done.stderr
+        options['--device cpu --tiny rehearses without one'] = ['--device', 'cuda']
+    for message, given in options.items():
+        monkeypatch.setattr(sys, 'argv', ['gpu.py', '--out', str(tmp_path / 'out'), *given])
+        with pytest.raises(SystemExit):
+            gpu.main()
+        assert message in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
