@@ -20,6 +20,9 @@ setup:
 	@$(PYTHON) tools/dev/setup_env.py
 
 # On the GPU where torch finds one; make demo CUDA_VISIBLE_DEVICES= declines it.
+# Packages are installed without bytecode. Where the environment forbids to write any, every process compiles thousands of modules.
+export PYTHONDONTWRITEBYTECODE =
+
 demo: setup
 	$(PY) tools/demo.py
 

@@ -11,7 +11,6 @@ from mmengine.dataset import BaseDataset
 
 from mmspike.config.config_faults import unknown_type
 from mmspike.config.data_paths import EVALUATORS, LOADERS, check_data_exists
-from mmspike.datasets.events.labelled import LabelledRecordings
 from mmspike.utils.errors import UserError
 
 from .classes import (
@@ -27,10 +26,7 @@ from .classes import (
 )
 from .coco import CocoCheck, check_scored_file
 from .downloads import check_download
-from .event_windows import check_event_windows
-from .events import check_events
 from .findings import Clock, Report
-from .folders import check_data_list, check_folders
 from .labels import check_labels, ignored_values
 from .lvis import LvisCheck
 from .panoptic import check_panoptic
@@ -87,9 +83,12 @@ def _check_source(report: Report, source: Source, scored: dict, model: dict, clo
         report.stop(
             source.place, f'{source.name} has CLASSES, which mmdet 3 does not read: write METAINFO = dict(classes={tuple(old)})'
         )
-    # a data set of a host exists only where its module is imported
+    # a data set of a host or of events exists only where its module is imported, which takes seconds
     mmdet, mmseg, mmpretrain = (sys.modules.get(f'{host}.datasets') for host in ('mmdet', 'mmseg', 'mmpretrain'))
-    if isinstance(dataset, LabelledRecordings):
+    events = sys.modules.get('mmspike.datasets.events.labelled')
+    if events and isinstance(dataset, events.LabelledRecordings):
+        from .event_windows import check_event_windows
+
         return check_event_windows(report, source, clock, ignored_values(model))
     if mmdet and isinstance(dataset, mmdet.CocoDataset):
         _check_coco(report, source, scored, model, clock, mmdet)
@@ -109,6 +108,9 @@ def _check_source(report: Report, source: Source, scored: dict, model: dict, clo
         from mmspike.datasets.class_folders import ClassFolders
         from mmspike.datasets.events.datasets import EventFolders
 
+        from .events import check_events
+        from .folders import check_folders
+
         if isinstance(dataset, EventFolders):
             return check_events(report, source, clock)
         if isinstance(dataset, mmpretrain.CIFAR10 | mmpretrain.MNIST):
@@ -118,6 +120,8 @@ def _check_source(report: Report, source: Source, scored: dict, model: dict, clo
         if isinstance(dataset, custom) and _same_method(cls, custom, 'load_data_list'):
             return check_folders(report, source, clock, isinstance(dataset, ClassFolders))
     if _same_method(cls, BaseDataset, 'load_data_list') and source.dataset.ann_file:
+        from .folders import check_data_list
+
         return check_data_list(report, source, clock)
     report.row(source.place, source.name, 'not checked', 'files of this type')
     return source.classes
