@@ -15,14 +15,14 @@ PY = .venv/bin/python
 .PHONY: setup demo test lint types docs
 .NOTPARALLEL:
 
+# Packages are installed without bytecode. Where the environment forbids to write any, every process compiles thousands of modules.
+export PYTHONDONTWRITEBYTECODE =
+
 setup:
 	@test -n "$(PYTHON)" || { echo 'No Python found. Install Python 3.11, 3.12 or 3.13, or name it: make PYTHON=/path/to/python3.13' >&2; exit 1; }
 	@$(PYTHON) tools/dev/setup_env.py
 
 # On the GPU where torch finds one; make demo CUDA_VISIBLE_DEVICES= declines it.
-# Packages are installed without bytecode. Where the environment forbids to write any, every process compiles thousands of modules.
-export PYTHONDONTWRITEBYTECODE =
-
 demo: setup
 	$(PY) tools/demo.py
 
