@@ -67,7 +67,8 @@ def main(args: argparse.Namespace) -> None:
     if args.out:
         testing.check_out(cfg, args.out)
     if engine is None:
-        name_changed_neurons(cfg, read(args.checkpoint).get('meta') or {}, args.checkpoint)
+        content = read(args.checkpoint)
+        name_changed_neurons(cfg, content.get('meta') or {}, args.checkpoint)
     parts = ('test_dataloader',), ('test_evaluator',)
     if not args.no_data_check:
         stop_at_errors(cfg, *parts)
@@ -75,7 +76,8 @@ def main(args: argparse.Namespace) -> None:
     with data_faults, config_faults_explained(cfg):
         runner = launch.build_runner(cfg)
         if engine is None:
-            check_checkpoint_fits(runner.model, args.checkpoint)
+            check_checkpoint_fits(runner.model, args.checkpoint, content=content)
+            del content  # the runner reads the weights into the model
         if args.amp:
             precision.halve_test_step(runner.model, args.amp)
         if args.out:

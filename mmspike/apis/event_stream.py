@@ -107,7 +107,7 @@ class EventInferencer:
                 self.model = MODELS.build(model_config(cfg))
                 self._pipeline = Compose([step for step in pipeline if type_name(step) not in LOADERS])
                 kind: Any = DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type
-            check_checkpoint_fits(self.model, str(checkpoint))
+            check_checkpoint_fits(self.model, str(checkpoint), content=content)
             load_state_dict(self.model, content.get('state_dict', content), strict=True)
         except (OSError, RuntimeError, UserError) as error:
             raise InputError(str(error)) from error

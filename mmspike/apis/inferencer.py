@@ -163,7 +163,7 @@ class Inferencer:
                 self._host = HOSTS[self._scope](cfg, weights, device or get_device(), self.classes)
             self.task, self.model = self._host.task, self._host.model
             if not self._exported:
-                check_checkpoint_fits(self.model, path)
+                check_checkpoint_fits(self.model, path, content=content)
                 name_changed_neurons(cfg, content.get('meta') or {}, path)
         except UserError as error:
             raise InputError(str(error)) from None

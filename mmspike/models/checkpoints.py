@@ -141,7 +141,7 @@ def _prefix_advice(missing: list[str], given: Mapping, path: str) -> str:
     return ''
 
 
-def check_checkpoint_fits(model: nn.Module | dict, path: str, part: str = '') -> None:
+def check_checkpoint_fits(model: nn.Module | dict, path: str, part: str = '', content: Mapping | None = None) -> None:
     """Refuse the checkpoint ``path`` if it does not fill every parameter and buffer of ``model``.
 
     mmengine would warn and go on with random weights for the rest. What the checkpoint has beyond that (auxiliary heads, a
@@ -150,6 +150,7 @@ def check_checkpoint_fits(model: nn.Module | dict, path: str, part: str = '') ->
     Args:
         model: The model, or its config.
         part: Look at entries that begin with this only, for example 'backbone.'.
+        content: What is in the file, where it has been read already.
 
     Raises:
         UserError: Parameters are missing or have another shape, or the file cannot be read.
@@ -158,7 +159,8 @@ def check_checkpoint_fits(model: nn.Module | dict, path: str, part: str = '') ->
         model = ALL_MODELS.build(model)
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    given = {key.removeprefix('module.'): value for key, value in weights_of(read(path), path).items()}
+    content = read(path) if content is None else content
+    given = {key.removeprefix('module.'): value for key, value in weights_of(content, path).items()}
     found = mismatch(model, given, part)
     faults = {k: 'missing' for k in found.missing}
     faults |= {k: f'{a} in the checkpoint, {b} in the model' for k, (a, b) in found.reshaped.items()}
