@@ -68,6 +68,11 @@ def _images(pixels: Tensor, like: Tensor) -> Tensor:
     return pixels.view(like.shape[0], *like.shape[2:], -1).permute(0, 3, 1, 2)
 
 
+def _by_onednn(weight: Tensor) -> bool:
+    """1x1 convolutions are oneDNN's: with one thread PyTorch (2.14) takes products of matrices, up to half slower."""
+    return weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+
+
 class Layer:
     """The arguments of a linear layer or a convolution, which are not tensors, and both passes of it."""
 
@@ -87,6 +92,8 @@ class Layer:
             return F.conv_transpose2d(
                 s, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
             )
+        if self.pointwise(weight) and _by_onednn(weight):
+            return torch.mkldnn_convolution(s, weight, bias, (0, 0), (1, 1), (1, 1), 1)
         return F.conv2d(s, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
     def pointwise(self, weight: Tensor) -> bool:
@@ -124,9 +131,7 @@ class Layer:
         own = need_weight and not self.transposed and depthwise_fits(weight, *args, self.groups)
         fewer = self.takes_fewer_products(grad, weight)
         # its input gradient takes PyTorch longer than oneDNN a convolution with the weight transposed
-        turned = (
-            need_input and self.pointwise(weight) and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-        )
+        turned = need_input and self.pointwise(weight) and _by_onednn(weight)
         mask = [need_input and not (turned or fewer), need_weight and not (own or fewer), False]
         if any(mask):
             grad_input, grad_weight, _ = torch.ops.aten.convolution_backward(

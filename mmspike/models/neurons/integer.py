@@ -208,6 +208,11 @@ class ILIF(BaseNeuron):
         self.beta = float(beta)
         self.divisor = 1
 
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] == 1 and not self.stateful:  # one step from rest, after which nobody asks for the membrane
+            return sfa(x.to(membrane_dtype(x)), self.levels, self.divisor).to(x.dtype)
+        return super().forward(x)
+
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
         return integer_lif(x, v, self.levels, self.beta, self.divisor)
 

@@ -112,3 +112,16 @@ def test_the_old_name_of_the_divisor():
         pytest.warns(FutureWarning),
     ):
         SFA(divisor=1, norm=2)
+
+
+@pytest.mark.parametrize('neuron', [ILIF(levels=3), NILIF(levels=3)])
+def test_one_step_from_rest_is_the_first_of_several(neuron):
+    x = torch.randn(1, 40) * 3
+    alone, several = (x.clone().requires_grad_() for _ in range(2))
+    spikes, first = neuron(alone), neuron(torch.cat([several, several]))[:1]
+    assert torch.equal(spikes, first) and spikes.max() == 3 / neuron.divisor
+    weights = torch.randn(1, 40)
+    (spikes * weights).sum().backward()
+    (first * weights).sum().backward()
+    assert torch.equal(alone.grad, several.grad)
+    assert neuron(x.half()).dtype == torch.half
