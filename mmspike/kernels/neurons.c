@@ -93,8 +93,23 @@ void FN(sfa_forward)(const REAL *restrict x, REAL *restrict out, uint8_t *restri
     }
 }
 
+/* As sfa_forward, the count in one byte with the window, which has its lowest bit. Returns 1 where x has a NaN. */
+int FN(sfa_codes)(const REAL *restrict x, REAL *restrict out, uint8_t *restrict codes, int64_t N, REAL levels, REAL divisor) {
+    int nan = 0;
+#pragma omp parallel for simd schedule(static) reduction(| : nan)
+    for (int64_t i = 0; i < N; i++) {
+        const REAL a = x[i] < 0 ? (REAL)0 : x[i] > levels ? levels : x[i];
+        const REAL count = sizeof(REAL) == 4 ? (REAL)__builtin_rintf((float)a) : (REAL)__builtin_rint((double)a);
+        out[i] = count / divisor;
+        codes[i] = (uint8_t)((int)count << 1 | (x[i] >= 0 & x[i] <= levels));
+        nan |= x[i] != x[i];
+    }
+    return nan;
+}
+
+/* The window is the lowest bit of a byte. */
 void FN(sfa_backward)(const REAL *restrict grad, const uint8_t *restrict window, REAL *restrict grad_x, int64_t N,
                       REAL divisor) {
 #pragma omp parallel for simd schedule(static)
-    for (int64_t i = 0; i < N; i++) grad_x[i] = window[i] ? grad[i] / divisor : (REAL)0;
+    for (int64_t i = 0; i < N; i++) grad_x[i] = window[i] & 1 ? grad[i] / divisor : (REAL)0;
 }

@@ -90,7 +90,7 @@ int FN(norm_statistics)(const REAL *y, REAL *mean, REAL *var, double *partial, i
     return 0;
 }
 
-/* out = N(y * scale + shift); y, out: [T, M, C]. Where `counts` is given, it gets divisor * out, and out is not touched. Returns
+/* out = N(y * scale + shift); y, out: [T, M, C]. Where `counts` is given, it gets divisor * out; of both one may be NULL. Returns
  * 0, 1 when memory is out, or 2 when a membrane is NaN, which a count cannot tell. */
 int FN(norm_neuron_forward)(const REAL *y, const REAL *scale, const REAL *shift, REAL *out, uint8_t *counts, int64_t T,
                             int64_t M, int64_t C, const Neuron *neuron) {
@@ -114,7 +114,7 @@ int FN(norm_neuron_forward)(const REAL *y, const REAL *scale, const REAL *shift,
                 for (int i = 0; i < n; i++) u[i] = N.v_reset;
             for (int64_t t = 0; t < T; t++) {
                 const REAL *restrict in = y + (t * M + r) * C;
-                REAL *restrict s = counts ? x : out + (t * M + r) * C;
+                REAL *restrict s = out ? out + (t * M + r) * C : x;
                 uint8_t *restrict k = counts ? counts + (t * M + r) * C : NULL;
                 if (N.kind == LIF) {
                     for (int i = 0; i < n; i++) x[i] = in[i] * a[i] + b[i];
@@ -131,8 +131,6 @@ int FN(norm_neuron_forward)(const REAL *y, const REAL *scale, const REAL *shift,
                         const REAL c = z < 0 ? (REAL)0 : z > N.levels ? N.levels : z;
                         s[i] = sizeof(REAL) == 4 ? (REAL)__builtin_rintf((float)c) : (REAL)__builtin_rint((double)c);
                     }
-                    if (!k)
-                        for (int i = 0; i < n; i++) s[i] /= N.divisor;
                 } else
                     for (int i = 0; i < n; i++) s[i] = in[i] * a[i] + b[i];
                 if (k)
@@ -140,6 +138,8 @@ int FN(norm_neuron_forward)(const REAL *y, const REAL *scale, const REAL *shift,
                         nan |= s[i] != s[i];
                         k[i] = (uint8_t)(int)s[i];
                     }
+                if (N.kind == SFA && out)
+                    for (int i = 0; i < n; i++) s[i] /= N.divisor;
             }
         }
         free(a);

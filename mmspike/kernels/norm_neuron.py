@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .counts import kept_counts
 from .layout import fold, images, rows
 from .library import call, check, pointers
 from .operators import SURROGATE_CODES
@@ -84,10 +85,10 @@ def _forward(y: Tensor, scale: Tensor, shift: Tensor, neuron: Neuron) -> Tensor:
     return out
 
 
-def _counted(y: Tensor, scale: Tensor, shift: Tensor, neuron: Neuron) -> Tensor | None:
-    """The same as counts of one byte; None: there is a NaN, which a byte cannot hold."""
+def _counted(y: Tensor, scale: Tensor, shift: Tensor, neuron: Neuron, out: Tensor | None = None) -> Tensor | None:
+    """The same as counts of one byte, and in ``out``; None: there is a NaN, which a byte cannot hold."""
     counts = torch.empty_like(y, dtype=torch.uint8)
-    failed = _call(y, scale, shift, neuron, None, counts)
+    failed = _call(y, scale, shift, neuron, out, counts)
     check(failed == 1)
     return None if failed else counts
 
@@ -96,17 +97,19 @@ class _NormNeuron(torch.autograd.Function):
     """N(norm(y)): saves y, or what y is computed from, and computes everything else anew in the backward pass."""
 
     @staticmethod
-    def forward(ctx, y, weight, bias, eps, mean, inverse, scale, shift, training, neuron, anew, count):
+    def forward(ctx, y, weight, bias, eps, mean, inverse, scale, shift, training, neuron, anew, count, keep):
         y = rows(y)
-        counts = _counted(y, scale, shift, neuron) if count else None
+        out = torch.empty_like(y) if keep else None
+        counts = _counted(y, scale, shift, neuron, out) if count or keep else None
         ctx.save_for_backward(scale, shift, mean, inverse, weight, *((y,) if anew is None else anew.tensors))
         ctx.compute = None if anew is None else anew.compute
-        ctx.training, ctx.neuron, ctx.count = training, neuron, counts is not None
-        if counts is None:
-            return images(_forward(y, scale, shift, neuron)), None
-        counts = images(counts)
-        ctx.mark_non_differentiable(counts)
-        return y.new_zeros(()).expand(counts.shape), counts
+        ctx.training, ctx.neuron, ctx.count = training, neuron, out is None and counts is not None
+        if counts is not None:
+            counts = images(counts)
+            ctx.mark_non_differentiable(counts)
+        if ctx.count:
+            return y.new_zeros(()).expand(counts.shape), counts
+        return images(_forward(y, scale, shift, neuron) if out is None else out), counts
 
     @staticmethod
     @once_differentiable
@@ -124,7 +127,7 @@ class _NormNeuron(torch.autograd.Function):
         grad_bias, dot = sums
         grad_weight = dot * inverse
         grad_eps = -0.5 * dot * weight * inverse**3 if ctx.needs_input_grad[3] else None
-        return images(grad_y), grad_weight, grad_bias, grad_eps, *[None] * 8
+        return images(grad_y), grad_weight, grad_bias, grad_eps, *[None] * 9
 
 
 def norm_neuron(
@@ -160,9 +163,15 @@ def norm_neuron(
         inverse = (var + eps).rsqrt()
         scale = weight * inverse
         shift = bias - mean * scale
-    out, counts = _NormNeuron.apply(y, weight, bias, eps, mean, inverse, scale, shift, training, neuron, signal.anew, count)
     divisor = None if neuron.kind == IDENTITY or neuron.levels > 255 else float(neuron.divisor)
-    bits = pack(fold(out), out.dtype) if neuron.binary and counts is None and torch.is_grad_enabled() else None
+    saving = torch.is_grad_enabled()
+    # counts where their input is not kept: what computes it anew does so once
+    keep = saving and not count and divisor is not None and not neuron.binary and signal.anew is not None
+    tensors = y, weight, bias, eps, mean, inverse, scale, shift
+    out, counts = _NormNeuron.apply(*tensors, training, neuron, signal.anew, count, keep)
+    if keep:
+        return Signal(out, divisor, None, kept_counts(counts, out, divisor))
+    bits = pack(fold(out), out.dtype) if neuron.binary and counts is None and saving else None
     anew = _again(neuron, scale, shift, signal) if bits is None else kept_bits(bits, out.dtype, out.shape[0])
     return Signal(out, divisor, counts, anew, bits)
 
@@ -172,7 +181,7 @@ def scaled_neuron(neuron: Neuron, signal: Signal, scale: float) -> Tensor:
     x = signal.x
     factor, zero = x.new_full((x.shape[2],), scale), x.new_zeros(x.shape[2])
     inverse = torch.ones_like(factor)
-    return _NormNeuron.apply(x, factor, zero, 0.0, zero, inverse, factor, zero, False, neuron, signal.anew, False)[0]
+    return _NormNeuron.apply(x, factor, zero, 0.0, zero, inverse, factor, zero, False, neuron, signal.anew, False, False)[0]
 
 
 def _again(neuron: Neuron, scale: Tensor, shift: Tensor, signal: Signal) -> Recompute:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from . import enabled
+from .counts import sfa_gradient
 from .layout import dense, in_layout_of, in_one_piece
 from .library import SUFFIX, available, call, pointers, reals
 
@@ -110,10 +111,7 @@ def _(x, levels, divisor):
 
 @torch.library.custom_op('mmspike::sfa_backward', mutates_args=(), device_types='cpu')
 def sfa_backward(grad: Tensor, window: Tensor, divisor: float) -> Tensor:
-    grad_x = torch.empty_like(window, dtype=grad.dtype)
-    grad = in_layout_of(grad_x, grad)
-    call('sfa_backward', grad.dtype, *pointers(grad, window, grad_x), ctypes.c_int64(grad.numel()), *reals(grad.dtype, divisor))
-    return grad_x
+    return sfa_gradient(grad, window, divisor)
 
 
 @sfa_backward.register_fake

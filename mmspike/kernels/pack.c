@@ -11,7 +11,8 @@ int FN(pack)(const REAL *restrict s, uint8_t *restrict counts, int64_t N, REAL d
     return nan;
 }
 
-void FN(unpack)(const uint8_t *restrict counts, REAL *restrict s, int64_t N, REAL divisor) {
+/* of counts that stand `shift` bits to the left */
+void FN(unpack)(const uint8_t *restrict counts, REAL *restrict s, int64_t N, REAL divisor, int shift) {
 #pragma omp parallel for simd schedule(static)
-    for (int64_t i = 0; i < N; i++) s[i] = (REAL)(int)counts[i] / divisor;
+    for (int64_t i = 0; i < N; i++) s[i] = (REAL)(counts[i] >> shift) / divisor;
 }

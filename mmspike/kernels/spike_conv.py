@@ -10,28 +10,17 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from . import amx, sparse, winograd
+from .counts import kept_spikes, pack
 from .layout import channels_last, fold, unfold
-from .library import call, pointers, reals
+from .library import call, pointers
 from .norm_neuron import Neuron
 from .recompute import Recompute, Signal, kept_bits
 
 #: pixels, over all images and time steps, below which a 1x1 convolution is quicker as a product of matrices
 FEW = 1024
-
-
-def pack(s: Tensor, divisor: float) -> Tensor | None:
-    """Spikes count / divisor as counts (uint8), channels innermost; None if there is a NaN, which a byte cannot hold."""
-    s = channels_last(s)
-    counts = torch.empty_like(s, dtype=torch.uint8)
-    nan = call('pack', s.dtype, *pointers(s, counts), ctypes.c_int64(s.numel()), *reals(s.dtype, divisor))
-    return None if nan else counts
-
-
-def unpack(counts: Tensor, divisor: float, dtype: torch.dtype) -> Tensor:
-    """The spikes again."""
-    s = torch.empty_like(counts, dtype=dtype)
-    call('unpack', dtype, *pointers(counts, s), ctypes.c_int64(s.numel()), *reals(dtype, divisor))
-    return s
+#: products for an element of the output, up to which a convolution that widens is computed anew in the backward pass; on
+#: matrix units
+PRODUCTS, PRODUCTS_ON_UNITS = 256, 1000
 
 
 def depthwise_fits(weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int) -> bool:
@@ -86,6 +75,8 @@ class Layer:
         self.output_padding = layer.output_padding
 
     def forward(self, s: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.of_few_pixels(s, weight):
+            return _images(F.linear(_pixels(s), weight.flatten(1), bias), s)
         if self.linear:
             return F.linear(s, weight, bias)
         if self.transposed:
@@ -163,9 +154,7 @@ class _SpikeConv(torch.autograd.Function):
         elif ctx.few:
             out = sparse.conv(bits.words, weight, bias, layer)
         else:
-            s = s if value is None else value
-            few = layer.of_few_pixels(s, weight)
-            out = _images(F.linear(_pixels(s), weight.flatten(1), bias), s) if few else layer.forward(s, weight, bias)
+            out = layer.forward(s if value is None else value, weight, bias)
         kept: tuple[Tensor | None, ...] = ()
         if ctx.needs_input_grad[1]:
             kept = (counts,) if ctx.matrix_units else (bits.words,) if ctx.few else anew.tensors
@@ -233,17 +222,18 @@ def spike_conv(
             arguments.stride = (1, 1)
     s, T, value, after, fixed = fold(x), x.shape[0], None, None, (weight.detach(), None if bias is None else bias.detach())
     counts = None if counts is None else fold(counts)
+    widens = not (arguments.linear or arguments.transposed) and layer.out_channels >= layer.in_channels
+    products = weight[0].numel()
     if divisor is not None and on_matrix_units(layer, x):
         counts = pack(s, divisor) if counts is None else counts
         bits = None
-        products = weight[0].numel()  # for an element of the output
-        if counts is not None and products < 1000 and layer.out_channels >= layer.in_channels:
+        if counts is not None and widens and products < PRODUCTS_ON_UNITS:
             after = Recompute(partial(_conv_anew, divisor, T), (counts, *fixed))
     elif divisor == 1 and (counts is not None or sparse.fits(layer, x)):
         bits = sparse.pack(s if counts is None else counts, x.dtype) if bits is None else bits
         if bits is not None:
             anew = kept_bits(bits, x.dtype, T)
-            if bits.share <= sparse.SHARE_ANEW:
+            if bits.share <= sparse.SHARE_ANEW or bits.share <= sparse.SHARE and widens and products <= PRODUCTS:
                 after = Recompute(partial(_sum_anew, arguments, T), (bits.words, *fixed))
             if bits.share > sparse.SHARE and counts is not None:
                 value = bits.unpack(x.dtype)
@@ -253,28 +243,16 @@ def spike_conv(
     if anew is None:
         anew = kept_spikes(x, divisor) if weight.requires_grad and torch.is_grad_enabled() else Signal(x).back()
     out = _SpikeConv.apply(s, weight, bias, arguments, divisor, value, counts, bits, anew)
-    if after is None and not arguments.linear and arguments.groups == layer.in_channels > 1 and layer.kernel_size <= (3, 3):
-        after = Recompute(partial(_depthwise_anew, arguments, anew.compute), (*fixed, *anew.tensors))
+    if after is None and widens and products <= PRODUCTS and (divisor is not None or arguments.groups > 1):
+        after = Recompute(partial(_again, arguments, anew.compute), (*fixed, *anew.tensors))
     return Signal(unfold(out, T), anew=after)
-
-
-def kept_spikes(x: Tensor, divisor: float | None) -> Recompute:
-    """The recomputation of spikes [T, B, ...]: kept as counts of one byte where that is possible, else as they are."""
-    counts = None if divisor is None else pack(fold(x), divisor)
-    if divisor is None or counts is None:
-        return Signal(x).back()
-    return Recompute(partial(_unpacked, divisor, x.dtype, x.shape[0]), (counts,))
 
 
 def _sum_anew(layer: Layer, T: int, words: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return unfold(sparse.conv(words, weight, bias, layer), T)
 
 
-def _unpacked(divisor: float, dtype: torch.dtype, T: int, counts: Tensor) -> Tensor:
-    return unfold(unpack(counts, divisor, dtype), T)
-
-
-def _depthwise_anew(layer: Layer, compute, weight: Tensor, bias: Tensor | None, *tensors: Tensor | None) -> Tensor:
+def _again(layer: Layer, compute, weight: Tensor, bias: Tensor | None, *tensors: Tensor | None) -> Tensor:
     x = compute(*tensors)
     return unfold(layer.forward(fold(x), weight, bias), x.shape[0])
 

@@ -13,13 +13,13 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from mmspike.kernels import gpu, operators
+from mmspike.kernels.counts import count, kept_spikes
 from mmspike.kernels.gpu import layers
 from mmspike.kernels.norm_neuron import LIF as FIRING
 from mmspike.kernels.norm_neuron import SFA as COUNTING
 from mmspike.kernels.norm_neuron import Neuron, neuron_anew, scaled_neuron
 from mmspike.kernels.recompute import Signal, derived, kept_bits
 from mmspike.kernels.sparse import pack
-from mmspike.kernels.spike_conv import kept_spikes
 from mmspike.models.neurons import IF, ILIF, LIF, NILIF, PLIF, SFA
 
 from .binary import BINARY
@@ -70,6 +70,8 @@ def fire(neuron: nn.Module, signal: Signal, scale: float | Tensor = 1.0, keep: b
         anew = kept_spikes(spikes, divisor) if keep or divisor is None else neuron_anew(known, signal, scale)
         return Signal(spikes, divisor, None, anew)
     signal = signal if isinstance(scale, float) and scale == 1 else Signal(x * scale)
+    if saving and known is not None and known.kind == COUNTING and 1 < known.levels < 128:
+        return count(signal.x, known.levels, known.divisor)
     spikes, divisor = neuron(signal.x), count_divisor(neuron)
     if not saving or divisor is None:
         return Signal(spikes, divisor)
