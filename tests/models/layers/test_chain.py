@@ -8,8 +8,8 @@ from torch import nn
 
 from mmspike import kernels
 from mmspike.kernels import amx, library
-from mmspike.kernels.norm_neuron import norm_neuron
 from mmspike.kernels.counts import pack, unpack
+from mmspike.kernels.norm_neuron import norm_neuron
 from mmspike.kernels.spike_conv import depthwise_weight_gradient
 from mmspike.models import layers
 from mmspike.models.layers import Chain, ConvNorm, RepConvNorm, Signal, SpikingConv, attend, fold, unfold
@@ -179,7 +179,7 @@ def test_saves_one_byte_a_spike_and_no_input_of_a_norm_that_is_computed_anew():
         layers.run(modules, x)
     pixels = 2 * 16 * 16
     weights = sum(p.numel() * 4 for p in modules.parameters())
-    # window and spikes of the first neuron, spikes of the second one, from which the norms' inputs follow, input of the second norm
+    # counts of both neurons, from which the first norm's input follows, and the input of the second norm
     assert sum(saved.values()) < pixels * (4 + 32 + 4 * 4) + 2 * weights
 
 
