@@ -5,12 +5,15 @@ import pytest
 from mmdet.structures.bbox import HorizontalBoxes
 
 from mmspike.datasets.events import (
+    DropHotPixels,
     EventMosaic,
     EventsToFrames,
     EventsToHistogram,
     EventsToLastPolarity,
     EventsToVoxelCube,
+    RandomEventAffine,
     RandomEventCrop,
+    RandomEventDrop,
     RandomEventFlip,
     RandomEventZoom,
 )
@@ -41,6 +44,32 @@ def test_frames_by_time_count_from_the_start_of_the_window():
     del alone['window']
     assert pixel(EventsToFrames(T=2, by='time')(alone), 5, 3) == [[2, 1], [1, 2]]
     assert results['scale_factor'] == (1.0, 1.0) and 'events' not in results
+
+
+@pytest.mark.parametrize(
+    'transform',
+    [
+        EventsToFrames(T=2, by='time'),
+        EventsToFrames(T=2, by='count'),
+        EventsToVoxelCube(T=2),
+        EventsToHistogram(T=2),
+        EventsToLastPolarity(T=2),
+        DropHotPixels(),
+        RandomEventAffine(degrees=30.0),
+        RandomEventDrop(kinds=('time',), prob=1.0),
+        RandomEventFlip(prob=1.0),
+        RandomEventZoom(prob=1.0),
+        RandomEventCrop((4, 4)),
+    ],
+    ids=lambda transform: type(transform).__name__,
+)
+def test_events_stay_as_they_were_given(transform):
+    """A second epoch, or another window on the same events, sees what the first saw."""
+    np.random.seed(0)
+    given = sample(ROWS)
+    events, before = given['events'], given['events'].copy()
+    transform(given)
+    assert np.array_equal(events, before)
 
 
 def test_voxel_cubes_say_whether_there_were_events():

@@ -149,10 +149,12 @@ def test_hot_pixels_are_dropped(results):
         DropHotPixels(factor=1)
 
 
+@pytest.mark.parametrize('start', [0, 10_000_000])
 @pytest.mark.parametrize('kind', ['time', 'area', 'random'])
-def test_drop(results, kind):
+def test_drop(results, kind, start):
     np.random.seed(0)
     events = results['events']
+    events['t'] += start  # a window late in a recording loses the same part
     out = RandomEventDrop(ratio=(0.4, 0.4), kinds=(kind,), prob=1.0)(results)['events']
     gone = np.setdiff1d(events['t'], out['t'])
     lost = 1 - len(out) / len(events)
@@ -161,3 +163,11 @@ def test_drop(results, kind):
         assert not ((out['t'] > gone.min()) & (out['t'] < gone.max())).any()
     assert (np.diff(out['t']) >= 0).all()
     assert len(RandomEventDrop(prob=0.0)(dict(events=events, sensor_size=(34, 34)))['events']) == len(events)
+
+
+def test_drop_of_an_area_stays_in_its_range():
+    events = make_events(np.arange(10_000), *np.divmod(np.arange(10_000), 100), np.ones(10_000))  # one in every pixel
+    drop = RandomEventDrop(ratio=(0.1, 0.2), kinds=('area',), prob=1.0)
+    np.random.seed(0)
+    dropped = [10_000 - len(drop(dict(events=events, sensor_size=(100, 100)))['events']) for _ in range(100)]
+    assert 81 <= min(dropped) <= 150 and 350 <= max(dropped) <= 441  # sides of 10 to 20 px, one more or less
