@@ -19,8 +19,8 @@ def parse_args() -> argparse.Namespace:
         action='append',
         default=[],
         metavar=('CONFIG', 'CHECKPOINT'),
-        help='config (file or name) and checkpoint of a model, or the name of one that comes with weights; repeat it for more '
-        'to choose from (default: all that come with weights)',
+        help='config (file or name) and checkpoint (file or URL) of a model, or the name of one that comes with weights; '
+        'repeat it for more to choose from (default: all that come with weights)',
     )
     add_device_option(parser, tf32=True)
     parser.add_argument('--port', type=int, default=7860, help='default: 7860')
@@ -40,6 +40,7 @@ def main(args: argparse.Namespace) -> None:
     from mmspike.apis.webui import build_page, model_names
     from mmspike.apis.zoo import shipped_checkpoint
     from mmspike.config import precision
+    from mmspike.utils.weights import SCHEME, find_weights
 
     precision.set_tf32(args.tf32)
     try:
@@ -48,7 +49,9 @@ def main(args: argparse.Namespace) -> None:
             find_config(config)
             if not checkpoint:
                 shipped_checkpoint(config)
-            elif not Path(checkpoint[0]).is_file():
+            elif checkpoint[0].startswith(SCHEME):
+                find_weights(checkpoint[0])
+            elif '://' not in checkpoint[0] and not Path(checkpoint[0]).is_file():
                 raise UserError(f'checkpoint {checkpoint[0]} does not exist')
             pairs.append((config, checkpoint[0] if checkpoint else None))
         page = build_page(model_names(pairs), args.device)

@@ -76,6 +76,9 @@ def test_refused(network, run_tool, tmp_path, monkeypatch):
     cases = [
         (('no_config', net.checkpoint), 'no_config'),
         ((net.config, tmp_path / 'none.pth'), 'none.pth does not exist'),
+        (('spikeyolo_nuclei', 'mmspike://none'), 'no trained weights come with the name'),
+        (('spikeyolo_nuclei', 'mmspike://spikeyolo_nuclei'), 'needs gradio'),
+        ((net.config, 'https://localhost/none.pth'), 'needs gradio'),
         (net.files(), "needs gradio, which is not installed: pip install 'mmspike"),
     ]
     monkeypatch.setattr('mmspike.apis.webui.is_installed', lambda module: False)

@@ -96,6 +96,14 @@ def test_shapes_gradients_and_spikes(name, neuron):
     assert all(p.grad is not None for p in head.parameters())
 
 
+def test_logits_of_masks_start_near_zero():
+    """Counts are up to a half off their membranes, and a single class's Kaiming weights of 1.4 would make noise of that."""
+    head = SpikingFCNMaskHead(1, in_channels=16, conv_out_channels=16, num_classes=1, norm_cfg=BN)
+    head.init_weights()
+    assert head(torch.randn(1, 5, 16, 7, 7)).abs().max() < 0.5
+    assert head.upsample.conv.weight.std() > 0.1
+
+
 @pytest.mark.parametrize('name', MAKE)
 def test_logits_are_the_mean_over_steps(name):
     """SFA steps do not see each other, so T steps are T networks."""
