@@ -163,6 +163,9 @@ def bordered_norm(norm: Norm, kernel: Tensor, signal: Signal, bias_counts: bool)
 class _Layer(Layer):
     """The same by PyTorch's operators alone, whatever those of the CPU take."""
 
+    def pointwise(self, weight: Tensor) -> bool:
+        return False
+
     def backward(self, grad: Tensor, s: Tensor, weight: Tensor, needs: Sequence[bool]) -> tuple[Tensor | None, ...]:
         if self.linear:
             return super().backward(grad, s, weight, needs)
