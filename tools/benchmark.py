@@ -8,12 +8,13 @@ Each network runs in a process of its own, so that peak memory (resident set; on
 and the processes take turns step by step, so that whatever else runs on the machine slows all of them alike. The time is
 the least of the repetitions. Ratios are to
 
-- straightforward: the same network as one writes it down first, see benchmarks/straightforward.py;
+- straightforward: the same network as one writes it down first, see benchmarks/straightforward*.py;
 - relu: the same network with ReLU in place of its neurons;
 - any other name: a classifier of timm (must be installed) or mmpretrain, by its architecture's name there; for detectors a
   config of mmdet by its name, such as rtmdet_s_8xb32-300e_coco.
 
-``--models spikeyolo-s`` and the other sizes are whole detectors for 80 classes, from image to scores and boxes before NMS.
+``--models query-decoder`` is that of the mask transformer, on drawn maps. ``--models spikeyolo-s`` and the other sizes are
+whole detectors for 80 classes, from image to scores and boxes before NMS.
 
 ``--against-build DIR`` compares with the same network of another checkout, such as the state before a change.
 
@@ -33,9 +34,14 @@ import time
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO / 'tools/benchmarks'))
+from networks import DETECTORS, QUERY_DECODER, UnknownNetworkError, backbones, build  # noqa: E402
+
 META = dict(model='metaspikeformer-15m', size='224', batch=4, T=4)
 E = dict(model='espikeformer-m', size='224', batch=8, T=1)
 LARGE = E | dict(size='800x1344', batch=1)
+QUERIES = dict(model=QUERY_DECODER, size='512', batch=2, T=1)
+MAX = dict(model='maxformer-10-384', size='224', batch=4, T=4)
 # case, kind of step, against what, what, largest ratio allowed
 BARS = [
     (META, 'train', 'straightforward', 'time', 0.40),
@@ -47,8 +53,10 @@ BARS = [
     (E, 'train', 'caformer_s18', 'memory', 0.8),
     (LARGE, 'train', 'straightforward', 'time', 0.22),
     (LARGE, 'train', 'straightforward', 'memory', 0.40),
+    (MAX, 'train', 'straightforward', 'time', 0.40),
+    (MAX, 'train', 'straightforward', 'memory', 0.40),
+    (QUERIES, 'train', 'straightforward', 'memory', 0.50),
 ]
-DETECTORS = tuple(f'spikeyolo-{size}' for size in 'nsml')
 DEFAULTS = dict(T=None, levels=4, dtype='float32', device='cpu', with_cp=False, compile=False)
 
 
@@ -100,7 +108,7 @@ def parse_args() -> argparse.Namespace:
     )
     args = parser.parse_args()
     if not args.quick:
-        known = [*backbones(), *DETECTORS]
+        known = [*backbones(), *DETECTORS, QUERY_DECODER]
         if unknown := [name for name in args.models if name not in known]:
             parser.error(f'--models {" ".join(unknown)}: no such preset; there are {", ".join(known)}')
     if args.against_build and not (args.against_build / 'mmspike/__init__.py').is_file():
@@ -108,98 +116,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def backbones() -> dict[str, type]:
-    """Preset -> backbone, of all that --models takes."""
-    from mmspike.models import backbones
-
-    classes = [getattr(backbones, name) for name in backbones.__all__]
-    return {arch: cls for cls in classes for arch in getattr(cls, 'arch_settings', {})}
-
-
 # --- in the process of one network ---------------------------------------------------------------------------------------
-
-
-class UnknownNetworkError(Exception):
-    """There is no network of a name; a checkout that is compared with need not know the errors of this one."""
-
-
-def build(case: dict):
-    """The network of a case; its input is an image."""
-    name, arch, T = case['against'], case['model'], case['T']
-    if arch not in DETECTORS and name not in ('ours', 'straightforward', 'relu'):
-        try:
-            import timm
-
-            if timm.is_model(name):
-                return timm.create_model(name)
-        except ImportError:
-            pass
-        from mmpretrain import get_model, list_models
-
-        if not list_models(f'{name}*'):
-            raise UnknownNetworkError(f"no network '{name}': neither timm, if it is installed, nor mmpretrain has one")
-        return get_model(list_models(f'{name}*')[0])
-
-    if arch in DETECTORS:
-        return detector(name, arch, T, case['levels'])
-    cls = backbones()[arch]
-    integer = arch.startswith('espikeformer')
-    T = T or (1 if integer else 4)
-    if name == 'straightforward':
-        sys.path.insert(0, str(REPO / 'tools/benchmarks'))
-        import straightforward
-
-        dims, depths = (cls.arch_settings[arch].get(k) for k in ('dims', 'depths'))
-        if cls.__name__ == 'MetaSpikeFormer':
-            return straightforward.meta_spikeformer(dims, depths, T)
-        if cls.__name__ == 'ESpikeFormer':
-            return straightforward.e_spikeformer(dims, depths, T, case['levels'])
-        raise UnknownNetworkError(f'there is no straightforward {cls.__name__}: give other names to --against, or none')
-    neuron = dict(type='ReLU') if name == 'relu' else dict(type='SFA', levels=case['levels']) if integer else None
-    return cls(arch, T=T, neuron=neuron, with_cp=case['with_cp'] and name == 'ours')
-
-
-def detector(name: str, arch: str, T: int | None, levels: int):
-    """A detector of one stage; its output is all that its head gives for an image, [B, numbers]."""
-    import torch
-    from mmengine.registry import MODELS, init_default_scope
-
-    from mmspike.config.names import config_path, read_file
-    from mmspike.utils.carried import carried
-
-    file = 'spikeyolo_coco.py' if arch == 'spikeyolo-s' else f'spikeyolo/{arch}_t1_4xb10-300e_coco.py'
-    cfg = read_file(str(carried('configs') / file))
-    init_default_scope('mmdet')
-    if name == 'straightforward':
-        sys.path.insert(0, str(REPO / 'tools/benchmarks'))
-        import straightforward_yolo
-
-        settings = backbones()[cfg.model.backbone.arch].arch_settings[cfg.model.backbone.arch]
-        ratio = cfg.model.neck.get('mlp_ratio', 1)
-        model = straightforward_yolo.SpikeYOLO(settings['dims'], settings['depths'], T=T or 1, levels=levels, ratio=ratio)
-    else:
-        if name not in ('ours', 'relu'):
-            found = sorted(Path(config_path('mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py')).parents[1].rglob(f'{name}.py'))
-            if not found:
-                raise UnknownNetworkError(f"no detector '{name}': mmdet has no config of this name")
-            cfg = read_file(str(found[0]))
-        for part in (cfg.model.backbone, cfg.model.neck, cfg.model.bbox_head) if name in ('ours', 'relu') else ():
-            part.neuron = dict(type='ReLU') if name == 'relu' else dict(type='ILIF', levels=levels)
-        cfg.model.backbone.pop('init_cfg', None)  # weights of ImageNet are not fetched
-        if T and name in ('ours', 'relu'):
-            cfg.model.backbone.T = T
-        model = MODELS.build(cfg.model)
-
-    class Outputs(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, images):
-            outs = self.model(images) if name == 'straightforward' else self.model(images, mode='tensor')
-            return torch.cat([level.flatten(1) for levels in outs for level in levels], 1)
-
-    return Outputs()
 
 
 def worker(case: dict) -> None:
@@ -298,7 +215,7 @@ def measure(case: dict, names: list[str], repeats: int, threads: int, checkout: 
 def describe(case: dict) -> str:
     parts = [case['model'], f'{case["size"]} px', f'batch {case["batch"]}']
     parts += [f'T {case["T"]}'] if case['T'] else []
-    parts += [f'D {case["levels"]}'] if case['model'].startswith(('espike', *DETECTORS)) else []
+    parts += [f'D {case["levels"]}'] if case['model'].startswith(('espike', *DETECTORS, QUERY_DECODER)) else []
     parts += [case[k] for k in ('dtype', 'device') if case[k] != DEFAULTS[k]]
     parts += [k for k in ('with_cp', 'compile') if case[k]]
     return ', '.join([*parts, case['kind']])
@@ -360,7 +277,7 @@ def plan(args: argparse.Namespace) -> list[tuple[dict, list[str], int]]:
         for model in args.models
         for size in args.sizes
         for T in args.T
-        for levels in (args.levels if model.startswith(('espike', *DETECTORS)) else args.levels[:1])
+        for levels in (args.levels if model.startswith(('espike', *DETECTORS, QUERY_DECODER)) else args.levels[:1])
         for dtype in args.dtypes
         for device in args.devices
         for kind in args.kinds

@@ -17,6 +17,18 @@ from mmspike.utils.errors import UserError
 
 Shape = tuple[int, ...]
 
+#: entries whose first size counts something: how the name ends, what is counted, what is counted beside it (no object, the
+#: background), and the setting of the config
+COUNTS = (
+    ('query_feat.weight', 'queries', 0, 'num_queries'),
+    ('query_embedding.weight', 'queries', 0, 'num_queries'),
+    ('queries_to_masks.classify.weight', 'classes', 1, 'num_classes'),
+    ('cls_embed.weight', 'classes', 1, 'num_classes'),
+    ('fc_cls.weight', 'classes', 1, 'num_classes'),
+    ('conv_seg.weight', 'classes', 0, 'num_classes'),
+    ('head.fc.weight', 'classes', 0, 'num_classes'),
+)
+
 
 def shapes_of(state_dict: Mapping[str, Tensor]) -> dict[str, Shape]:
     return {k: tuple(v.shape) for k, v in state_dict.items()}
@@ -141,6 +153,21 @@ def _prefix_advice(missing: list[str], given: Mapping, path: str) -> str:
     return ''
 
 
+def _counts_advice(reshaped: Mapping[str, tuple[Shape, Shape]]) -> str:
+    """A line for every number of classes or queries that differs: both numbers, and what to do; empty if none is known."""
+    lines = []
+    for key, (given, wanted) in reshaped.items():
+        for end, what, more, setting in COUNTS:
+            # with another width as well it is another network
+            if f'.{key}'.endswith(f'.{end}') and given[1:] == wanted[1:]:
+                here, there, where = wanted[0] - more, given[0] - more, key.partition('.')[0]
+                lines.append(
+                    f'  {where}: the checkpoint has {there} {what}, the config {here}. Set {setting} there to {there}, or '
+                    f'train anew for {here} {what}: load_from=CHECKPOINT takes over what fits\n'
+                )
+    return ''.join(dict.fromkeys(lines))
+
+
 def check_checkpoint_fits(model: nn.Module | dict, path: str, part: str = '', content: Mapping | None = None) -> None:
     """Refuse the checkpoint ``path`` if it does not fill every parameter and buffer of ``model``.
 
@@ -170,7 +197,7 @@ def check_checkpoint_fits(model: nn.Module | dict, path: str, part: str = '', co
         other = 'another architecture' if found.missing else 'other sizes (such as another number of classes)'
         raise UserError(
             f'The checkpoint {path} is of {other} than the config: {len(faults)} of {len(state)} entries do not '
-            f'fit.\n  {lines}\n{_prefix_advice(list(found.missing), given, path)}'
+            f'fit.\n  {lines}\n{_counts_advice(found.reshaped)}{_prefix_advice(list(found.missing), given, path)}'
             "  Use it with the config it was trained with (in its work_dir), or convert the authors' weights with "
             'tools/model_converters/official_to_mmspike.py'
         )

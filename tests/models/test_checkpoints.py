@@ -87,6 +87,30 @@ def test_one_comparison(tmp_path):
         read(str(tmp_path / 'none.pth'))
 
 
+def test_numbers_of_classes_and_queries_are_named(tmp_path):
+    from mmspike.models.mask_former import SpikingMaskTransformer
+
+    def network(classes, queries):
+        small = dict(encoder_layers=1, groups=2, decoder_layers=1, num_heads=2)
+        return nn.ModuleDict(dict(decode_head=SpikingMaskTransformer(classes, [4, 4], 8, queries, **small)))
+
+    path = str(tmp_path / 'c.pth')
+    torch.save(dict(state_dict=network(5, 6).state_dict()), path)
+    with pytest.raises(UserError) as error:
+        check_checkpoint_fits(network(2, 9), path)
+    text = str(error.value)
+    assert '  decode_head: the checkpoint has 5 classes, the config 2. Set num_classes there to 5, or train anew' in text
+    assert '  decode_head: the checkpoint has 6 queries, the config 9. Set num_queries there to 6, or train anew' in text
+    with pytest.raises(UserError) as error:
+        check_checkpoint_fits(nn.ModuleDict(dict(conv_seg=nn.Conv2d(8, 3, 1))), torch_file(tmp_path, nn.Conv2d(8, 2, 1)))
+    assert '  conv_seg: the checkpoint has 2 classes, the config 3.' in str(error.value)
+
+
+def torch_file(folder, conv) -> str:
+    torch.save(dict(state_dict=nn.ModuleDict(dict(conv_seg=conv)).state_dict()), folder / 'conv.pth')
+    return str(folder / 'conv.pth')
+
+
 def test_a_config_that_loads_nothing():
     pretrained = dict(type='Pretrained', checkpoint='x.pth')
     cfg = ConfigDict(

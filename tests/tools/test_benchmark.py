@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmspike.models.backbones import ESpikeFormer, MetaSpikeFormer
+from mmspike.models.backbones import ESpikeFormer, MaxFormer, MetaSpikeFormer
 
 DIMS, DEPTHS = (16, 16, 32, 48), (1, 1, 1, 1, 1)
 
@@ -17,12 +17,17 @@ def load(path):
     return module
 
 
-@pytest.mark.parametrize('family', ['MetaSpikeFormer', 'ESpikeFormer'])
+@pytest.mark.parametrize('family', ['MetaSpikeFormer', 'ESpikeFormer', 'MaxFormer'])
 def test_the_straightforward_network_is_the_same_function(family, repo):
-    straightforward = load(repo / 'tools/benchmarks/straightforward.py')
+    name = 'straightforward_max_former' if family == 'MaxFormer' else 'straightforward'
+    straightforward = load(repo / f'tools/benchmarks/{name}.py')
     arch = dict(dims=DIMS, depths=DEPTHS)
     if family == 'MetaSpikeFormer':
         ours, theirs = MetaSpikeFormer(arch, T=2), straightforward.meta_spikeformer(DIMS, DEPTHS, 2)
+    elif family == 'MaxFormer':
+        dims, depths = (16, 32, 64), (1, 1, 1)
+        ours = MaxFormer(dict(dims=dims, depths=depths, num_heads=1), T=2)
+        theirs = straightforward.MaxFormer(dims, depths, 2)
     else:
         ours, theirs = ESpikeFormer(arch), straightforward.e_spikeformer(DIMS, DEPTHS, 1)
     for value in ours.state_dict().values():
@@ -70,6 +75,22 @@ def test_the_straightforward_detector_is_the_same_function(repo):
         for a, b in zip(sum(outs, []), sum(theirs(x), []), strict=True):
             assert b.std() > 0.1
             torch.testing.assert_close(a, b)
+
+
+def test_the_straightforward_query_decoder_is_the_same_function(repo, monkeypatch):
+    pytest.importorskip('mmdet')
+    from mmspike.models.mask_former import SpikingQueryDecoder
+
+    monkeypatch.syspath_prepend(repo / 'tools/benchmarks')
+    sizes = dict(channels=16, num_queries=5, num_layers=3, num_heads=2, mlp_channels=32, num_levels=2)
+    ours = SpikingQueryDecoder(**sizes, neuron=dict(type='SFA', levels=4), norm_cfg=dict(type='BN'))
+    theirs = load(repo / 'tools/benchmarks/straightforward_query_decoder.py').QueryDecoder(**sizes)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    maps = [torch.randn(1, 2, 16, n, n, dtype=torch.float64) * 3 for n in (4, 8)]
+    for training in (True, False):
+        a, b = ours.double().train(training)(maps), theirs.double().train(training)(maps)
+        torch.testing.assert_close(a, b)
+    assert (a[-1] - a[0]).std() > 0.1
 
 
 def test_bars_are_judged(repo):

@@ -95,6 +95,17 @@ def check_panoptic(report: Report, source: Source, heads: Sequence[tuple[str, in
         report.stop(place, fault)
         return
     images, annotations, categories = content['images'], content.get('annotations', []), content['categories']
+    # a box or mask of its own: an annotation of an object and not of an image
+    single = [a for a in annotations if 'segments_info' not in a and ('bbox' in a or 'segmentation' in a)]
+    if single and len(single) == len(annotations):
+        report.stop(
+            place,
+            f"it is in COCO's instance form, {len(single)} annotations of an object each: CocoPanopticDataset reads one of an "
+            'image, with a list "segments_info" and a segment image. Take the panoptic file of the data set (COCO: '
+            "annotations/panoptic_*2017.json with seg='annotations/panoptic_*2017/'), have panopticapi's converters write one, "
+            "or learn instances alone: type='CocoDataset', num_stuff_classes=0 in the heads",
+        )
+        return
     if absent := [category for category in categories if 'isthing' not in category]:
         report.stop(
             place, f'the category {absent[0]["name"]!r} has no "isthing": write 1 for things that are counted, 0 for stuff'

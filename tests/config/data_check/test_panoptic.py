@@ -52,6 +52,14 @@ def config(root, classes=('cell', 'sky'), heads=(1, 1), seg=MappingProxyType(dic
     return cfg
 
 
+def objects(content):
+    """A change to COCO's instance form: an annotation of each object, categories without "isthing"."""
+    segments = content['annotations'][0]['segments_info']
+    content['annotations'] = [dict(s, image_id=7, segmentation=[[10, 20, 30, 20, 30, 50]]) for s in segments]
+    for category in content['categories']:
+        del category['isthing']
+
+
 def segments(**values):
     """A change of every segment; None takes the key out."""
 
@@ -83,6 +91,7 @@ def test_panoptic_data_that_fit(tmp_path):
         (dict(), dict(heads=(2, 0)), r'model\.panoptic_head: it has 2 classes of things and 0 of stuff, .* 1 and 1'),
         (dict(), dict(heads=(1, 5)), r'num_stuff_classes: it is 6, but train_dataloader has 2 classes'),
         (dict(change=lambda c: c['categories'][1].pop('isthing')), {}, r"the category 'sky' has no \"isthing\""),
+        (dict(change=objects), {}, r"it is in COCO's instance form, 2 annotations of an object each.*panoptic_\*2017\.json"),
         (dict(change=segments(bbox=None)), {}, r"image 7: segment 70000 has no 'bbox' \(and 1 cases more\)"),
         (dict(change=segments(bbox=[1, 2])), {}, r'segment 70000 has the bbox \[1, 2\]: expected \[x, y, width, height\]'),
         (dict(change=segments(category_id=9)), {}, r'segment 70000 has the category_id 9 of no category'),
