@@ -9,9 +9,9 @@ from torch import nn
 
 from mmspike.models.inspection import evaluating, is_neuron
 
-from .binary import binary_savings
 from .costs import MJ, MULTIPLY_8X8, PRESETS
 from .counter import KINDS, LayerRecord, OpCounter
+from .low_bit import low_bit_savings
 from .memory import COMPONENTS, LemaireMemory
 
 FORMULAS = (
@@ -47,7 +47,8 @@ class EnergyReport:
         quantised: The twin with ceil(log2(T * D + 1)) bits, or None.
         memory: The memory-aware estimate, or None.
         spikeyolo: What :func:`spikeyolo_count` gives, or None.
-        binary: What weights of one bit save, or None, see :func:`mmspike.analysis.binary.binary_savings`.
+        low_bit: What weights of few bits save, a dict for each number of bits, see
+            :func:`mmspike.analysis.low_bit.low_bit_savings`.
         info: What the caller adds: config, checkpoint, a metric.
     """
 
@@ -62,8 +63,8 @@ class EnergyReport:
     unknown: list[dict]
     quantised: dict | None = None
     memory: dict | None = None
-    binary: dict | None = None
     spikeyolo: dict | None = None
+    low_bit: list[dict] = field(default_factory=list)
     info: dict[str, Any] = field(default_factory=dict)
 
 
@@ -218,7 +219,7 @@ def summarise(
         ],
         quantised=_quantised(records, images) if quantised else None,
         memory=_memory(counter, images) if counter.memory is not None else None,
-        binary=binary_savings(counter.model, layers, ac),
+        low_bit=low_bit_savings(counter.model, layers, ac),
         spikeyolo=spikeyolo_count(layers, mac, ac) if spikeyolo else None,
     )
 

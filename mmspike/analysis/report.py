@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from .binary import ADD_INT32
+from .costs import ADD_INT32
 from .energy import FORMULAS, NOT_COUNTED, EnergyReport
 
 FORMAT = 1  # of the JSON
@@ -158,11 +158,11 @@ def to_text(report: EnergyReport) -> str:
         table.append(['this network', *map(energy, m['components_mj'].values()), energy(m['energy_mj'])])
         table.append(['twin', *map(energy, m['twin_components_mj'].values()), energy(m['twin_energy_mj'])])
         lines += ['', *_columns(table, 1), f'twin / this: {ratio(m["ratio"])}']
-    if report.binary:
-        b = report.binary
+    for b in report.low_bit:
         lines += [
             '',
-            f'Weights of one bit: {b["layers"]} layers, {number(b["weights"])} weights in {number(b["bytes"])}B instead of '
+            f'Weights of {b["bits"]} bit{"s" if b["bits"] > 1 else ""}: {b["layers"]} layers, '
+            f'{number(b["weights"])} weights in {number(b["bytes"])}B instead of '
             f'{number(b["full_bytes"])}B; their accumulations as integer additions ({ADD_INT32} pJ), exact: '
             f'{energy(b["energy_mj"])} mJ instead of {energy(b["full_energy_mj"])} mJ',
         ]

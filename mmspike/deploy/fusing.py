@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmspike.models.backbones.saformer import SpikeAggregatedSelfAttention
 from mmspike.models.backbones.spiking_resformer import DualSpikeSelfAttention
-from mmspike.models.layers import MERGING, Chain, LayerScale, NormFirstRepConv, RepConv, SpikeAttention, write_binary_weights
+from mmspike.models.layers import MERGING, Chain, LayerScale, NormFirstRepConv, RepConv, SpikeAttention, write_low_bit_weights
 from mmspike.models.mask_former import DeformableSampling, MaskProduct, QueryAttention
 from mmspike.models.neurons import BaseNeuron
 
@@ -33,7 +33,7 @@ def fuse(model: nn.Module, merge_depthwise: bool = True) -> nn.Module:
     - scales of attention into thresholds of the neuron behind it or into weights, layer scales into the branch they scale;
     - the division of average pools of spikes into the weights behind them: they only add;
     - two 1x1 convolutions without a neuron between them into one;
-    - weights of one bit are written out;
+    - weights of few bits are written out, rounded;
     - the distillation output of a classifier into the other one, whose mean is the prediction.
 
     It equals ``model`` but for rounding. Rounding can move a membrane across a threshold, though, and trained networks amplify
@@ -61,7 +61,7 @@ def fuse(model: nn.Module, merge_depthwise: bool = True) -> nn.Module:
     """
     with torch.no_grad():
         model = deepcopy(model).eval()
-        write_binary_weights(model)
+        write_low_bit_weights(model)
         model = fused(model)
         if merge_depthwise:
             for module in model.modules():

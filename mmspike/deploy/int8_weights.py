@@ -2,12 +2,15 @@
 
 import numpy as np
 
+LOW, HIGH = -128, 127
+
 
 def quantize_weight(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whole numbers from -127 to 127 and a scale for each index of ``axis``: weight = number * scale, but for rounding.
+    """Whole numbers in 8 bits and a scale for each index of ``axis``: weight = number * scale, but for rounding.
 
-    Of a channel the scale is that with the smallest squared error, among fractions of the one that reaches the largest weight.
-    Whole numbers that fit, such as those of a sum, stay what they are.
+    Channels whose weights are whole numbers of a step already, as those of networks trained with ``weight_bits``, are read as
+    they are. Of another one the scale is that with the smallest squared error, among fractions of the one that reaches the
+    largest weight; numbers are then at most 127. Whole numbers that fit, such as those of a sum, stay what they are.
 
     Args:
         weight: Of a convolution or a matrix.
@@ -33,5 +36,32 @@ def quantize_weight(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarr
         found = ((numbers * scale[:, None] - rows) ** 2).sum(1)
         better = found < error
         best[better], error[better] = scale[better], found[better]
+    exact = exact_scales(rows)
+    best = np.where(exact > 0, exact, best)
     shape = [-1 if i == axis % weight.ndim else 1 for i in range(weight.ndim)]
-    return (weight / best.reshape(shape)).round().clip(-127, 127).astype(np.int8), best
+    return (weight / best.reshape(shape)).round().clip(LOW, HIGH).astype(np.int8), best
+
+
+def exact_scales(rows: np.ndarray) -> np.ndarray:
+    """For each of some rows the largest scale of which all its weights are whole numbers in 8 bits; 0: there is none.
+
+    Weights are whole numbers if they differ from such by no more than the rounding of float32, 1e-6 of the largest one.
+
+    Example:
+        >>> exact_scales(np.array([[0.75, -1.0, 0.5], [0.1, 0.2, 0.2001]])).tolist()
+        [0.25, 0.0]
+    """
+    scales = np.zeros(len(rows), np.float32)
+    sizes = np.abs(rows)
+    for i, (row, size) in enumerate(zip(rows, sizes, strict=True)):
+        smallest = size[size > 1e-6 * size.max()].min() if size.any() else 0.0
+        # the smallest weight that is not 0 is 1, 2, 3 ... steps
+        for steps in range(1, HIGH + 1) if smallest else ():
+            numbers = row * (steps / smallest)
+            if numbers.max() > HIGH + 0.5 or numbers.min() < LOW - 0.5:
+                break
+            if np.abs(numbers - numbers.round()).max() <= 1e-6 * np.abs(numbers).max():
+                whole = numbers.round()
+                scales[i] = (row @ whole) / (whole @ whole)
+                break
+    return scales

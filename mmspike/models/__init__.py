@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import backbones, necks
 from .backbones import *  # noqa: F403
+from .low_bit_model import LowBitModel
 from .necks import *  # noqa: F403
 from .neurons import IF, ILIF, LIF, NILIF, PLIAF, PLIF, SFA, build_neuron
 
-__all__ = ['IF', 'ILIF', 'LIF', 'NILIF', 'PLIAF', 'PLIF', 'SFA', 'build_neuron']
+__all__ = ['IF', 'ILIF', 'LIF', 'LowBitModel', 'NILIF', 'PLIAF', 'PLIF', 'SFA', 'build_neuron']
 __all__ += backbones.__all__
 __all__ += necks.__all__
 

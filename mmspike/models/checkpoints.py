@@ -39,7 +39,8 @@ class Mismatch:
     """Differences between a state dict and a model; shapes by name.
 
     Attributes:
-        missing: Of the model alone. Layer scales are not among them: they start at 1, which changes nothing.
+        missing: Of the model alone. Not among them are layer scales, which start at 1 and change nothing, and steps of
+            weights of few bits, which follow from the weights.
         unexpected: Of the state dict alone.
         reshaped: Of both, the state dict's shape and the model's.
     """
@@ -64,7 +65,7 @@ def mismatch(model: nn.Module, state_dict: Mapping[str, Tensor], part: str = '')
     """
     want, got = ({k: v for k, v in shapes_of(d).items() if k.startswith(part)} for d in (model.state_dict(), state_dict))
     return Mismatch(
-        missing={k: v for k, v in want.items() if k not in got and '.layer_scale' not in k},
+        missing={k: v for k, v in want.items() if k not in got and '.layer_scale' not in k and not k.endswith('.weight_step')},
         unexpected={k: v for k, v in got.items() if k not in want},
         reshaped={k: (got[k], v) for k, v in want.items() if k in got and got[k] != v},
     )

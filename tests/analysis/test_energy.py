@@ -19,7 +19,7 @@ from mmspike.analysis.energy import activation_bits
 from mmspike.analysis.html import to_html
 from mmspike.analysis.report import load_report, to_text, write_csv, write_json
 from mmspike.deploy.layers import BinarySteps
-from mmspike.models.layers import binarise
+from mmspike.models.layers import binarise, set_weight_bits
 from mmspike.models.neurons import SFA
 
 
@@ -312,7 +312,8 @@ def test_savings_of_binary_weights(silent_but_one) -> None:
     report, plain = measure_energy(net, batches(2)), measure_energy(silent_but_one, batches(2))
     exact = 2 * (2 + 3 + 3 + 2) ** 2 * 2  # as above: the spikes are those of the plain network
     assert not report.unknown and report.layers[1]['fed'] == 'integers' and report.layers[1]['exact_sops'] == exact
-    assert report.binary == dict(
+    expected = dict(
+        bits=1,
         layers=1,
         weights=36,
         bytes=36 / 8 + 4 * 2,
@@ -320,9 +321,13 @@ def test_savings_of_binary_weights(silent_but_one) -> None:
         energy_mj=pytest.approx(0.1 * exact * 1e-9),
         full_energy_mj=pytest.approx(0.9 * exact * 1e-9),
     )
-    assert report.total == plain.total and plain.binary is None
-    assert 'Weights of one bit: 1 layers, 36 weights' in to_text(report)
-    assert 'Weights of one bit' not in to_text(plain)
+    assert report.low_bit == [expected] and report.total == plain.total and plain.low_bit == []
+    set_weight_bits(net.backbone['second'], 4)  # a layer of one bit stays one
+    set_weight_bits(silent_but_one.backbone['second'], 4)
+    (four,) = measure_energy(silent_but_one, batches(2)).low_bit
+    assert four['bits'] == 4 and four['bytes'] == 36 / 2 + 4 * 2 and four['energy_mj'] == expected['energy_mj']
+    assert 'Weights of 1 bit: 1 layers, 36 weights' in to_text(report)
+    assert 'Weights of' not in to_text(plain)
 
 
 def test_reports_that_are_not_there(run_tool, tmp_path) -> None:

@@ -43,7 +43,7 @@ BESIDE = {
 }
 LAYERS = (
     'Chain ConvNorm DropPath MLP RepConv Residual SpikeAttention SpikingConv SpikingConvTranspose SpikingLinear attend '
-    'binarise binary_weight mean_time repeat_time'
+    'binarise binary_weight mean_time repeat_time rounded_weight set_weight_bits write_low_bit_weights'
 )
 OTHERS = {
     'models.layers': LAYERS.split(),

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmspike.models.checkpoints import init_weights
-from mmspike.models.layers import RunningRate, Signal, binarise, channels_inside, mean_time, repeat_time, walk
+from mmspike.models.layers import RunningRate, Signal, bits_of, channels_inside, mean_time, repeat_time, set_weight_bits, walk
 from mmspike.models.neurons import BaseNeuron
 from mmspike.utils.errors import UserError
 
@@ -75,6 +75,8 @@ class SpikingBackbone(BaseModule):
         binary: Weights of one bit (BESTformer, arXiv 2501.05904) in all layers but the first, which sees the image, and
             depthwise ones, see :func:`mmspike.models.layers.binary_weight`. Not for networks that merge several layers into
             one for inference, whose weights would have more than two values.
+        weight_bits: Bits of a weight in all layers but the first, 2 to 8, see
+            :func:`mmspike.models.layers.set_weight_bits`; 1 as ``binary``.
         init_cfg: mmengine's; ``dict(type='Pretrained', checkpoint=…)`` loads a converted checkpoint.
     """
 
@@ -93,6 +95,7 @@ class SpikingBackbone(BaseModule):
         norm_eval: bool = False,
         with_cp: bool = False,
         binary: bool = False,
+        weight_bits: int | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -105,13 +108,13 @@ class SpikingBackbone(BaseModule):
         self.temporal_output = temporal_output
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
-        if binary and self.merges_layers:
+        self.weight_bits = bits_of(binary, weight_bits)
+        if self.weight_bits and self.merges_layers:
             raise ValueError(
-                f'{type(self).__name__} merges layers into one for inference, which leaves more than two values of a weight: '
-                'binary=True is for the other backbones'
+                f'{type(self).__name__} merges layers into one for inference, which leaves weights of more bits: '
+                f'{"binary=True" if binary else f"weight_bits={weight_bits}"} is for the other backbones'
             )
         self.with_cp = with_cp
-        self.binary = binary
         self._requested_indices = [out_indices] if isinstance(out_indices, (int, str)) else out_indices
 
     def _build_stages(
@@ -143,9 +146,9 @@ class SpikingBackbone(BaseModule):
         """Take the stem and the stages, and the channels and strides of the features after each (the stem's first)."""
         self.stem = stem
         self.stages = nn.ModuleList(stages)
-        if self.binary:
+        if self.weight_bits:
             for block in (*list(stem)[1:], *stages):
-                binarise(block)
+                set_weight_bits(block, self.weight_bits)
         n = len(self.stages)
         requested: list[Any] = list(range(n) if self._requested_indices is None else self._requested_indices)
         indices = []

@@ -91,7 +91,8 @@ class ESpikeFormer(SpikingBackbone):
         neuron: Neuron config, see :func:`mmspike.models.neurons.build_neuron`.
         norm_cfg: Norm config.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
-        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, init_cfg: See :class:`SpikingBackbone`.
+        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, weight_bits, init_cfg: See
+            :class:`SpikingBackbone`.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels

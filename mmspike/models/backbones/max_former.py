@@ -147,7 +147,8 @@ class MaxFormer(_Hierarchy):
         neuron: Neuron config, see :func:`mmspike.models.neurons.build_neuron`; by default LIF with tau 2.
         norm_cfg: Norm config.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
-        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, init_cfg: See :class:`SpikingBackbone`.
+        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, weight_bits, init_cfg: See
+            :class:`SpikingBackbone`.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> features of strides 4, 8, 16 with C/4, C/2, C channels; the stem has
@@ -178,7 +179,8 @@ class MSQKFormer(_Hierarchy):
         arch: 'msqkformer-10-384', '-10-512', '-10-768' (the prefix may be left out), or a dict with ``dims`` (of the three
             stages) and optionally ``depths`` (1, 2, 7), ``num_heads`` 6, ``mlp_ratio`` 4.
         T, in_channels, neuron, norm_cfg, drop_path_rate: See :class:`MaxFormer`.
-        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, init_cfg: See :class:`SpikingBackbone`.
+        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, weight_bits, init_cfg: See
+            :class:`SpikingBackbone`.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> features of strides 4, 8, 16 with C/4, C/2, C channels; the stem has

@@ -100,7 +100,8 @@ class SpikingResformer(SpikingBackbone):
         neuron: Neuron config; by default LIF with tau 2 and the arctangent surrogate, as published.
         norm_cfg: Norm config.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
-        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, init_cfg: See :class:`SpikingBackbone`. The
+        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, weight_bits, init_cfg: See
+            :class:`SpikingBackbone`. The
             stem is at stride 4.
 
     Shape:

@@ -35,7 +35,8 @@ class SpikingVGG(SpikingBackbone):
         pool: 'avg', as published, whose outputs are fractions of spikes, or 'max', whose outputs are spikes.
         neuron: Neuron config, by default LIF with tau 2.
         norm_cfg: Norm config.
-        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, init_cfg: See :class:`SpikingBackbone`. By
+        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, weight_bits, init_cfg: See
+            :class:`SpikingBackbone`. By
             default weights start as published, Xavier uniform with gain 2.
 
     Shape:

@@ -3,7 +3,7 @@
 from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
 from torch import Tensor, nn
 
-from mmspike.models.layers import SpikingConv, SpikingLinear, fold, run, unfold
+from mmspike.models.layers import SpikingConv, SpikingLinear, bits_of, fold, run, unfold
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
@@ -20,6 +20,7 @@ class SpikingConvFCBBoxHead(ConvFCBBoxHead):
         fc_norm_cfg: Norm after each hidden FC, such as ``dict(type='BN1d')``, or None. LIF neurons learn from scratch with
             one only: without it few of them fire.
         binary: Weights of one bit in the hidden layers, see :func:`mmspike.models.layers.binary_weight`.
+        weight_bits: Bits of their weights, 2 to 8, see :func:`mmspike.models.layers.rounded_weight`; 1 as ``binary``.
         *args, **kwargs: The host's; its ``norm_cfg`` is that of the convolutions.
 
     Shape:
@@ -30,12 +31,18 @@ class SpikingConvFCBBoxHead(ConvFCBBoxHead):
     rows = (('neuron_cls', 'fc_cls'), ('neuron_reg', 'fc_reg'))  # who runs after whom, for mmspike.deploy
 
     def __init__(
-        self, *args, neuron: dict | None = None, fc_norm_cfg: dict | None = None, binary: bool = False, **kwargs
+        self,
+        *args,
+        neuron: dict | None = None,
+        fc_norm_cfg: dict | None = None,
+        binary: bool = False,
+        weight_bits: int | None = None,
+        **kwargs,
     ) -> None:
         # set before the host's __init__, which makes the branches
         self.neuron_cfg = head_neuron(neuron)
         self.fc_norm_cfg = fc_norm_cfg
-        self.binary = binary
+        self.weight_bits = bits_of(binary, weight_bits)
         super().__init__(*args, **kwargs)
         if self.conv_cfg:
             raise ValueError(f'{type(self).__name__} has ordinary convolutions only, got conv_cfg={self.conv_cfg}')
@@ -54,7 +61,7 @@ class SpikingConvFCBBoxHead(ConvFCBBoxHead):
         self, num_branch_convs: int, num_branch_fcs: int, in_channels: int, is_shared: bool = False
     ) -> tuple[nn.ModuleList, nn.ModuleList, int]:
         dim = in_channels
-        kwargs: dict = dict(neuron=self.neuron_cfg, binary=self.binary)
+        kwargs: dict = dict(neuron=self.neuron_cfg, weight_bits=self.weight_bits)
         convs, fcs = nn.ModuleList(), nn.ModuleList()
         for _ in range(num_branch_convs):
             convs.append(SpikingConv(dim, self.conv_out_channels, 3, norm_cfg=self.norm_cfg, **kwargs))

@@ -3,7 +3,7 @@
 from mmdet.models.dense_heads import RetinaHead, RPNHead
 from torch import Tensor, nn
 
-from mmspike.models.layers import SpikingConv, mean_time
+from mmspike.models.layers import SpikingConv, bits_of, mean_time
 from mmspike.registry import MODELS
 
 from .neuron import head_neuron
@@ -17,6 +17,7 @@ class SpikingRPNHead(RPNHead):
     Args:
         neuron: Neuron config.
         binary: Weights of one bit in the hidden layers, see :func:`mmspike.models.layers.binary_weight`.
+        weight_bits: Bits of their weights, 2 to 8, see :func:`mmspike.models.layers.rounded_weight`; 1 as ``binary``.
         norm_cfg: Norm after each 3x3, or None. LIF neurons learn from scratch with one only: without it few of them fire.
         **kwargs: The host's. Hidden layers start Kaiming normal, without which few neurons would fire.
 
@@ -38,13 +39,14 @@ class SpikingRPNHead(RPNHead):
         neuron: dict | None = None,
         norm_cfg: dict | None = None,
         binary: bool = False,
+        weight_bits: int | None = None,
         init_cfg: dict | list[dict] | None = None,
         **kwargs,
     ) -> None:
         # set before the host's __init__, which makes the layers
         self.neuron_cfg = head_neuron(neuron)
         self.norm_cfg = norm_cfg
-        self.binary = binary
+        self.weight_bits = bits_of(binary, weight_bits)
         init_cfg = init_cfg or [
             dict(type='Kaiming', layer='Conv2d'),
             dict(type='Normal', std=0.01, override=[dict(name='rpn_cls'), dict(name='rpn_reg')]),
@@ -56,7 +58,7 @@ class SpikingRPNHead(RPNHead):
         widths = [self.in_channels, *[self.feat_channels] * self.num_convs]
         self.rpn_conv = nn.Sequential(
             *[
-                SpikingConv(i, o, 3, norm_cfg=self.norm_cfg, binary=self.binary, **kwargs)
+                SpikingConv(i, o, 3, norm_cfg=self.norm_cfg, weight_bits=self.weight_bits, **kwargs)
                 for i, o in zip(widths[:-1], widths[1:], strict=True)
             ]
         )
@@ -76,6 +78,7 @@ class SpikingRetinaHead(RetinaHead):
     Args:
         neuron: Neuron config.
         binary: Weights of one bit in the hidden layers, see :func:`mmspike.models.layers.binary_weight`.
+        weight_bits: Bits of their weights, 2 to 8, see :func:`mmspike.models.layers.rounded_weight`; 1 as ``binary``.
         **kwargs: The host's. Towers start Kaiming normal, without which few neurons would fire.
 
     Shape:
@@ -96,12 +99,13 @@ class SpikingRetinaHead(RetinaHead):
         *args,
         neuron: dict | None = None,
         binary: bool = False,
+        weight_bits: int | None = None,
         init_cfg: dict | list[dict] | None = None,
         **kwargs,
     ) -> None:
         # the host's __init__ makes the layers
         self.neuron_cfg = head_neuron(neuron)
-        self.binary = binary
+        self.weight_bits = bits_of(binary, weight_bits)
         init_cfg = init_cfg or [
             dict(type='Kaiming', layer='Conv2d'),
             dict(type='Normal', std=0.01, override=dict(name='retina_reg')),
@@ -116,7 +120,7 @@ class SpikingRetinaHead(RetinaHead):
         kwargs: dict = dict(neuron=self.neuron_cfg)
         self.cls_convs, self.reg_convs = (
             nn.ModuleList(
-                SpikingConv(i, o, 3, norm_cfg=self.norm_cfg, binary=self.binary, **kwargs)
+                SpikingConv(i, o, 3, norm_cfg=self.norm_cfg, weight_bits=self.weight_bits, **kwargs)
                 for i, o in zip(widths[:-1], widths[1:], strict=True)
             )
             for _ in range(2)

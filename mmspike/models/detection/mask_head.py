@@ -3,7 +3,7 @@
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from torch import Tensor, nn
 
-from mmspike.models.layers import SpikingConv, SpikingConvTranspose, fold, mean_time, run, unfold
+from mmspike.models.layers import SpikingConv, SpikingConvTranspose, bits_of, fold, mean_time, run, unfold
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
@@ -18,6 +18,7 @@ class SpikingFCNMaskHead(FCNMaskHead):
     Args:
         neuron: Neuron config.
         binary: Weights of one bit in the hidden layers, see :func:`mmspike.models.layers.binary_weight`.
+        weight_bits: Bits of their weights, 2 to 8, see :func:`mmspike.models.layers.rounded_weight`; 1 as ``binary``.
         *args, **kwargs: The host's. ``upsample_cfg`` may be 'deconv', or 'nearest', 'bilinear' (of the membrane) or None.
 
     Shape:
@@ -33,7 +34,9 @@ class SpikingFCNMaskHead(FCNMaskHead):
 
     rows = (('neuron_logits', 'conv_logits'),)  # who runs after whom, for mmspike.deploy
 
-    def __init__(self, *args, neuron: dict | None = None, binary: bool = False, **kwargs) -> None:
+    def __init__(
+        self, *args, neuron: dict | None = None, binary: bool = False, weight_bits: int | None = None, **kwargs
+    ) -> None:
         super().__init__(*args, **kwargs)
         if self.upsample_method == 'carafe' or self.conv_cfg:
             raise ValueError(
@@ -42,7 +45,7 @@ class SpikingFCNMaskHead(FCNMaskHead):
             )
         neuron = head_neuron(neuron)
         del self.relu
-        layer_cfg = dict(norm_cfg=self.norm_cfg, neuron=neuron, binary=binary)
+        layer_cfg = dict(norm_cfg=self.norm_cfg, neuron=neuron, weight_bits=bits_of(binary, weight_bits))
         dim, convs = self.in_channels, []
         for _ in range(self.num_convs):
             convs.append(SpikingConv(dim, self.conv_out_channels, self.conv_kernel_size, **layer_cfg))

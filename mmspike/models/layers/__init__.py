@@ -8,6 +8,15 @@ from .blocks import MLP, ConvBlock, Downsample, LayerScale, Residual, branches
 from .chain import Chain, run, walk
 from .choice import fire, pad
 from .conv import ConvNorm, RepConvNorm, SpikingConv, SpikingConvTranspose, SpikingLinear
+from .low_bit import (
+    bits_of,
+    few_bits,
+    rounded_weight,
+    set_weight_bits,
+    used_weight,
+    weight_bits,
+    write_low_bit_weights,
+)
 from .rate import RunningRate
 from .repconv import MERGING, NormFirstRepConv, RepConv, build_norm
 from .temporal import (
@@ -44,9 +53,11 @@ __all__ = [
     'attend',
     'binarise',
     'binary_weight',
+    'bits_of',
     'branches',
     'build_norm',
     'channels_inside',
+    'few_bits',
     'fire',
     'fold',
     'half_threshold',
@@ -56,12 +67,17 @@ __all__ = [
     'pad',
     'repeat_time',
     'resized',
+    'rounded_weight',
     'run',
+    'set_weight_bits',
     'stacked_steps',
     'sum_over_channels',
     'sum_over_tokens',
     'unfold',
     'unstacked_steps',
+    'used_weight',
     'walk',
+    'weight_bits',
     'write_binary_weights',
+    'write_low_bit_weights',
 ]

@@ -14,9 +14,9 @@ from mmspike.kernels.pools import spike_pool
 from mmspike.kernels.recompute import Signal
 from mmspike.kernels.spike_conv import spike_conv, takes_counts
 
-from .binary import binary_weight, is_binary
 from .choice import count_divisor, fire, fusable, hooked, norms_and_neuron, role, settings, several
 from .cuda_row import walk_on_cuda
+from .low_bit import used_weight
 from .temporal import fold, unfold
 
 #: layers of torch on [N, ...]: time is part of their batch
@@ -168,8 +168,7 @@ def walk(modules: Iterable[nn.Module], signal: Signal) -> Signal:
             count = neuron is not None and i < end and takes_counts(parts[i][0], signal.x, neuron)
             signal = norm_neuron(norms, neuron or Neuron(), signal, count=count)
         elif part == 'layer':
-            weight = binary_weight(m.weight, int(isinstance(m, nn.ConvTranspose2d))) if is_binary(m) else None
-            signal = spike_conv(m, signal, weight)
+            signal = spike_conv(m, signal, used_weight(m))
         elif part == 'neuron' and count_divisor(m) is not None:
             signal = fire(m, signal)
         elif part == 'pool':

@@ -23,6 +23,7 @@ from mmspike.kernels.sparse import pack
 from mmspike.models.neurons import IF, ILIF, LIF, NILIF, PLIF, SFA
 
 from .binary import BINARY
+from .low_bit import LOW_BIT
 from .repconv import NormFirstRepConv, RepConv
 from .temporal import fold
 
@@ -150,7 +151,7 @@ ROLES: dict[type, str] = {
     NormFirstRepConv: 'norm-first repconv',
     # mmcv's own differ from PyTorch's for empty inputs alone
     **dict.fromkeys((nn.Conv2d, nn.ConvTranspose2d, wrappers.Conv2d, wrappers.ConvTranspose2d), 'layer'),
-    **dict.fromkeys((nn.Linear, wrappers.Linear, *BINARY.values()), 'layer'),
+    **dict.fromkeys((nn.Linear, wrappers.Linear, *BINARY.values(), *LOW_BIT.values()), 'layer'),
     **dict.fromkeys((IF, ILIF, LIF, NILIF, PLIF, SFA), 'neuron'),
 }
 

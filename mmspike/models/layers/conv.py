@@ -4,8 +4,8 @@ from torch import nn
 
 from mmspike.models.neurons import build_neuron
 
-from .binary import BINARY
 from .chain import Chain
+from .low_bit import bits_of, few_bits
 from .repconv import RepConv, build_norm
 
 
@@ -64,10 +64,6 @@ class RepConvNorm(Chain):
         super().__init__(rep=RepConv(dim, norm_cfg, out_dim), norm=build_norm(norm_cfg, out_dim or dim))
 
 
-def _layer(plain: type[nn.Module], binary: bool) -> type[nn.Module]:
-    return BINARY[plain] if binary else plain
-
-
 def _norm(norm_cfg: dict | None, channels: int) -> nn.Module:
     return build_norm(norm_cfg, channels) if norm_cfg else nn.Identity()
 
@@ -81,6 +77,7 @@ class SpikingConv(Chain):
         neuron: Neuron config.
         norm_cfg: Norm of the output, or None.
         bias: By default the convolution has one where no norm follows.
+        weight_bits: Bits of a weight, 2 to 8, see :func:`mmspike.models.layers.rounded_weight`; 1 as ``binary``; None: all.
         binary: Weights of one bit, see :func:`mmspike.models.layers.binary_weight`.
 
     Shape:
@@ -107,13 +104,14 @@ class SpikingConv(Chain):
         norm_cfg: dict | None = None,
         bias: bool | None = None,
         binary: bool = False,
+        weight_bits: int | None = None,
     ) -> None:
         padding = dilation * (kernel_size - 1) // 2 if padding is None else padding
         bias = norm_cfg is None if bias is None else bias
-        conv = _layer(nn.Conv2d, binary)
+        conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         super().__init__(
             neuron=build_neuron(neuron),
-            conv=conv(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias),
+            conv=few_bits(conv, bits_of(binary, weight_bits)),
             norm=_norm(norm_cfg, out_channels),
         )
 
@@ -125,6 +123,7 @@ class SpikingConvTranspose(Chain):
         in_channels, out_channels, kernel_size, stride, padding: As ``nn.ConvTranspose2d``.
         neuron: Neuron config.
         norm_cfg: Norm of the output, or None: a bias instead.
+        weight_bits: Bits of a weight, 2 to 8, see :func:`mmspike.models.layers.rounded_weight`; 1 as ``binary``; None: all.
         binary: Weights of one bit, see :func:`mmspike.models.layers.binary_weight`.
 
     Shape:
@@ -148,11 +147,12 @@ class SpikingConvTranspose(Chain):
         neuron: dict,
         norm_cfg: dict | None = None,
         binary: bool = False,
+        weight_bits: int | None = None,
     ) -> None:
-        conv = _layer(nn.ConvTranspose2d, binary)
+        conv = nn.ConvTranspose2d(in_channels, out_channels, kernel_size, stride, padding, bias=norm_cfg is None)
         super().__init__(
             neuron=build_neuron(neuron),
-            conv=conv(in_channels, out_channels, kernel_size, stride, padding, bias=norm_cfg is None),
+            conv=few_bits(conv, bits_of(binary, weight_bits)),
             norm=_norm(norm_cfg, out_channels),
         )
 
@@ -164,6 +164,7 @@ class SpikingLinear(Chain):
         in_features, out_features: As ``nn.Linear``.
         neuron: Neuron config.
         norm_cfg: Norm of the output [T*N, C'], such as ``dict(type='BN1d')``, or None: a bias instead.
+        weight_bits: Bits of a weight, 2 to 8, see :func:`mmspike.models.layers.rounded_weight`; 1 as ``binary``; None: all.
         binary: Weights of one bit, see :func:`mmspike.models.layers.binary_weight`.
 
     Shape:
@@ -177,10 +178,17 @@ class SpikingLinear(Chain):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, *, neuron: dict, norm_cfg: dict | None = None, binary: bool = False
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        neuron: dict,
+        norm_cfg: dict | None = None,
+        binary: bool = False,
+        weight_bits: int | None = None,
     ) -> None:
         super().__init__(
             neuron=build_neuron(neuron),
-            fc=_layer(nn.Linear, binary)(in_features, out_features, bias=norm_cfg is None),
+            fc=few_bits(nn.Linear(in_features, out_features, bias=norm_cfg is None), bits_of(binary, weight_bits)),
             norm=_norm(norm_cfg, out_features),
         )

@@ -10,7 +10,7 @@ from mmspike.kernels.gpu.pack import pack, write_back
 from mmspike.kernels.norm_neuron import Neuron
 from mmspike.kernels.recompute import Signal
 
-from .binary import is_binary
+from .low_bit import weight_bits
 
 Parts = Sequence[tuple[nn.Module, str]]
 
@@ -35,7 +35,7 @@ def mergeable(rows: Sequence[Parts]) -> bool:
 def _pointwise(convs: Sequence[nn.Module], alike: bool) -> bool:
     """1x1 convolutions of the ordinary kind without bias; ``alike``: as wide as each other."""
     for m in convs:
-        if type(m) is not nn.Conv2d or is_binary(m) or m.bias is not None or m.groups > 1:
+        if type(m) is not nn.Conv2d or weight_bits(m) or m.bias is not None or m.groups > 1:
             return False
         if m.kernel_size != (1, 1) or m.stride != (1, 1) or m.padding != (0, 0):
             return False

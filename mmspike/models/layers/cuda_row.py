@@ -10,8 +10,8 @@ from mmspike.kernels.norm_neuron import Neuron
 from mmspike.kernels.pools import spike_pool
 from mmspike.kernels.recompute import Signal
 
-from .binary import binary_weight, is_binary
 from .choice import fire, norms_and_neuron, several
+from .low_bit import used_weight, weight_bits
 
 
 def walk_on_cuda(parts: list[tuple[nn.Module, str]], signal: Signal, call: Callable[[nn.Module, Tensor], Tensor]) -> Signal:
@@ -54,14 +54,14 @@ def _weights(parts: list[tuple[nn.Module, str]]) -> list[Tensor]:
     inside = {'layer': lambda m: [m], 'repconv': lambda m: [m.dwconv], 'norm-first repconv': lambda m: [m.conv1, m.dwconv]}
     for m, role in parts:
         for layer in inside[role](m) if role in inside else ():
-            found |= {} if is_binary(layer) else {layer.weight: None}
+            found |= {layer.weight: None} if weight_bits(layer) is None else {}
             found |= {} if layer.bias is None else {layer.bias: None}
     return list(found)
 
 
 def _weight_and_bias(layer: nn.Module, weights: dict[Tensor, Tensor], x: Tensor) -> tuple[Tensor, Tensor | None]:
     bias = None if layer.bias is None else weights.get(layer.bias, layer.bias)
-    if not is_binary(layer):
+    weight = used_weight(layer)
+    if weight is None:
         return weights.get(layer.weight, layer.weight), bias
-    weight = binary_weight(layer.weight, int(isinstance(layer, nn.ConvTranspose2d)))
     return weight.to(layers.cast_dtype(x.device.type) or weight.dtype), bias

@@ -38,6 +38,7 @@ class RepConv(nn.Module):
     """
 
     takes_time = True
+    merges_layers = True
 
     def __init__(self, channels: int, norm_cfg: dict, out_channels: int | None = None) -> None:
         super().__init__()
@@ -80,6 +81,7 @@ class NormFirstRepConv(nn.Module):
     """
 
     takes_time = True
+    merges_layers = True
 
     def __init__(self, in_channels: int, out_channels: int, norm_cfg: dict) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmspike.models.layers import SpikingConv, resized
+from mmspike.models.layers import SpikingConv, bits_of, resized
 from mmspike.registry import MODELS
 
 
@@ -27,6 +27,7 @@ class SpikingFPN(BaseModule):
             instead (the published detectors).
         neuron: Neuron config.
         binary: Weights of one bit (BESTformer), see :func:`mmspike.models.layers.binary_weight`.
+        weight_bits: Bits of a weight, 2 to 8, see :func:`mmspike.models.layers.rounded_weight`; 1 as ``binary``.
 
     Shape:
         A tuple of [T, B, C_i, H_i, W_i], membranes -> a tuple of ``num_outs`` membranes [T, B, C, H_i, W_i].
@@ -53,6 +54,7 @@ class SpikingFPN(BaseModule):
         norm_cfg: dict | None = None,
         neuron: dict | None = None,
         binary: bool = False,
+        weight_bits: int | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg or dict(type='Xavier', layer='Conv2d', distribution='uniform'))
@@ -68,7 +70,9 @@ class SpikingFPN(BaseModule):
             raise ValueError(f'num_outs={num_outs} is less than the {len(in_channels) - start_level} scales that are given')
         if extra_levels not in ('conv', 'pool'):
             raise ValueError(f"extra_levels must be 'conv' or 'pool', got {extra_levels!r}")
-        kwargs: dict = dict(neuron=neuron or dict(type='SFA', levels=4, divisor=1), norm_cfg=norm_cfg, binary=binary)
+        kwargs: dict = dict(
+            neuron=neuron or dict(type='SFA', levels=4, divisor=1), norm_cfg=norm_cfg, weight_bits=bits_of(binary, weight_bits)
+        )
         used = in_channels[start_level:]
         self.lateral_convs = nn.ModuleList(SpikingConv(c, out_channels, **kwargs) for c in used)
         self.fpn_convs = nn.ModuleList(SpikingConv(out_channels, out_channels, 3, **kwargs) for _ in used)

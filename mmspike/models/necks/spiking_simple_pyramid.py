@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmspike.models.layers import SpikingConv, SpikingConvTranspose
+from mmspike.models.layers import SpikingConv, SpikingConvTranspose, bits_of
 from mmspike.registry import MODELS
 
 
@@ -24,6 +24,7 @@ class SpikingSimplePyramid(BaseModule):
         norm_cfg: Norm after each convolution, or None: bias instead.
         neuron: Neuron config.
         binary: Weights of one bit (BESTformer), see :func:`mmspike.models.layers.binary_weight`.
+        weight_bits: Bits of a weight, 2 to 8, see :func:`mmspike.models.layers.rounded_weight`; 1 as ``binary``.
 
     Shape:
         A tuple whose last item is [T, B, C, H, W], a membrane -> a tuple of ``num_outs`` membranes [T, B, C', H_i, W_i], of
@@ -48,6 +49,7 @@ class SpikingSimplePyramid(BaseModule):
         norm_cfg: dict | None = None,
         neuron: dict | None = None,
         binary: bool = False,
+        weight_bits: int | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg or dict(type='Xavier', layer='Conv2d', distribution='uniform'))
@@ -57,7 +59,9 @@ class SpikingSimplePyramid(BaseModule):
             raise ValueError(f'num_outs must be at least 4, got {num_outs}')
         self.in_channels = in_channels
         self.out_channels = out_channels
-        kwargs: dict = dict(neuron=neuron or dict(type='SFA', levels=4, divisor=1), norm_cfg=norm_cfg, binary=binary)
+        kwargs: dict = dict(
+            neuron=neuron or dict(type='SFA', levels=4, divisor=1), norm_cfg=norm_cfg, weight_bits=bits_of(binary, weight_bits)
+        )
         half, quarter = in_channels // 2, in_channels // 4
         self.scale_convs = nn.ModuleList(
             [

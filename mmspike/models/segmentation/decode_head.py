@@ -6,7 +6,7 @@ import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
-from mmspike.models.layers import fold, mean_time, run, unfold
+from mmspike.models.layers import bits_of, fold, mean_time, run, unfold
 from mmspike.models.neurons import build_neuron
 
 
@@ -20,6 +20,7 @@ class SpikingDecodeHead(BaseDecodeHead):
         in_channels, channels: As mmseg's ``BaseDecodeHead``; ``channels`` is the width before the classifier.
         neuron: Neuron config; the default is SFA with D = 4 and divisor 1.
         binary: Weights of one bit in the hidden layers, see :func:`mmspike.models.layers.binary_weight`.
+        weight_bits: Bits of their weights, 2 to 8, see :func:`mmspike.models.layers.rounded_weight`; 1 as ``binary``.
         **kwargs: Those of ``BaseDecodeHead``, without ``conv_cfg`` and ``act_cfg``: neurons are the activations.
             ``dropout_ratio`` drops channels of the spikes before the classifier, at all T steps alike.
     """
@@ -33,13 +34,14 @@ class SpikingDecodeHead(BaseDecodeHead):
         *,
         neuron: dict | None = None,
         binary: bool = False,
+        weight_bits: int | None = None,
         **kwargs,
     ) -> None:
         super().__init__(in_channels, channels, conv_cfg=None, act_cfg=None, **kwargs)
         self.neuron_cfg = neuron or dict(type='SFA', levels=4, divisor=1)
         self.neuron_seg = build_neuron(self.neuron_cfg)
         #: of the hidden layers
-        self.layer_cfg = dict(neuron=self.neuron_cfg, norm_cfg=self.norm_cfg, binary=binary)
+        self.layer_cfg = dict(neuron=self.neuron_cfg, norm_cfg=self.norm_cfg, weight_bits=bits_of(binary, weight_bits))
 
     def _transform_inputs(self, inputs: Sequence[Tensor]) -> Tensor | list[Tensor]:
         """The features that ``in_index`` and ``input_transform`` ask for, [T, B, C, H, W]."""
