@@ -3,6 +3,7 @@
 from .auditing import Audit, audit
 from .check import compare, difference
 from .conversion import Converted
+from .converted_steps import expand_converted
 from .expansion import expand
 from .exported import Exported
 from .fusing import fuse, leftovers
@@ -17,6 +18,7 @@ __all__ = [
     'compare',
     'difference',
     'expand',
+    'expand_converted',
     'fuse',
     'leftovers',
     'save',

@@ -53,17 +53,34 @@ class Site:
         names: Its names there; empty for a function.
         calls: How often one forward of the owner calls it: each call has a threshold of its own.
         samples: Of each call values that it gave.
+        sums: Of each call the sums of its values for each channel, in float64, and how many each is of.
     """
 
     owner: str
     names: tuple[str, ...]
     calls: int = 1
     samples: list[list[Tensor]] = field(default_factory=list)
+    sums: list[tuple[Tensor, int]] = field(default_factory=list)
+
+    @property
+    def channels(self) -> list[int]:
+        """Of each call the channels of its values [B, C, ...]."""
+        return [len(total) for total, _ in self.sums]
+
+    def means(self, call: int) -> Tensor:
+        """The mean of each channel [C], in float64."""
+        total, number = self.sums[call]
+        return total / max(number, 1)
 
     def label(self, call: int) -> str:
         """How messages call it."""
         place = f'{self.owner}.{self.names[0]}'.lstrip('.') if self.names else f'behind {self.owner}'
         return f'{place} (call {call + 1})' if self.calls > 1 else place
+
+
+def channel_sums(x: Tensor) -> Tensor:
+    """The sums of [B, C, ...] for each channel, in float64 on the CPU."""
+    return x.detach().double().sum([i for i in range(x.dim()) if i != 1]).cpu()
 
 
 class Watch(TorchFunctionMode):
@@ -142,6 +159,9 @@ class Watch(TorchFunctionMode):
     def _keep(self, site: Site, call: int, out: Tensor) -> None:
         while len(site.samples) <= call:
             site.samples.append([])
+            site.sums.append((torch.zeros(out.shape[1], dtype=torch.float64), 0))
+        total, number = site.sums[call]
+        site.sums[call] = total + channel_sums(out), number + out.numel() // out.shape[1]
         values = out.detach().flatten()
         if values.numel() > self.number:
             values = values[torch.randint(values.numel(), (self.number,), generator=self._generator).to(values.device)]

@@ -1,15 +1,18 @@
 """From a trained ordinary network to integer spikes: every ReLU becomes a neuron of D levels.
 
 After "Optimal ANN-SNN conversion for high-accuracy and ultra-low-latency spiking neural networks" (arXiv 2303.04347), with
-thresholds that make the error of every activation on real images smallest.
+thresholds that make the error of every activation on real images smallest, set layer by layer in the network that is
+converted already, and channel means that are those of the trained network (arXiv 2106.06984).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 
 from mmspike.config.loading import model_config
@@ -19,6 +22,9 @@ from mmspike.models.neurons import ClipFloorShift
 from mmspike.registry import MODELS
 
 from .activations import RELUS, ConversionError, Site, Watch
+
+#: that of the training is multiplied with it to train the converted network further
+LEARNING_RATE = 0.25
 
 
 class InTurn(nn.Module):
@@ -48,11 +54,12 @@ def insert(model: nn.Module, sites: Iterable[dict], levels: int) -> nn.Module:
     """Put neurons into the places of ReLUs.
 
     Args:
-        sites: Of each ReLU ``owner``, ``names`` and ``calls``, see :class:`mmspike.deploy.activations.Site`.
+        sites: Of each ReLU ``owner``, ``names`` and ``channels``, one a call, see
+            :class:`mmspike.deploy.activations.Site`.
     """
     for site in sites:
         owner = model.get_submodule(site['owner'])
-        neurons = [ClipFloorShift(levels) for _ in range(site['calls'])]
+        neurons = [ClipFloorShift(levels, channels=channels) for channels in site['channels']]
         if not site['names']:
             # the ReLU that follows as a function changes nothing then
             owner.add_module('neuron', neurons[0])
@@ -76,6 +83,18 @@ def Converted(model: dict, levels: int, sites: list[dict]) -> nn.Module:  # noqa
         sites: See :func:`insert`.
     """
     return insert(MODELS.build(model), sites, levels)
+
+
+def training_images(cfg: Config, number: int) -> Iterator[dict]:
+    """Batches of one training image, evenly spaced over the data set, as the training pipeline makes them with seed 0."""
+    loader_cfg = deepcopy(cfg.train_dataloader)
+    loader_cfg.pop('prefetch_factor', None)
+    loader_cfg.update(num_workers=0, persistent_workers=False)
+    loader: Any = Runner.build_dataloader(loader_cfg)
+    set_random_seed(0)
+    number = min(number, len(loader.dataset))
+    for i in range(number):
+        yield loader.collate_fn([loader.dataset[i * len(loader.dataset) // number]])
 
 
 def find(model: nn.Module, runs: Iterable[Callable[[], object]]) -> list[Site]:
@@ -114,27 +133,140 @@ def best_threshold(values: Tensor, levels: int, candidates: int = 200) -> float:
     return min(thresholds, key=error)
 
 
-def convert(model: nn.Module, sites: list[Site], levels: int) -> nn.Module:
-    """Insert neurons with the best thresholds, in place."""
-    insert(model, described(sites), levels)
+def neurons_of(model: nn.Module, sites: Iterable[Site]) -> Iterator[tuple[ClipFloorShift, Site, int]]:
+    """The neurons of a converted network with the site and the number of the call whose place they have."""
     for site in sites:
         owner = model.get_submodule(site.owner)
         module: Any = owner._modules[site.names[0]] if site.names else owner.neuron
         neurons = module.neurons if isinstance(module, InTurn) else [module]
-        for neuron, samples in zip(neurons, site.samples, strict=True):
-            with torch.no_grad():
-                neuron.threshold.fill_(best_threshold(torch.cat(samples), levels))
+        for call, neuron in enumerate(neurons):
+            yield neuron, site, call
+
+
+def convert(model: nn.Module, sites: list[Site], levels: int) -> nn.Module:
+    """Insert neurons with the best thresholds for the activations that the sites have, in place."""
+    insert(model, described(sites), levels)
+    for neuron, site, call in neurons_of(model, sites):
+        with torch.no_grad():
+            neuron.threshold.fill_(best_threshold(torch.cat(site.samples[call]), levels))
     return model
+
+
+def calibrate(model: nn.Module, sites: list[Site], runs: Sequence[Callable[[], object]], rounds: int = 2) -> None:
+    """Set thresholds and starting membranes of a converted network layer by layer, in place.
+
+    In the order of the forward each neuron gets the threshold with the smallest error on what it reads now, with all neurons
+    before it set, and the starting membranes by which the means of its channels are those of the trained network. Both are
+    worked out in float64, in turn.
+
+    Args:
+        model: From :func:`convert`.
+        sites: Of the trained network, from :func:`find`.
+        runs: The forwards that ``find`` had; each neuron takes one of each.
+    """
+    places = {neuron: (site, call) for neuron, site, call in neurons_of(model, sites)}
+    with torch.no_grad(), evaluating(model):
+        for neuron, calls in _calls(places, runs[0]).items():
+            site, call = places[neuron]
+            inputs = [part for run in runs for part in _inputs(neuron, run, calls)]
+            _set(neuron, torch.cat(inputs, 1), site.means(call), rounds)
+
+
+def _calls(neurons: Iterable[nn.Module], run: Callable[[], object]) -> dict[Any, int]:
+    """How often a forward calls neurons, in the order in which it does."""
+    calls: dict[nn.Module, int] = {}
+
+    def count(module: nn.Module, args: tuple) -> None:
+        calls[module] = calls.get(module, 0) + 1
+
+    handles = [neuron.register_forward_pre_hook(count) for neuron in neurons]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+class _Reached(Exception):  # noqa: N818
+    """Ends a forward: nothing of what follows is needed."""
+
+
+def _inputs(neuron: nn.Module, run: Callable[[], object], calls: int) -> list[Tensor]:
+    """What a neuron reads in the calls of a forward, see :func:`_columns`; one that is called once ends it."""
+    found: list[Tensor] = []
+
+    def take(module: nn.Module, args: tuple) -> None:
+        found.append(_columns(args[0]))
+        if calls == 1:
+            raise _Reached
+
+    handle = neuron.register_forward_pre_hook(take)
+    try:
+        run()
+    except _Reached:
+        pass
+    finally:
+        handle.remove()
+    return found
+
+
+def _columns(x: Tensor, number: int = 4096) -> Tensor:
+    """Up to ``number`` places of [B, C, ...], evenly spaced: [C, places] in float64 on the CPU."""
+    columns = x.detach().movedim(1, 0).flatten(1)
+    return columns[:, :: max(1, -(-columns.shape[1] // number))].double().cpu()
+
+
+def _set(neuron: ClipFloorShift, x: Tensor, means: Tensor, rounds: int) -> None:
+    start = torch.zeros_like(means)
+    if not x.numel():
+        return
+    for _ in range(rounds):
+        values = (x + start[:, None]).clamp(min=0).flatten()
+        threshold = best_threshold(values[:: max(1, len(values) // 200_000)], neuron.levels)
+        start = _start(x, means, threshold, neuron.levels)
+    neuron.threshold.fill_(threshold)
+    neuron.start.copy_(start)
+
+
+def _start(x: Tensor, means: Tensor, threshold: float, levels: int, halvings: int = 12) -> Tensor:
+    """The starting membranes [C], within the threshold, with which the outputs of x [C, places] have these means; by halves."""
+    unit = threshold / levels
+    low, high = torch.full_like(means, -threshold), torch.full_like(means, threshold)
+    for _ in range(halvings):
+        middle = (low + high) / 2
+        counts = ((x + middle[:, None]) / unit).clamp(0, levels).add(0.5).floor()
+        less = counts.mean(1) * unit < means
+        low, high = torch.where(less, middle, low), torch.where(less, high, middle)
+    return (low + high) / 2
 
 
 def described(sites: Iterable[Site]) -> list[dict]:
     """Sites as a config has them."""
-    return [dict(owner=site.owner, names=list(site.names), calls=site.calls) for site in sites]
+    return [dict(owner=site.owner, names=list(site.names), channels=site.channels) for site in sites]
 
 
 def left_relus(model: nn.Module) -> list[str]:
     """Names of ReLUs that no forward came by, such as those of auxiliary heads."""
     return [name for name, module in model.named_modules() if isinstance(module, RELUS)]
+
+
+def shorten_training(cfg: Config) -> None:
+    """Let a config train for a tenth of its time, from a quarter of its learning rate down to 0 by a cosine, in place."""
+    if not cfg.get('train_cfg') or not cfg.get('optim_wrapper'):
+        return
+    by_epoch = 'max_epochs' in cfg.train_cfg
+    length = 'max_epochs' if by_epoch else 'max_iters'
+    end = max(1, cfg.train_cfg[length] // 10)
+    cfg.train_cfg.update({length: end, 'val_interval': end})
+    cosine = dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=by_epoch, begin=0, end=end)
+    cfg.param_scheduler = [cosine | dict(convert_to_iter_based=True) if by_epoch else cosine]
+    wrapper = cfg.optim_wrapper
+    wrapper.optimizer.lr = LEARNING_RATE * wrapper.optimizer.lr
+    if 'constructor' not in wrapper:  # mmengine's, which knows keys: no decay pulls thresholds to 0
+        given = wrapper.get('paramwise_cfg') or {}
+        keys = {name: dict(decay_mult=0.0) for name in ('.threshold', '.start')}
+        wrapper.paramwise_cfg = {**given, 'custom_keys': {**given.get('custom_keys', {}), **keys}}
 
 
 def save_converted(network: nn.Module, cfg: Config, folder: str | Path, sites: list[Site], levels: int) -> tuple[Path, Path]:
@@ -148,6 +280,7 @@ def save_converted(network: nn.Module, cfg: Config, folder: str | Path, sites: l
     imports = cfg.get('custom_imports') or dict(imports=[], allow_failed_imports=False)
     imports['imports'] = [*dict.fromkeys([*imports['imports'], 'mmspike', 'mmspike.deploy'])]
     cfg.custom_imports = imports
+    shorten_training(cfg)
     cfg.load_from, cfg.resume = str((folder / 'converted.pth').resolve()), False
     meta = {'dataset_meta': network.dataset_meta} if getattr(network, 'dataset_meta', None) else {}
     torch.save(dict(state_dict=network.state_dict(), meta=meta), folder / 'converted.pth')

@@ -57,8 +57,10 @@ def test_results_are_those_of_the_readme(metafile):
 @pytest.mark.parametrize('entry', ENTRIES, ids=lambda m: m['Name'])
 def test_parameter_counts(entry):
     cfg = load(entry['Config'].removeprefix('configs/'), full=True)
-    # shapes without values: large models at once; a teacher is initialised when it is built, which needs values
-    with torch.device('cpu' if 'teacher' in cfg.model else 'meta'):
+    # shapes without values: large models at once; a teacher is initialised when it is built, which needs values, as do
+    # mmpretrain's rates of dropped paths
+    values = 'teacher' in cfg.model or cfg.model.backbone.type == 'ResNet_CIFAR'
+    with torch.device('cpu' if values else 'meta'):
         model = MODELS.build(cfg.model)
     assert sum(p.numel() for p in model.parameters()) == entry['Metadata']['Parameters']
 

@@ -10,9 +10,20 @@ from PIL import Image
 from torch import nn
 
 from mmspike.config.loading import build_model, random_batch
-from mmspike.deploy import audit
+from mmspike.deploy import audit, expand_converted
 from mmspike.deploy.activations import ConversionError
-from mmspike.deploy.conversion import InTurn, best_threshold, convert, described, find, insert, left_relus
+from mmspike.deploy.conversion import (
+    InTurn,
+    best_threshold,
+    calibrate,
+    convert,
+    described,
+    find,
+    insert,
+    left_relus,
+    neurons_of,
+    shorten_training,
+)
 from mmspike.models.neurons import ClipFloorShift
 
 
@@ -74,6 +85,64 @@ def test_more_levels_are_nearer():
     assert errors[1] < 0.2 * errors[0] and errors[2] < 0.05 * errors[1]
 
 
+def test_calibration_keeps_the_means_of_channels():
+    """Neuron by neuron, on what the ones before it send."""
+    network, sites, images, _ = converted(8)
+    calibrate(network, sites, [lambda x=x: network(x) for x in images])
+    seen = {}
+    handles = [
+        neuron.register_forward_hook(lambda module, args, out: seen.setdefault(module, []).append((args[0], out)))
+        for neuron, _, _ in neurons_of(network, sites)
+    ]
+    with torch.no_grad():
+        for x in images:
+            network(x)
+    for handle in handles:
+        handle.remove()
+    for neuron, site, call in neurons_of(network, sites):
+        x, out = (torch.cat([pair[i] for pair in seen[neuron]]).double() for i in range(2))
+        now = (out.mean((0, 2, 3)) - site.means(call)).abs()
+        without = (ClipFloorShift(8, neuron.threshold.item())(x).mean((0, 2, 3)) - site.means(call)).abs()
+        assert now.sum() < 0.5 * without.sum()
+        assert neuron.start.any()
+
+
+def test_steps_and_counts_are_equal_bit_by_bit():
+    network, sites, images, _ = converted(5)
+    calibrate(network, sites, [lambda: network(images[0])])
+
+    def run(model):
+        return model(images[1])
+
+    steps, counts = expand_converted(network, run), expand_converted(network, run, binary=False)
+    fed = []
+    handle = steps.block.conv2.sums.register_forward_pre_hook(lambda module, args: fed.append(args[0]))
+    x = torch.randn(4, 3, 8, 8)
+    y = steps(x)
+    handle.remove()
+    assert fed[0].shape == (5 * 4, 4, 8, 8) and set(fed[0].unique().tolist()) == {0, 1}
+    assert torch.equal(y, counts(x))
+    torch.testing.assert_close(y, network(x), rtol=1e-4, atol=1e-5)
+    assert audit(steps, lambda: steps(x)).float_fed == ['block.stem (conv)']
+    with pytest.raises(ValueError, match='convert it with ann_to_snn.py'):
+        expand_converted(Network(), run)
+
+
+def test_the_training_that_follows():
+    optimizer = dict(type='AdamW', lr=0.004)
+    cfg = Config(dict(train_cfg=dict(max_epochs=24, val_interval=6), optim_wrapper=dict(optimizer=dict(optimizer))))
+    shorten_training(cfg)
+    assert (cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval, cfg.optim_wrapper.optimizer.lr) == (2, 2, 0.001)
+    assert cfg.param_scheduler[0].end == 2 and cfg.param_scheduler[0].convert_to_iter_based
+    assert cfg.optim_wrapper.paramwise_cfg.custom_keys['.threshold'].decay_mult == 0
+    cfg = Config(dict(train_cfg=dict(max_iters=400), optim_wrapper=dict(optimizer=dict(optimizer), constructor='X')))
+    shorten_training(cfg)
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == 40 and 'paramwise_cfg' not in cfg.optim_wrapper
+    cfg = Config(dict(model=dict()))
+    shorten_training(cfg)
+    assert cfg.to_dict() == dict(model=dict())
+
+
 def test_the_converted_network_is_spike_driven():
     network, _, images, _ = converted(4)
     report = audit(network, lambda: network(images[0]))
@@ -90,6 +159,14 @@ def test_thresholds_are_those_of_the_smallest_error():
     even = best_threshold(torch.rand(5000), 4)
     assert 0.85 < even <= 1.0
     assert best_threshold(torch.zeros(5), 4) == 1.0
+
+
+def test_the_membrane_at_the_start():
+    neuron = ClipFloorShift(4, 2.0, channels=2)
+    with torch.no_grad():
+        neuron.start.copy_(torch.tensor([0.5, -1.0]))
+    assert neuron(torch.full((1, 2, 1, 1), 0.8)).flatten().tolist() == [1.5, 0.0]
+    assert neuron(torch.tensor([[0.8, 1.8]])).tolist() == [[1.5, 1.0]]
 
 
 def test_neuron_and_gradients():
@@ -180,6 +257,14 @@ HOSTED = dict(
 NEURONS = dict(mmpretrain=17, mmseg=17 + 2, mmdet=17 + 1 + 2 + 3)
 
 
+# the image, means of spikes over places, and in a detector what reads levels of the pyramid, which are sums
+FLOATS = dict(
+    mmpretrain=['backbone.conv1 (conv)', 'head.fc (linear)'],
+    mmseg=['backbone.conv1 (conv)'],
+    mmdet=[],
+)
+
+
 @pytest.mark.parametrize('scope', HOSTED)
 def test_networks_of_the_hosts(scope, repo, monkeypatch):
     monkeypatch.chdir(repo)
@@ -199,7 +284,7 @@ def test_networks_of_the_hosts(scope, repo, monkeypatch):
     assert left_relus(network) == (['auxiliary_head.convs.0.activate'] if scope == 'mmseg' else [])
     with torch.no_grad():
         report = audit(network, run)
-    assert 'backbone.conv1 (conv)' in report.float_fed
+    assert sorted(report.float_fed) == FLOATS[scope]
 
 
 def test_the_tool(tmp_path, repo, run_tool):
@@ -234,10 +319,13 @@ def test_the_tool(tmp_path, repo, run_tool):
     neurons = [m for m in network.modules() if isinstance(m, ClipFloorShift)]
     assert len(neurons) == 17 and all(m.levels == 4 and m.threshold != 1 for m in neurons)
     # and it goes on learning, thresholds too
-    batch = random_batch('mmpretrain', 3, (64, 64))
-    batch['data_samples'][0].set_gt_label(1)
-    network.train()(**network.data_preprocessor(batch, True), mode='loss')['loss'].backward()
-    assert all(m.threshold.grad is not None for m in neurons)
+    options = ['train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False', 'train_dataloader.batch_size=4']
+    work = tmp_path / 'work'
+    done = run_tool('train.py', tmp_path / 'good_out' / 'converted.py', '--work-dir', work, '--cfg-options', *options)
+    assert done.returncode == 0, done.stderr
+    trained = torch.load(work / 'epoch_1.pth', weights_only=False)['state_dict']
+    names = [name for name, m in network.named_modules() if isinstance(m, ClipFloorShift)]
+    assert all(trained[f'{name}.threshold'] != m.threshold for name, m in zip(names, neurons, strict=True))
 
     refused = convert_by_tool('bad', bad)
     assert refused.returncode == 1 and 'hard swish in backbone.layer0.activate (' in refused.stderr

@@ -11,14 +11,16 @@ class ClipFloorShift(BaseNeuron):
     r"""An activation in D steps (QCFS, arXiv 2303.04347), which stands in the place of a ReLU.
 
     .. math::
-        y = \frac{\theta}{D} \lfloor \mathrm{clip}(\frac{x D}{\theta}, 0, D) + \frac{1}{2} \rfloor
+        y = \frac{\theta}{D} \lfloor \mathrm{clip}(\frac{(x + v) D}{\theta}, 0, D) + \frac{1}{2} \rfloor
 
     Half a step of shift makes the expected error zero. The count is :func:`sfa`'s with halves rounded up, a spike has the
-    value theta / D. The threshold theta learns; gradients are straight-through.
+    value theta / D. The threshold theta learns; gradients are straight-through. v is what the membrane holds at the start;
+    calibration sets it for each channel (arXiv 2106.06984, section 4.2), and it learns, too.
 
     Args:
         levels: D, the largest count.
         threshold: theta, of the whole layer.
+        channels: Of dimension 1 of the input, each with a v of its own that begins with 0; None: no v.
 
     Shape:
         Any, elementwise: ordinary features [B, C, H, W], without time.
@@ -35,12 +37,13 @@ class ClipFloorShift(BaseNeuron):
     takes_time = False
     step_mode = 's'  # it sees no time axis, see mmspike.models.inspection.has_time
 
-    def __init__(self, levels: int, threshold: float = 1.0) -> None:
+    def __init__(self, levels: int, threshold: float = 1.0, channels: int | None = None) -> None:
         super().__init__()
         self.levels = _check_levels(levels)
         if not threshold > 0:
             raise ValueError(f'threshold must be positive, got {threshold}')
         self.threshold = nn.Parameter(torch.tensor(float(threshold)))
+        self.start = None if channels is None else nn.Parameter(torch.zeros(channels))
 
     @property
     def divisor(self) -> float:
@@ -48,6 +51,8 @@ class ClipFloorShift(BaseNeuron):
         return self.levels / self.threshold.item()
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.start is not None:
+            x = x + self.start.to(x.dtype).view(-1, *[1] * (x.dim() - 2))
         unit = self.threshold.to(x.dtype) / self.levels
         return sfa(x / unit, self.levels, 1, 'up') * unit
 
