@@ -107,7 +107,7 @@ class Watch(TorchFunctionMode):
     def watching(self) -> Iterator[None]:
         """Hooks on all modules, and on all functions of torch."""
         self._stack: list[tuple[nn.Module, dict[int, int]]] = []
-        self._made: tuple[int, str] | None = None
+        self._made: tuple[Tensor, str] | None = None  # the tensor itself: ids of those that are gone are given again
         self._rectified: dict[str, int] = {}
         self._outputs: dict[str, int] = {}
         handles = []
@@ -139,7 +139,7 @@ class Watch(TorchFunctionMode):
         if isinstance(module, RELUS):
             self._rectify(module, out)
         elif not module._modules:
-            self._made = id(out), self._names[module]
+            self._made = out, self._names[module]
             self._outputs[self._names[module]] = self._outputs.get(self._names[module], 0) + 1
 
     def _rectify(self, module: nn.Module, out: Tensor) -> None:
@@ -175,7 +175,7 @@ class Watch(TorchFunctionMode):
         module = self._stack[-1][0]
         name = self._names[module]
         if func in RELU_CALLS and not isinstance(module, RELUS):
-            if before is None or before[0] != id(args[0]):
+            if before is None or before[0] is not args[0]:
                 self.refused[f'a ReLU that {name} calls as a function on what is no output of a module'] = None
                 return out
             site = self.sites.setdefault((before[1], 0), Site(before[1], ()))

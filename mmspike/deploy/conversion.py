@@ -263,7 +263,8 @@ def shorten_training(cfg: Config) -> None:
     cfg.param_scheduler = [cosine | dict(convert_to_iter_based=True) if by_epoch else cosine]
     wrapper = cfg.optim_wrapper
     wrapper.optimizer.lr = LEARNING_RATE * wrapper.optimizer.lr
-    if 'constructor' not in wrapper:  # mmengine's, which knows keys: no decay pulls thresholds to 0
+    # mmengine's own constructor knows keys: no decay pulls thresholds to 0
+    if 'constructor' not in wrapper and wrapper.optimizer.get('weight_decay') is not None:
         given = wrapper.get('paramwise_cfg') or {}
         keys = {name: dict(decay_mult=0.0) for name in ('.threshold', '.start')}
         wrapper.paramwise_cfg = {**given, 'custom_keys': {**given.get('custom_keys', {}), **keys}}

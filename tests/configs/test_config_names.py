@@ -17,6 +17,10 @@ LONG = re.compile(
 )
 
 
+#: folders with networks of another name
+OTHERS = {('maxformer', 'msqk'), ('resnet', 'resnet18')}
+
+
 def test_short_names():
     found = [p.name for p in CONFIGS.glob('*.py')]
     assert found and not [name for name in found if not SHORT.fullmatch(name)]
@@ -27,11 +31,14 @@ def test_short_names():
 def test_names_in_folders():
     found = {p.name: p.parent.name for p in CONFIGS.glob('*/*.py') if p.parent.name != '_base_'}
     assert len(found) > 40 and not [name for name in found if not LONG.fullmatch(name)]
-    presets = {arch.split('-')[0] for arch in mmspike.list_archs()} | {'spikeyolo'}  # its presets are spikingyolo's
+    presets = {arch.split('-')[0] for arch in mmspike.list_archs()} | {
+        'spikeyolo',
+        'resnet18',
+    }  # presets of spikingyolo, and a host's
     assert not {name for name in found if LONG.fullmatch(name)['arch'] not in presets}
     for name, folder in found.items():
         family = LONG.fullmatch(name)['arch'].removesuffix('former')
-        assert folder.removesuffix('former') == family or (folder, family) == ('maxformer', 'msqk'), f'{folder}/{name}'
+        assert folder.removesuffix('former') == family or (folder, family) in OTHERS, f'{folder}/{name}'
 
 
 def test_docs_tell_the_folders():

@@ -129,7 +129,7 @@ def test_steps_and_counts_are_equal_bit_by_bit():
 
 
 def test_the_training_that_follows():
-    optimizer = dict(type='AdamW', lr=0.004)
+    optimizer = dict(type='AdamW', lr=0.004, weight_decay=0.05)
     cfg = Config(dict(train_cfg=dict(max_epochs=24, val_interval=6), optim_wrapper=dict(optimizer=dict(optimizer))))
     shorten_training(cfg)
     assert (cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval, cfg.optim_wrapper.optimizer.lr) == (2, 2, 0.001)
@@ -138,6 +138,9 @@ def test_the_training_that_follows():
     cfg = Config(dict(train_cfg=dict(max_iters=400), optim_wrapper=dict(optimizer=dict(optimizer), constructor='X')))
     shorten_training(cfg)
     assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == 40 and 'paramwise_cfg' not in cfg.optim_wrapper
+    cfg = Config(dict(train_cfg=dict(max_epochs=3), optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1))))
+    shorten_training(cfg)
+    assert cfg.train_cfg.max_epochs == 1 and 'paramwise_cfg' not in cfg.optim_wrapper
     cfg = Config(dict(model=dict()))
     shorten_training(cfg)
     assert cfg.to_dict() == dict(model=dict())
@@ -261,7 +264,13 @@ NEURONS = dict(mmpretrain=17, mmseg=17 + 2, mmdet=17 + 1 + 2 + 3)
 FLOATS = dict(
     mmpretrain=['backbone.conv1 (conv)', 'head.fc (linear)'],
     mmseg=['backbone.conv1 (conv)'],
-    mmdet=[],
+    mmdet=[
+        'backbone.conv1 (conv)',
+        *(f'neck.fpn_convs.{i}.conv (conv)' for i in range(3)),
+        'roi_head.bbox_head.shared_fcs.0 (linear)',
+        'roi_head.mask_head.convs.0.conv (conv)',
+        'rpn_head.rpn_conv (conv)',
+    ],
 )
 
 
