@@ -226,7 +226,8 @@ def _set(neuron: ClipFloorShift, x: Tensor, means: Tensor, rounds: int) -> None:
         threshold = best_threshold(values[:: max(1, len(values) // 200_000)], neuron.levels)
         start = _start(x, means, threshold, neuron.levels)
     neuron.threshold.fill_(threshold)
-    neuron.start.copy_(start)
+    if neuron.start is not None:
+        neuron.start.copy_(start)
 
 
 def _start(x: Tensor, means: Tensor, threshold: float, levels: int, halvings: int = 12) -> Tensor:
