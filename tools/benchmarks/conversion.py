@@ -140,8 +140,15 @@ def spikingjelly_scores(model, cfg, images: list, steps: list[int]) -> dict:
     return found
 
 
+def ordered(rows: dict) -> dict:
+    """The ordinary network, the converted ones and the trained ones, by D."""
+    return dict(
+        sorted(rows.items(), key=lambda item: (not item[0].startswith('ordinary'), item[0][:9], item[1]['levels'] or 0))
+    )
+
+
 def table(found: dict) -> str:
-    rows = found['rows']
+    rows = ordered(found['rows'])
     names = list(next(iter(rows.values()))['scores'])
     lines = [f'| | {" | ".join(names)} | mJ an image | CPU ms an image |', '|---|' + '---|' * (len(names) + 2)]
     for label, row in rows.items():
@@ -157,7 +164,7 @@ def draw(found: dict, path: Path) -> None:
     """Each metric against D, energy and time; dotted: the ordinary network."""
     from matplotlib.figure import Figure
 
-    rows = found['rows']
+    rows = ordered(found['rows'])
     ordinary = rows['ordinary']
     names = list(ordinary['scores'])
     figure = Figure((9, 2.6 * len(names)), layout='constrained', dpi=80)
