@@ -259,4 +259,21 @@ def how_to_read(graph: Any) -> list[str]:
     if resets:
         reset = float(graph.nodes[resets[0]].v_reset.flat[0])
         lines.append(f'WARNING: {resets[0]} resets to {reset:g}, but norse always resets to 0, and snntorch refuses the file')
+    early = _early(graph)
+    if early:
+        lines.append(f'WARNING: norse gets {early[0]} wrong: of the branches that join there more than one has layers')
     return lines
+
+
+def _early(graph: Any) -> list[str]:
+    """Nodes that norse (nirtorch 2.6) runs before one of their sources: it goes depth first, along the edges in order."""
+    seen: set[str] = set()
+    early, stack = [], ['input']
+    while stack:
+        name = stack.pop()
+        if name not in seen:
+            seen.add(name)
+            if any(target == name and source not in seen for source, target in graph.edges):
+                early.append(name)
+            stack += [target for source, target in reversed(graph.edges) if source == name]
+    return early

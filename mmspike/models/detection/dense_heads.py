@@ -1,12 +1,26 @@
 """Spiking anchor heads: region proposals and RetinaNet."""
 
+import sys
+from collections.abc import Mapping
+
 from mmdet.models.dense_heads import RetinaHead, RPNHead
+from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from mmspike.models.layers import SpikingConv, bits_of, mean_time
 from mmspike.registry import MODELS
 
 from .neuron import head_neuron
+
+
+def all_candidates(test_cfg: Mapping | None) -> Mapping | None:
+    """``test_cfg`` of a dense head, where ``nms_pre`` is missing or -1 with all candidates in its place.
+
+    mmdet's heads take -1 for a slice, which leaves out the lowest candidate of every level: of a single one, all.
+    """
+    if test_cfg is None or (test_cfg.get('nms_pre') or -1) > 0:
+        return test_cfg
+    return ConfigDict({**test_cfg, 'nms_pre': sys.maxsize})
 
 
 @MODELS.register_module()
@@ -79,6 +93,7 @@ class SpikingRetinaHead(RetinaHead):
         neuron: Neuron config.
         binary: Weights of one bit in the hidden layers, see :func:`mmspike.models.layers.binary_weight`.
         weight_bits: Bits of their weights, 2 to 8, see :func:`mmspike.models.layers.rounded_weight`; 1 as ``binary``.
+        test_cfg: The host's; without ``nms_pre`` all candidates go on.
         **kwargs: The host's. Towers start Kaiming normal, without which few neurons would fire.
 
     Shape:
@@ -100,6 +115,7 @@ class SpikingRetinaHead(RetinaHead):
         neuron: dict | None = None,
         binary: bool = False,
         weight_bits: int | None = None,
+        test_cfg: Mapping | None = None,
         init_cfg: dict | list[dict] | None = None,
         **kwargs,
     ) -> None:
@@ -111,7 +127,7 @@ class SpikingRetinaHead(RetinaHead):
             dict(type='Normal', std=0.01, override=dict(name='retina_reg')),
             dict(type='Normal', std=0.01, bias_prob=0.01, override=dict(name='retina_cls')),
         ]
-        super().__init__(*args, init_cfg=init_cfg, **kwargs)
+        super().__init__(*args, init_cfg=init_cfg, test_cfg=all_candidates(test_cfg), **kwargs)
         if self.conv_cfg:
             raise ValueError(f'SpikingRetinaHead has ordinary convolutions only, got conv_cfg={self.conv_cfg}')
 

@@ -16,6 +16,7 @@ from mmspike.models.backbones.spiking_yolo import NORM
 from mmspike.models.layers import SpikingConv, mean_time
 from mmspike.registry import MODELS
 
+from .dense_heads import all_candidates
 from .neuron import head_neuron
 from .overlaps import CIoULoss, CIoUOverlaps
 
@@ -44,7 +45,7 @@ class SpikingYOLOHead(BaseDenseHead):
             and 1.5.
         train_cfg: ``assigner`` of mmdet, ``alpha`` and ``beta`` of the metric; by default ``TaskAlignedAssigner`` with 10
             cells a box by complete IoU, 0.5 and 6.
-        test_cfg: mmdet's for dense heads: ``score_thr``, ``nms``, ``nms_pre``, ``max_per_img``.
+        test_cfg: mmdet's for dense heads: ``score_thr``, ``nms``, ``nms_pre`` (all), ``max_per_img``.
 
     Shape:
         Levels [T, B, C_i, H_i, W_i], membranes -> scores [B, classes, H_i, W_i] and distributions [B, 4 bins, H_i, W_i]
@@ -90,7 +91,7 @@ class SpikingYOLOHead(BaseDenseHead):
         assigner = dict(type='TaskAlignedAssigner', topk=10, iou_calculator=dict(type=CIoUOverlaps))
         self.assigner = TASK_UTILS.build(train_cfg.get('assigner', assigner))
         self.alpha, self.beta = train_cfg.get('alpha', 0.5), train_cfg.get('beta', 6.0)
-        self.train_cfg, self.test_cfg = train_cfg, test_cfg
+        self.train_cfg, self.test_cfg = train_cfg, all_candidates(test_cfg)
 
     @staticmethod
     def _branch(in_channels: int, channels: int, outputs: int, shared: dict) -> nn.Sequential:

@@ -179,3 +179,15 @@ def test_roi_extractor_keeps_boxes_exact_under_amp():
 def test_refused(cfg, message):
     with pytest.raises(ValueError, match=message):
         MODELS.build(dict(cfg, type=f'mmspike.{cfg["type"]}'))
+
+
+@pytest.mark.parametrize('limit', [dict(nms_pre=10), dict(nms_pre=-1), dict()])
+def test_the_only_candidate_of_a_level_is_found(limit):
+    """mmdet's own head leaves out the lowest one where nms_pre is not given."""
+    cfg = ConfigDict(score_thr=0.5, nms=dict(type='nms', iou_threshold=0.5), max_per_img=5, **limit)
+    anchors = dict(type='AnchorGenerator', scales=[1], ratios=[1.0], strides=[16])
+    head = SpikingRetinaHead(1, C, feat_channels=C, stacked_convs=1, anchor_generator=anchors, test_cfg=cfg)
+    scores = torch.full((1, 1, 4, 4), -9.0)
+    scores[0, 0, 1, 2] = 3.0
+    (found,) = head.predict_by_feat([scores], [torch.zeros(1, 4, 4, 4)], batch_img_metas=[dict(img_shape=(64, 64))])
+    assert found.bboxes.tolist() == [[24.0, 8.0, 40.0, 24.0]]

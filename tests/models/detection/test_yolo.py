@@ -191,9 +191,10 @@ def test_losses_by_their_definition():
     torch.testing.assert_close(losses['loss_dfl'], torch.as_tensor(1.5 * dfl / scale), rtol=1e-4, atol=1e-5)
 
 
-def test_decoding():
+@pytest.mark.parametrize('limit', [dict(nms_pre=10), dict(nms_pre=-1), dict()])
+def test_decoding(limit):
     """A cell whose distributions are certain gives the box of those distances around its centre, in strides."""
-    made = head(test_cfg=ConfigDict(score_thr=0.5, nms_pre=10, nms=dict(type='nms', iou_threshold=0.7), max_per_img=5))
+    made = head(test_cfg=ConfigDict(score_thr=0.5, nms=dict(type='nms', iou_threshold=0.7), max_per_img=5, **limit))
     scores = [torch.full((1, 2, 6, 8), -9.0), torch.full((1, 2, 3, 4), -9.0)]
     bins = [torch.zeros(1, 64, 6, 8), torch.zeros(1, 64, 3, 4)]
     scores[1][0, 1, 1, 2] = 3.0
