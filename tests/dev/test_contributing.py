@@ -90,7 +90,7 @@ def test_the_backbone_deploys(tmp_path, monkeypatch):
             nn.init.normal_(m.bias, 0.7, 0.5)
             nn.init.normal_(m.running_mean, 0, 0.2)
     model, x = model.double(), torch.randn(2, 3, 64, 64, dtype=torch.float64)
-    rows = [m.row for m in model.modules() if isinstance(m, Chain)]
+    rows = [m.as_row() for m in model.modules() if isinstance(m, Chain)]
     assert len(rows) == 13 and all(role for row in rows for _, role in row.parts)  # the kernels know every part
     gradients = []
     for on in (True, False):

@@ -16,8 +16,11 @@ triton = pytest.importorskip('triton', reason='PyTorch for CPUs alone brings no 
 
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
+from triton.runtime.errors import OutOfResources  # noqa: E402
 
+from mmspike.config.memory_faults import is_out_of_memory  # noqa: E402
 from mmspike.kernels.gpu import integer, launch, lif  # noqa: E402
+from mmspike.utils.errors import UserError  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +47,7 @@ TYPES = dict.fromkeys(
     ('v', 'decay', 'last', 'gv', 'h', 'gfirst', 'gdecay', 'affine', 'part', 'gparam', 'mean', 'inverse'), 'fp32'
 )
 TYPES |= dict.fromkeys(('w1', 'b1', 'mean1', 'var1', 'w2', 'b2', 'mean2', 'var2', 'border', 'kernel', 'bias'), 'fp32')
-TYPES |= dict(kv='fp32', gsum='fp32', window='i1', code='u8', tracked1='i64', tracked2='i64')
+TYPES |= dict(kept='u8', kv='fp32', gsum='fp32', window='i1', code='u8', tracked1='i64', tracked2='i64')
 INTEGERS = ('N', 'E', 'C', 'B', 'inner', 'rounds', 'parts', 'si', 'sn', 'si_o', 'sn_o', 'sc')
 
 compiles = pytest.mark.skipif(
@@ -118,3 +121,40 @@ def test_a_device_that_cannot_run_the_kernels_falls_back_and_says_so_once(kind, 
         assert not launch.usable(x) and not launch.usable(x) and not launch.fuses(x)
     assert len(said) == 1
     launch._runs_on.cache_clear()
+
+
+class Failing:
+    """A kernel that the driver or the compiler refuses."""
+
+    __name__ = '_lif_forward'
+
+    def __init__(self, error):
+        self.error = error
+
+    def __getitem__(self, grid):
+        return self
+
+    def __call__(self, *args, **constants):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ('error', 'expected'),
+    [
+        (OutOfResources(230_000, 101_376, 'shared memory'), 'shared memory.*MMSPIKE_KERNELS=0'),
+        (
+            RuntimeError('Triton Error [CUDA]: no kernel image'),
+            r'_lif_forward .* cpu .* \(2, 3\).*MMSPIKE_KERNELS=0',
+        ),
+    ],
+)
+def test_a_kernel_that_fails_later_says_what_to_do(error, expected):
+    with pytest.raises(UserError, match=expected):
+        launch.start_on(Failing(error), torch.zeros(2, 3), (1,))
+
+
+def test_memory_that_runs_out_in_a_kernel_is_called_so():
+    error = RuntimeError('Triton Error [CUDA]: out of memory')
+    with pytest.raises(RuntimeError) as info:
+        launch.start_on(Failing(error), torch.zeros(2, 3), (1,))
+    assert info.value is error and is_out_of_memory(error)

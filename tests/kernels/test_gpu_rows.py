@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip('triton', reason='PyTorch for CPUs alone brings no Triton')
 
-from mmspike.kernels.gpu import attention_kernels, integer, norm_neuron_kernels  # noqa: E402
+from mmspike.kernels.gpu import attention_kernels, integer, norm_neuron_kernels, shortcut_kernels  # noqa: E402
 
 from .test_gpu import assert_lean, compiled, compiles  # noqa: E402
 
@@ -40,6 +40,13 @@ def cases():
     other = TILE | dict(INNERMOST=False, T=4, BM=1024, BN=1) | LIF
     yield k._norm_neuron_forward, other | dict(TRAINING=False, DOUBLE=True), 'fp32', 80, True
     yield k._norm_neuron_backward, other | dict(TRAINING=False, DOUBLE=True, SURROGATE=1), 'fp32', 80, False
+    k = shortcut_kernels
+    for neuron, steps, dtype, arch in ((SFA, 1, 'fp32', 80), (SFA, 1, 'fp16', 90), (LIF, 4, 'fp32', 75), (LIF, 8, 'bf16', 100)):
+        own = neuron | TILE | dict(INNERMOST=dtype != 'fp32', T=steps)
+        own |= dict(BM=1024, BN=1) if dtype == 'fp32' else {}
+        more = dict(TRAINING=True, DOUBLE=steps == 4, SHORTCUT=True, CODE=neuron is SFA)
+        yield k._norm_sum_forward, own | more, dtype, arch, True
+        yield k._norm_sum_gradient, own | dict(SURROGATE=0, SUM=True), dtype, arch, False
     for kernel in (integer._sfa_byte_forward, integer._sfa_byte_backward, integer._pack, integer._unpack):
         yield kernel, dict(BLOCK=1024), 'fp16', 90, True
 

@@ -256,5 +256,5 @@ def test_the_documentation_has_every_tool():
     scripts = {str(path.relative_to(REPO / 'tools')) for path in (REPO / 'tools').rglob('*.[ps][yh]')}
     scripts -= {f'benchmarks/{path.name}' for path in (REPO / 'tools/benchmarks').glob('straightforward*.py')}
     scripts -= {'benchmarks/networks.py'}  # of benchmark.py, as those above
-    scripts -= {'benchmarks/gpu_parts.py', 'benchmarks/gpu_checks.py'}  # of gpu.py
+    scripts -= {f'benchmarks/gpu_{part}.py' for part in ('checks', 'demo', 'parts', 'tuning')}  # of gpu.py
     assert mentioned == {name for name in scripts if not name.startswith('dev/')}

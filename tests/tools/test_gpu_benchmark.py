@@ -19,10 +19,11 @@ def test_every_part(repo, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     report = json.loads((tmp_path / 'gpu.json').read_text())
     names = ['machine', 'kernels_against_pytorch', 'rows_against_pytorch', 'bandwidth', 'numerics', 'speed', 'compiled', 'demo']
+    names += ['launch_gaps', 'sanitizer', 'sweeps']
     assert list(report) == names
     checks = {name: [record for record in report[name] if 'check' in record] for name in names}
     assert all(record['check'] == 'held' for records in checks.values() for record in records)
-    assert [len(checks[name]) for name in names] == [0, 45, 13, 0, 4, 0, 1, 1]
+    assert [len(checks[name]) for name in names] == [0, 45, 17, 0, 4, 0, 1, 1, 0, 0, 0]
     written = (tmp_path / 'gpu.md').read_text()
     assert all(f'## {name.replace("_", " ")}' in written for name in names)
     assert all(record['what'] in written for records in report.values() for record in records)

@@ -4,15 +4,17 @@
 
 Parts, in this order: the machine; neurons, then rows of modules, with kernels against plain PyTorch; bandwidth against a
 copy; loss, gradients and spikes of whole networks against the CPU; time and memory of training steps against spikingjelly,
-ReLU and plain PyTorch; torch.compile; the demo's training. Each part is a process of its own with its share of the minutes:
-one that crashes, hangs or runs out of time is recorded and does not stop the others. After every part OUT/gpu.json and
-OUT/gpu.md hold all that is known. The exit status is 1 if a check or a part failed. A goal that is missed is reported, and is
-no failure.
+ReLU and plain PyTorch; torch.compile, once as a CUDA graph; the demo's training with FiniteLossHook and without; gaps
+between launches; compute-sanitizer, if it is installed; blocks and warps of the kernels. Each part is a process of its own
+with its share of the minutes: one that crashes, hangs or runs out of time is recorded and does not stop the others. After
+every part OUT/gpu.json and OUT/gpu.md hold all that is known. The exit status is 1 if a check or a part failed. A goal that
+is missed is reported, and is no failure.
 
 Needed: torch with Triton, and these wheels (pip install --no-deps): onedl-mmengine, onedl-mmcv, addict, yapf, rich, termcolor,
 markdown-it-py, mdurl, pygments, platformdirs, opencv-python-headless, packaging. mmcv needs no compiled operators. For the
 comparison spikingjelly with einops, tqdm, scipy and matplotlib; for the demo onedl-mmdetection, torchvision, pycocotools,
-shapely, scipy, six, matplotlib and terminaltables. Without a C compiler the neurons on the CPU are plain PyTorch.
+shapely, scipy, six, matplotlib, terminaltables and, since Python 3.12, setuptools. Without a C compiler the neurons on the
+CPU are plain PyTorch.
 
 --tiny rehearses with tiny networks: python tools/benchmarks/gpu.py --device cpu --tiny
 """
@@ -32,7 +34,25 @@ REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO), str(REPO / 'tools/benchmarks')]  # this checkout's mmspike, installed or not
 
 import torch  # noqa: E402
-from gpu_parts import PARTS, Part  # noqa: E402
+from gpu_checks import kernels_against_pytorch, rows_against_pytorch  # noqa: E402
+from gpu_demo import demo  # noqa: E402
+from gpu_parts import Part, bandwidth, compiled, machine, numerics, speed  # noqa: E402
+from gpu_tuning import launch_gaps, sanitizer, sweeps  # noqa: E402
+
+#: part -> its share of the minutes; the most telling first
+PARTS: dict[Callable[[Part], None], float] = {
+    machine: 0.02,
+    kernels_against_pytorch: 0.15,
+    rows_against_pytorch: 0.05,
+    bandwidth: 0.1,
+    numerics: 0.12,
+    speed: 0.2,
+    compiled: 0.16,
+    demo: 0.1,
+    launch_gaps: 0.03,
+    sanitizer: 0.04,
+    sweeps: 0.03,
+}
 
 
 def child(function: Callable[[Part], None], part: Part) -> None:

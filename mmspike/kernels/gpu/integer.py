@@ -35,14 +35,26 @@ def _sfa_backward(grad_ptr, window_ptr, out_ptr, N, divisor, BLOCK: tl.constexpr
 
 
 @jit
+def _code(x, count, levels):
+    """A byte: the count (127 for NaN), and 128 where the window of the gradient is open."""
+    code = tl.where(x == x, count, 127.0) + tl.where((x >= 0.0) & (x <= levels), 128.0, 0.0)
+    return code.to(tl.int32).to(tl.uint8)
+
+
+@jit
+def _through(grad, code, divisor):
+    """The gradient of an SFA by its bytes; a NaN stays one."""
+    return tl.where(code >= 128, tl.div_rn(grad, divisor), grad * 0.0)
+
+
+@jit
 def _sfa_byte_forward(x_ptr, out_ptr, code_ptr, N, levels, divisor, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < tl.cast(N, tl.int64)
     x = tl.load(x_ptr + at, inside).to(tl.float32)
     count = _count(x, levels)
     tl.store(out_ptr + at, tl.div_rn(count, divisor).to(out_ptr.dtype.element_ty), inside)
-    code = tl.where(x == x, count, 127.0) + tl.where((x >= 0.0) & (x <= levels), 128.0, 0.0)
-    tl.store(code_ptr + at, code.to(tl.int32).to(tl.uint8), inside)
+    tl.store(code_ptr + at, _code(x, count, levels), inside)
 
 
 @jit
@@ -50,8 +62,7 @@ def _sfa_byte_backward(grad_ptr, code_ptr, out_ptr, N, divisor, BLOCK: tl.conste
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < tl.cast(N, tl.int64)
     grad = tl.load(grad_ptr + at, inside).to(tl.float32)
-    open_ = tl.load(code_ptr + at, inside) >= 128
-    grad = tl.where(open_, tl.div_rn(grad, divisor), grad * 0.0)  # a NaN stays one
+    grad = _through(grad, tl.load(code_ptr + at, inside), divisor)
     tl.store(out_ptr + at, grad.to(out_ptr.dtype.element_ty), inside)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,13 +13,16 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from mmspike.utils.errors import UserError, describe
+
 from .. import enabled
 
 try:
     import triton
     import triton.language as tl
+    from triton.errors import TritonError
 except ImportError:  # PyTorch for other devices brings none, and needs none
-    triton, tl = None, SimpleNamespace(constexpr=None)
+    triton, tl, TritonError = None, SimpleNamespace(constexpr=None), RuntimeError
 
 BLOCK = 1024
 #: up to so many steps a backward kernel holds all membranes in registers: 64 a thread at T = 4 in half precision. They stand in
@@ -66,28 +69,26 @@ def _runs_on(device_type: str, index: int | None) -> bool:
         name = f'{device_type}:{index}' if device_type != 'cuda' else f'{torch.cuda.get_device_name(index)} (cuda:{index})'
         warnings.warn(
             f"mmspike's kernels do not run on {name}, so its networks run as plain PyTorch there, slower and with more memory: "
-            f'{type(error).__name__}: {error}',
+            f'{describe(error)}',
             stacklevel=2,
         )
         return False
 
 
 def _tried(index: int | None) -> bool:
-    """One small kernel, compiled and run."""
-    x = torch.zeros(1, device=f'cuda:{index}')
+    """The kernels run on small tensors; raises what they raise where they do not."""
+    from .trial import run_kernels  # it imports this module
+
     with torch.cuda.device(index):
-        _probe[(1,)](x)
-        return bool(x.item() == 1)
+        results = run_kernels(f'cuda:{index}')
+        if not all(bool(x.isfinite().all()) for x in results):
+            raise ArithmeticError('the results of a small run are not finite')
+    return True
 
 
 def matrix_units(x: Tensor) -> bool:
     """The GPU multiplies matrices of float32 on matrix units, in three parts (since Ampere)."""
     return not x.is_cuda or isinstance(x, FakeTensor) or torch.cuda.get_device_capability(x.device) >= (8, 0)
-
-
-@jit
-def _probe(x_ptr):
-    tl.store(x_ptr, 1.0)
 
 
 #: the operators' functions by name, for who counts what they launch
@@ -119,5 +120,20 @@ def start_on(kernel: Any, x: Tensor, grid: tuple[int, ...], *args: Any, **consta
     elif isinstance(x, FakeTensor):  # Triton's interpreter, which cannot be traced
         return
     # of several GPUs; nothing for the interpreter on the CPU, and for tensors without data
-    with contextlib.nullcontext() if isinstance(x, FakeTensor) else torch.cuda.device_of(x):
+    with contextlib.nullcontext() if isinstance(x, FakeTensor) else torch.cuda.device_of(x), _failures_named(kernel, x):
         kernel[grid](*args, **constants, enable_fp_fusion=False)
+
+
+@contextlib.contextmanager
+def _failures_named(kernel: Any, x: Tensor) -> Iterator[None]:
+    """A kernel that fails although others have run on the device says what to do."""
+    try:
+        yield
+    except (TritonError, RuntimeError) as error:
+        if 'out of memory' in str(error):
+            raise
+        name = getattr(getattr(kernel, 'fn', kernel), '__name__', kernel)
+        raise UserError(
+            f'the kernel {name} does not run on {x.device} for a tensor of shape {tuple(x.shape)} and {x.dtype}, '
+            f'{type(error).__name__}: {error}. MMSPIKE_KERNELS=0 in the environment runs plain PyTorch'
+        ) from error

@@ -53,7 +53,11 @@ def cast(tensors: Sequence[Tensor], device: str) -> dict[Tensor, Tensor]:
     """Tensor -> what a layer computes with under the autocast that is on."""
     dtype = cast_dtype(device)
     wide = [t for t in tensors if dtype is not None and t.dtype == torch.float32]
-    return dict(zip(wide, _Cast.apply(dtype, *wide), strict=True)) if wide else {}
+    copies: dict[Tensor, Tensor] = {}
+    for trained in (True, False):  # a copy beside one with a gradient would have one
+        own = [t for t in wide if t.requires_grad == trained]
+        copies |= dict(zip(own, _Cast.apply(dtype, *own), strict=True)) if own else {}
+    return copies
 
 
 class _NormNeuron(torch.autograd.Function):
@@ -218,6 +222,13 @@ def conv(
     return Signal(unfold(_Conv.apply(fold(x), weight, bias, arguments, signal.back()), x.shape[0]))
 
 
+def alike(a: Tensor, y: Tensor) -> bool:
+    """A shortcut can be read at the places of what a norm reads; one repeated over time cannot."""
+    y = ops.laid_out(y)
+    places = zip(a.shape, a.stride(), y.stride(), strict=False)
+    return a.shape == y.shape and a.dtype == y.dtype and all(n == 1 or one == other for n, one, other in places)
+
+
 def takes(neuron: Neuron | None, steps: int) -> bool:
     """There is a kernel for a neuron behind a norm: it holds so many membranes in registers, or counts in bytes."""
     if neuron is None or neuron.kind == LIF:
@@ -232,7 +243,7 @@ class _Fire(torch.autograd.Function):
     def forward(ctx, x, neuron):
         ctx.save_for_backward(x)
         ctx.neuron = neuron
-        return _lif(neuron, x)
+        return spikes_anew(neuron, x)
 
     @staticmethod
     @once_differentiable
@@ -264,7 +275,8 @@ def _tau(neuron: Neuron) -> float | None:
     return neuron.tau if neuron.leak else None
 
 
-def _lif(neuron: Neuron, x: Tensor) -> Tensor:
+def spikes_anew(neuron: Neuron, x: Tensor) -> Tensor:
+    """LIF or IF from rest."""
     return lif_spikes(x, _tau(neuron), neuron.v_threshold, neuron.v_reset)
 
 
@@ -281,7 +293,7 @@ def kept(spikes: Tensor, divisor: float) -> Recompute:
 def fire(neuron: Neuron, x: Tensor) -> Signal:
     """Spikes of LIF or IF from rest, or of SFA of up to 126 levels."""
     if neuron.kind == LIF:
-        return Signal(_Fire.apply(x, neuron), 1.0, None, Recompute(partial(_lif, neuron), (x.detach(),)))
+        return Signal(_Fire.apply(x, neuron), 1.0, None, Recompute(partial(spikes_anew, neuron), (x.detach(),)))
     spikes, code = _Count.apply(x, neuron)
     divisor = float(neuron.divisor)
     return Signal(spikes, divisor, None, coded(code, divisor, x.dtype))

@@ -84,6 +84,23 @@ def _keep(c, ok, C, affine_ptr, scale, shift, mean, square):
 
 
 @jit
+def _learn(
+    c, ok, mean, var, w1_ptr, b1_ptr, mean1_ptr, var1_ptr, tracked1_ptr, mean2_ptr, var2_ptr, tracked2_ptr, eps1,
+    momentum1, momentum2, unbiased, DOUBLE: tl.constexpr,
+):  # fmt: skip
+    """The running statistics and counters of a norm, or of two in a row."""
+    _move(c, ok, mean, var, mean1_ptr, var1_ptr, momentum1, unbiased)
+    if DOUBLE:
+        w = tl.load(w1_ptr + c, ok)
+        second = tl.div_rn(w * w * var, var + eps1)
+        _move(c, ok, tl.load(b1_ptr + c, ok), second, mean2_ptr, var2_ptr, momentum2, unbiased)
+    if tl.program_id(1) == 0:
+        _counted(tracked1_ptr)
+        if DOUBLE:
+            _counted(tracked2_ptr)
+
+
+@jit
 def _fired(z, v, tau, v_threshold, v_reset, levels, divisor, KIND: tl.constexpr, LEAK: tl.constexpr):
     """The output of a neuron for the input z, and the membrane v of the next step."""
     if KIND == 0:
@@ -123,15 +140,10 @@ def _norm_neuron_forward(
     if row == 0:
         _keep(c, ok, C, affine_ptr, scale, shift, mean, square)
         if TRAINING:
-            _move(c, ok, mean, var, mean1_ptr, var1_ptr, momentum1, unbiased)
-            if DOUBLE:
-                w = tl.load(w1_ptr + c, ok)
-                second = tl.div_rn(w * w * var, var + eps1)
-                _move(c, ok, tl.load(b1_ptr + c, ok), second, mean2_ptr, var2_ptr, momentum2, unbiased)
-            if tl.program_id(1) == 0:
-                _counted(tracked1_ptr)
-                if DOUBLE:
-                    _counted(tracked2_ptr)
+            _learn(
+                c, ok, mean, var, w1_ptr, b1_ptr, mean1_ptr, var1_ptr, tracked1_ptr, mean2_ptr, var2_ptr, tracked2_ptr, eps1,
+                momentum1, momentum2, unbiased, DOUBLE,
+            )  # fmt: skip
     step = tl.cast(E, tl.int64) * C
     scale, shift = scale[None, :], shift[None, :]
     _neurons(y_ptr, out_ptr, scale, shift, at, inside, step, tau, v_threshold, v_reset, levels, divisor, T, KIND, LEAK)

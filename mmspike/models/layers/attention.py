@@ -11,9 +11,9 @@ from mmspike.kernels.products import Linear, Masked, Sums, multiply
 from mmspike.kernels.recompute import Signal
 from mmspike.models.neurons import build_neuron
 
-from .chain import Chain, opens, run, walk
+from .chain import Chain, Rowed, opens, run, walk, walk_unrolled
 from .choice import described, fire, fusable, hooked
-from .cuda_merge import mergeable, merged
+from .cuda_merge import Merged, mergeable
 
 
 def attend(q: Signal, k: Signal, v: Signal, heads: int) -> Signal:
@@ -94,7 +94,7 @@ def half_threshold(neuron: dict) -> dict:
     return {**neuron, 'v_threshold': half}
 
 
-class SpikeAttention(nn.Module):
+class SpikeAttention(Rowed, nn.Module):
     """N - q, k, v - :meth:`mix` - projection, without softmax; each of q, k, v is N(convolution and norm).
 
     A variant says how its convolutions are made, its :attr:`scale` and its :attr:`mask`.
@@ -178,32 +178,50 @@ class SpikeAttention(nn.Module):
             return None
         return attention.attend(known, attention.side_by_side(q, k, v), *widths, self.scale)
 
-    def _project_and_mix_on_cuda(self, s: Signal) -> Signal | None:
-        """The projection's input, of q, k and v from one convolution; None: the kernels do not take them together."""
+    def mergeable_rows(self, x: Tensor) -> list | None:
+        """The rows of q, k and v, if one convolution can compute them all of spikes on the device of x [T, B, C, H, W]."""
         neurons = [self.q_neuron, self.k_neuron, self.v_neuron, self.attn_neuron]
-        if self.mask or not isinstance(self.scale, float) or not (gpu.usable(s.x) and fusable(s.x, *neurons)):
+        if self.mask or not isinstance(self.scale, float) or not (gpu.usable(x) and fusable(x, *neurons)) or x.dim() != 5:
             return None
-        chains = [c for c in (self.q_conv, self.k_conv, self.v_conv) if isinstance(c, Chain) and opens(c)]
-        kinds = [described(n, s.x.shape[0]) for n in neurons]
-        if len(chains) < 3 or len(set(kinds[:3])) > 1 or kinds[0] is None or kinds[3] is None or s.x.dim() != 5:
+        chains = [c for c in (self.q_conv, self.k_conv, self.v_conv) if isinstance(c, Chain) and opens(c, Chain)]
+        kinds = [described(n, x.shape[0]) for n in neurons]
+        if len(chains) < 3 or len(set(kinds[:3])) > 1 or not layers.takes(kinds[0], x.shape[0]) or kinds[3] is None:
             return None
-        rows = [chain.row for chain in chains]
+        rows = [chain.as_row() for chain in chains]
         parts = [row.parts for row in rows]
-        if any(hooked(chain, *row.below) for chain, row in zip(chains, rows, strict=True)) or not mergeable(parts):
-            return None
-        heads, d, dv = self.num_heads, parts[1][0][0].out_channels, parts[2][0][0].out_channels
-        several = s.x.numel() > s.x.shape[2]
-        if not (several and layers.takes(kinds[0], s.x.shape[0]) and attention.takes_heads(s.x, kinds[3], heads, d, dv)):
-            return None
-        return attention.attend(kinds[3], merged(parts, kinds[0], s), heads, d, dv, self.scale)
+        listened = any(hooked(chain, *row.below) for chain, row in zip(chains, rows, strict=True))
+        return parts if not listened and mergeable(parts) else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        s = Signal(x) if self.neuron is None else fire(self.neuron, Signal(x))
-        mixed = self._project_and_mix_on_cuda(s)
+    def _merged_on_cuda(self, s: Signal, merged: Merged) -> Signal | None:
+        """The projection's input, of q, k and v from one convolution; None: the kernels do not take them together."""
+        known, inner = (described(n, s.x.shape[0]) for n in (self.attn_neuron, self.q_neuron))
+        heads, d, dv = self.num_heads, *(len(m.weight) for m in merged.columns[0][1:])
+        if known is None or inner is None or isinstance(self.scale, Tensor):  # see mergeable_rows
+            return None
+        if s.x.numel() <= s.x.shape[2] or not attention.takes_heads(s.x, known, heads, d, dv):
+            return None
+        return attention.attend(known, merged.run(inner, s), heads, d, dv, self.scale)
+
+    def project_and_mix(self, s: Signal, merged: Merged | None = None) -> Signal:
+        """The projection's input from the spikes of the first neuron, of layers that were merged, if they were."""
+        mixed = None if merged is None else self._merged_on_cuda(s, merged)
         if mixed is not None:
-            return run([self.proj_conv] if self.proj_neuron is None else [self.proj_conv, self.proj_neuron], mixed)
+            return mixed
         q = walk([self.q_conv, self.q_neuron], s)
         k = walk([self.k_conv, self.k_neuron], s)
-        v = None if self.v_conv is None else walk([self.v_conv, self.v_neuron], s)
-        last = [self.proj_conv] if self.proj_neuron is None else [self.proj_conv, self.proj_neuron]
-        return run(last, self.mix(q, k, v))
+        return self.mix(q, k, None if self.v_conv is None else walk([self.v_conv, self.v_neuron], s))
+
+    @property
+    def _projection(self) -> list[nn.Module]:
+        return [self.proj_conv] if self.proj_neuron is None else [self.proj_conv, self.proj_neuron]
+
+    def unrolled(self) -> list[nn.Module | tuple[nn.Module, str]] | None:
+        first = [] if self.neuron is None else [self.neuron]
+        return [*first, (self, 'attention'), *self._projection] if opens(self, SpikeAttention) else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        done = walk_unrolled(self, x)
+        if done is not None:
+            return done
+        s = Signal(x) if self.neuron is None else fire(self.neuron, Signal(x))
+        return run(self._projection, self.project_and_mix(s))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmspike.kernels.recompute import Signal
 from mmspike.models.neurons import build_neuron
 
-from .chain import Chain, check_known, walk
+from .chain import Chain, Rowed, check_known, opens, walk, walk_unrolled
 from .choice import add
 from .conv import ConvNorm
 from .temporal import DropPath
@@ -41,7 +41,7 @@ class LayerScale(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-class Residual(nn.Module):
+class Residual(Rowed, nn.Module):
     """x + branch(x), for one branch after the other; a branch is a row of modules, as a :class:`Chain` is.
 
     Args:
@@ -87,7 +87,21 @@ class Residual(nn.Module):
         """The modules of these names."""
         return [self._modules[name] for name in names]
 
+    def unrolled(self) -> list[nn.Module | tuple[nn.Module, str]] | None:
+        if not opens(self, Residual):
+            return None
+        before, *branches, after, shortcut = (self.row(names) for names in self.rows)
+        steps: list[nn.Module | tuple[nn.Module, str]] = [*before]
+        for i, branch in enumerate(branches):
+            steps.append((self, 'fork'))
+            steps += [*shortcut, (self, 'swap')] if shortcut and i == 0 else []
+            steps += [*branch, (self, 'join')]
+        return [*steps, *after]
+
     def forward(self, x: Tensor) -> Tensor:
+        done = walk_unrolled(self, x)
+        if done is not None:
+            return done
         before, *branches, after, shortcut = self.rows
         signal = walk(self.row(before), Signal(x))
         for i, names in enumerate(branches):

@@ -1,6 +1,6 @@
 """A block's row of neurons, weights, norms and pools as one module, run on the quickest way there is."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,7 +23,28 @@ from .temporal import fold, unfold
 OVER_TIME = (_ConvNd, nn.Linear, _NormBase, nn.GroupNorm, nn.LayerNorm, _MaxPoolNd, _AvgPoolNd, nn.Identity)
 
 
-class Chain(nn.Sequential):
+class Rowed:
+    """A module that the kernels see as a row, worked out anew only where a module below was replaced or changed its role."""
+
+    _rows: 'tuple[Row | None, Row | None]' = (None, None)
+
+    def as_row(self, unroll: bool = False) -> 'Row':
+        """The module as the kernels see it, see :class:`Row`."""
+        row = self._rows[unroll]
+        if row is None or not row.holds():
+            row = Row(self, unroll)
+            self._rows = (self._rows[0], row) if unroll else (row, self._rows[1])
+        return row
+
+    def unrolled(self) -> 'list[nn.Module | tuple[nn.Module, str]] | None':
+        """What the module computes, as modules and as roles that it has itself; None: it has a forward of its own."""
+        return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != '_rows'}
+
+
+class Chain(Rowed, nn.Sequential):
     """Neurons, weights, norms and pools in order: what a block computes, as a row that deployment and analysis can read.
 
     It computes what ``nn.Sequential`` would, with less memory and time where that is possible: on the CPU in float32 and
@@ -51,7 +72,6 @@ class Chain(nn.Sequential):
     """
 
     takes_time = True
-    _row: 'Row | None' = None
 
     def __init__(self, modules: Mapping[str, nn.Module] | None = None, **named: nn.Module) -> None:
         super().__init__()
@@ -66,19 +86,15 @@ class Chain(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         return run(self, x)
 
-    @property
-    def row(self) -> 'Row':
-        """The chain as the kernels see it, worked out anew only where a module below was replaced or changed its role."""
-        if self._row is None or not self._row.holds():
-            self._row = Row(self)
-        return self._row
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != '_row'}
+    def unrolled(self) -> list[nn.Module | tuple[nn.Module, str]] | None:
+        return list(self) if opens(self, Chain) else None
 
 
 class Row:
     """A module as the kernels see it, worked out once.
+
+    Args:
+        unroll: Open residual blocks and attentions, too, so that a sum meets the neuron that reads it.
 
     Attributes:
         parts: The modules in order with their :func:`mmspike.models.layers.choice.role`; chains are opened, and a
@@ -86,7 +102,8 @@ class Row:
         below: Every module below whose ``forward`` the kernels may pass by.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, unroll: bool = False) -> None:
+        self._unroll = unroll
         self.parts: list[tuple[nn.Module, str]] = []
         self.below: list[nn.Module] = []
         self._open(module)
@@ -95,10 +112,14 @@ class Row:
         self._children = [(m._modules, tuple(m._modules.values())) for m in (module, *self.below) if m._modules]
 
     def _open(self, module: nn.Module) -> None:
-        if isinstance(module, Chain) and opens(module):
-            for child in module:
-                self.below.append(child)
-                self._open(child)
+        steps = module.unrolled() if isinstance(module, Chain if not self._unroll else Rowed) else None
+        if steps is not None:
+            for step in steps:
+                if isinstance(step, tuple):
+                    self.parts.append(step)
+                else:
+                    self.below.append(step)
+                    self._open(step)
         elif role(module) == 'repconv':
             self.below += module.children()
             self.parts += [(part, role(part)) for part in (module.conv1, module, module.conv2, module.norm2)]
@@ -115,9 +136,17 @@ class Row:
         )
 
 
-def opens(chain: Chain) -> bool:
-    """The chain computes nothing but its modules in order."""
-    return type(chain).forward is Chain.forward or getattr(chain, 'takes_mask', False)
+def opens(module: nn.Module, cls: type[nn.Module]) -> bool:
+    """A module of a subclass of ``cls`` computes what that does."""
+    return type(module).forward is cls.forward or getattr(module, 'takes_mask', False)
+
+
+def joined_rows(modules: Sequence[nn.Module], unroll: bool) -> list[tuple[nn.Module, str]] | None:
+    """The parts of several modules; None: somebody listens to one of those below."""
+    rows = [m.as_row(unroll) if isinstance(m, Rowed) else Row(m, unroll) for m in modules]
+    if any(hooked(*r.below) for r in rows):
+        return None
+    return rows[0].parts if len(rows) == 1 else [part for row in rows for part in row.parts]
 
 
 def takes_time(module: nn.Module) -> bool | None:
@@ -137,6 +166,14 @@ def check_known(module: nn.Module, name: str) -> None:
         )
 
 
+def walk_unrolled(module: Rowed, x: Tensor) -> Tensor | None:
+    """The output of a module that was called by itself, as the kernels for CUDA take it; None: they do not."""
+    if x.dim() not in (3, 5) or not (fusable(x) and gpu.usable(x)) or module.unrolled() is None:
+        return None
+    parts = joined_rows([module], unroll=True)
+    return None if parts is None else walk_on_cuda(parts, Signal(x), _call).x
+
+
 def run(modules: Iterable[nn.Module], x: Tensor | Signal) -> Tensor:
     """The modules in order on ``x`` [T, B, ...], as :class:`Chain` runs its own."""
     return walk(modules, x if isinstance(x, Signal) else Signal(x)).x
@@ -145,17 +182,15 @@ def run(modules: Iterable[nn.Module], x: Tensor | Signal) -> Tensor:
 def walk(modules: Iterable[nn.Module], signal: Signal) -> Signal:
     """As :func:`run`, with what is known of input and output."""
     x = signal.x
-    chain = modules if isinstance(modules, Chain) and opens(modules) else None
+    chain = modules if isinstance(modules, Chain) and opens(modules, Chain) else None
     row = list(modules)
-    rows = []
+    parts = None
     if x.dim() in (3, 5) and fusable(x, *(row if chain is None else ())):
-        chains = row if chain is None else [chain]
-        rows = [m.row if isinstance(m, Chain) and opens(m) else Row(m) for m in chains]
-    if not rows or any(hooked(*r.below) for r in rows):
+        parts = joined_rows(row if chain is None else [chain], gpu.usable(x))
+    if parts is None:
         for m in row:
             x = _call(m, x)
         return Signal(x)
-    parts = rows[0].parts if len(rows) == 1 else [part for row in rows for part in row.parts]
     if gpu.usable(x):
         return walk_on_cuda(parts, signal, _call)
     end, i = len(parts), 0

@@ -25,7 +25,7 @@ from mmspike.models.neurons import IF, ILIF, LIF, NILIF, PLIF, SFA
 from .binary import BINARY
 from .low_bit import LOW_BIT
 from .repconv import NormFirstRepConv, RepConv
-from .temporal import fold
+from .temporal import DropPath, fold
 
 
 def described(neuron: nn.Module, steps: int) -> Neuron | None:
@@ -149,6 +149,7 @@ ROLES: dict[type, str] = {
     nn.MaxPool2d: 'pool',
     RepConv: 'repconv',
     NormFirstRepConv: 'norm-first repconv',
+    DropPath: 'drop path',
     # mmcv's own differ from PyTorch's for empty inputs alone
     **dict.fromkeys((nn.Conv2d, nn.ConvTranspose2d, wrappers.Conv2d, wrappers.ConvTranspose2d), 'layer'),
     **dict.fromkeys((nn.Linear, wrappers.Linear, *BINARY.values(), *LOW_BIT.values()), 'layer'),

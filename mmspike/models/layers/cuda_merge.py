@@ -1,9 +1,10 @@
 """Rows of equal modules that read the same spikes, such as q, k and v of an attention, as one row on CUDA."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmspike.kernels.gpu import layers
 from mmspike.kernels.gpu.pack import pack, write_back
@@ -42,37 +43,75 @@ def _pointwise(convs: Sequence[nn.Module], alike: bool) -> bool:
     return not alike or len({m.weight.shape for m in convs}) == 1
 
 
-def merged(rows: Sequence[Parts], neuron: Neuron, signal: Signal) -> Signal:
-    """The rows on the tensor of ``signal``, each with the neuron behind it; their outputs are channels side by side."""
-    columns = [[m for m, _ in column] for column in zip(*rows, strict=True)]
-    rep = len(columns) > 2
-    weights, norms = [[m.weight for m in columns[0]]], columns[1:]
-    if rep:
-        norms = [[m.norm1 for m in columns[1]], *columns[3:]]
-        weights += [[m.dwconv.weight for m in columns[1]], [m.weight for m in columns[2]]]
-    affine = [[getattr(n, name) for n in row] for row in norms for name in ('weight', 'bias')]
-    buffers = [[getattr(n, name) for n in row] for row in norms for name in ('running_mean', 'running_var')]
-    dtype, rest = layers.cast_dtype(signal.x.device.type) or weights[0][0].dtype, affine + buffers
-    packed = pack(weights + rest, [dtype] * len(weights) + [rest[0][0].dtype] * len(rest))
-    kernels, parameters = packed[: len(weights)], packed[len(weights) : len(weights) + len(affine)]
-    running = [t.detach() for t in packed[len(weights) + len(affine) :]]
-    counter = torch.empty(1, dtype=torch.int64, device=signal.x.device)  # nobody reads it
-    wholes = []
-    for i, (n, *_) in enumerate(norms):
-        (weight, bias), (mean, var) = parameters[2 * i : 2 * i + 2], running[2 * i : 2 * i + 2]
-        wholes.append(layers.Norm(weight, bias, [mean, var, counter], n.eps, n.momentum, n.training))
-    signal = layers.conv(columns[0][0], signal, kernels[0], None)
-    if rep:
-        first = columns[1][0]
-        signal, bias = layers.bordered_norm(wholes.pop(0), kernels[1], signal, not first.norm2.training)
-        signal = layers.conv(first.dwconv, signal, kernels[1], bias, padding=(1, 1), groups=len(kernels[1]))
-        signal = layers.conv(columns[2][0], signal, kernels[2], None, groups=len(rows))
-    together = len({norm.training for norm in wholes}) == 1
-    for norm in () if together else wholes[:-1]:
-        signal = layers.norm_neuron([norm], Neuron(), signal)
-    signal = layers.norm_neuron(wholes if together else wholes[-1:], neuron, signal)
-    moved = [i for i in range(len(running)) if norms[i // 2][0].training]
-    if moved:
-        write_back([running[i] for i in moved], [buffers[i] for i in moved])
-        torch._foreach_add_([n.num_batches_tracked for row in norms for n in row if n.training], 1)
-    return signal
+@dataclass
+class Merged:
+    """Rows whose layers run side by side.
+
+    Attributes:
+        columns: The modules at each place of the rows.
+        weights: Of the convolutions.
+        norms: The norms side by side, of packed parameters and statistics.
+        used: How often they have run.
+    """
+
+    columns: list[list[nn.Module]]
+    weights: list[Tensor]
+    norms: list[layers.Norm]
+    used: int = 0
+
+    def run(self, neuron: Neuron, signal: Signal) -> Signal:
+        """The rows on the tensor of ``signal``, each with the neuron behind it; their outputs are channels side by side."""
+        self.used += 1
+        columns, norms = self.columns, list(self.norms)
+        signal = layers.conv(columns[0][0], signal, self.weights[0], None)
+        if len(columns) > 2:
+            first, (_, depthwise, last) = columns[1][0], self.weights
+            signal, bias = layers.bordered_norm(norms.pop(0), depthwise, signal, not first.norm2.training)
+            signal = layers.conv(first.dwconv, signal, depthwise, bias, padding=(1, 1), groups=len(depthwise))
+            signal = layers.conv(columns[2][0], signal, last, None, groups=len(columns[0]))
+        together = len({norm.training for norm in norms}) == 1
+        for norm in () if together else norms[:-1]:
+            signal = layers.norm_neuron([norm], Neuron(), signal)
+        return layers.norm_neuron(norms if together else norms[-1:], neuron, signal)
+
+
+def _norms(columns: list[list[nn.Module]]) -> list[list[nn.Module]]:
+    return columns[1:] if len(columns) == 2 else [[m.norm1 for m in columns[1]], *columns[3:]]
+
+
+def merge(groups: Sequence[Sequence[Parts]], device: str) -> list[Merged]:
+    """The rows of each group side by side, where they are :func:`mergeable`; all parameters are packed together."""
+    found, tensors, dtypes = [], [], []
+    for rows in groups:
+        columns = [[m for m, _ in column] for column in zip(*rows, strict=True)]
+        weights = [[m.weight for m in columns[0]]]
+        if len(columns) > 2:
+            weights += [[m.dwconv.weight for m in columns[1]], [m.weight for m in columns[2]]]
+        names = ('weight', 'bias', 'running_mean', 'running_var')
+        rest = [[getattr(m, name) for m in norm] for norm in _norms(columns) for name in names]
+        dtype = layers.cast_dtype(device) or weights[0][0].dtype
+        tensors += weights + rest
+        dtypes += [dtype] * len(weights) + [rest[0][0].dtype] * len(rest)
+        found.append((columns, len(weights)))
+    packed = iter(pack(tensors, dtypes) if tensors else ())
+    merged = []
+    for columns, count in found:
+        kernels, norms = [next(packed) for _ in range(count)], []
+        for first, *_ in _norms(columns):
+            weight, bias, mean, var = (next(packed) for _ in range(4))
+            counter = torch.empty(1, dtype=torch.int64, device=device)  # nobody reads it
+            running = [mean.detach(), var.detach(), counter]
+            norms.append(layers.Norm(weight, bias, running, first.eps, first.momentum, first.training))
+        merged.append(Merged(columns, kernels, norms))
+    return merged
+
+
+def keep_statistics(merged: Iterable[Merged]) -> None:
+    """Write what the norms of merged rows have learned into their modules."""
+    pairs = [(m.used, *pair) for m in merged if m.used for pair in zip(m.norms, _norms(m.columns), strict=True)]
+    pairs = [(used, norm, modules) for used, norm, modules in pairs if norm.training]
+    if pairs:
+        buffers = [[getattr(m, name) for m in modules] for *_, modules in pairs for name in ('running_mean', 'running_var')]
+        write_back([t for _, norm, _ in pairs for t in norm.running[:2]], buffers)
+        counts = [(m.num_batches_tracked, used) for used, _, modules in pairs for m in modules]
+        torch._foreach_add_(*map(list, zip(*counts, strict=True)))

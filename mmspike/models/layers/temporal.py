@@ -77,6 +77,8 @@ def mean_time(x: Tensor) -> Tensor:
         >>> mean_time(torch.randn(4, 2, 8, 10, 10)).shape
         torch.Size([2, 8, 10, 10])
     """
+    if x.shape[0] == 1:
+        return x.squeeze(0)
     # PyTorch reduces five dimensions ten times as fast in the order in which they lie in memory
     if x.dim() == 5 and x.stride(2) == 1:
         return x.movedim(2, -1).mean(0).movedim(-1, 1)
@@ -128,8 +130,13 @@ class DropPath(nn.Module):
             raise ValueError(f'drop path probability must be in [0, 1), got {p}')
         self.p = float(p)
 
+    @property
+    def drops(self) -> bool:
+        """It is in training, and drops anything."""
+        return self.training and self.p > 0
+
     def forward(self, x: Tensor) -> Tensor:
-        if self.p == 0 or not self.training:
+        if not self.drops:
             return x
         keep = torch.rand(1, x.shape[1], *[1] * (x.dim() - 2), device=x.device) >= self.p
         return x * (keep.to(x.dtype) / (1 - self.p))

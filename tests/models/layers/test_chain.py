@@ -296,7 +296,7 @@ def test_a_chain_in_a_chain_is_opened_and_names_stay():
     chain = Chain(first=inner, neuron=LIF(), conv=ConvNorm(20, 6))
     assert list(chain.state_dict())[:2] == ['first.conv.weight', 'first.norm.weight']
     names = ['SFA', 'Conv2d', 'BatchNorm2d', 'LIF', 'Conv2d', 'BatchNorm2d']
-    assert [type(m).__name__ for m, _ in chain.row.parts] == names
+    assert [type(m).__name__ for m, _ in chain.as_row().parts] == names
     x = torch.randn(3, 2, 6, 11, 9)
     out = chain(x)
     with kernels.use(False):

@@ -9,7 +9,20 @@ from torch import nn
 
 from mmspike import kernels
 from mmspike.kernels import library
-from mmspike.models.layers import MLP, Chain, ConvNorm, NormFirstRepConv, RepConv, RepConvNorm, SpikingConv, binarise, chain
+from mmspike.models.layers import (
+    MLP,
+    Chain,
+    ConvNorm,
+    DropPath,
+    NormFirstRepConv,
+    RepConv,
+    RepConvNorm,
+    Residual,
+    SpikeAttention,
+    SpikingConv,
+    binarise,
+    chain,
+)
 from mmspike.models.neurons import IF, LIF
 
 BN = dict(type='BN')
@@ -27,9 +40,9 @@ def made(monkeypatch):
     """The modules of which a row was worked out."""
     modules, init = [], chain.Row.__init__
 
-    def note(row, module):
+    def note(row, module, unroll):
         modules.append(module)
-        init(row, module)
+        init(row, module, unroll)
 
     monkeypatch.setattr(chain.Row, '__init__', note)
     return modules
@@ -97,6 +110,23 @@ def test_anew_where_something_changed(change, made):
     assert change in ('norm_in_repconv', 'averaging', 'parametrized') or not torch.equal(before, after)
 
 
+def test_residual_blocks_and_attentions_are_unrolled_for_cuda():
+    neuron = dict(type='LIF')
+    attn = SpikeAttention(4, 2, lambda which: ConvNorm(4, 4), neuron)
+    branch = dict(conv=SpikingConv(4, 4, neuron=neuron), drop_path=DropPath(0.1))
+    block = Residual(branch, dict(attn=attn), shortcut=dict(pool=nn.AvgPool2d(1)), after=dict(last=LIF()))
+    roles = ['fork', 'pool', 'swap', 'neuron', 'layer', 'drop path', 'join']
+    roles += ['fork', 'neuron', 'attention', 'layer', 'norm', 'join', 'neuron']
+    row = block.as_row(unroll=True)
+    assert [role for _, role in row.parts] == roles
+    assert block.as_row(unroll=True) is row and attn in row.below
+    attn.neuron = IF()
+    assert block.as_row(unroll=True) is not row
+    assert [role for _, role in chain.Row(Chain(block=block), unroll=False).parts] == ['']  # on the CPU it is called
+    own = type('Own', (Residual,), dict(forward=lambda self, x: x))(branch)  # a forward of its own
+    assert own.unrolled() is None
+
+
 def test_synchronised_norms_are_called():
     model = mlp().eval()
     expected = model(X)
@@ -105,7 +135,7 @@ def test_synchronised_norms_are_called():
     handle = model.first.fc1.norm.register_forward_hook(lambda m, args, out: seen.append(m))
     torch.testing.assert_close(model(X), expected)
     handle.remove()
-    assert [role for m, role in model.row.parts if isinstance(m, nn.SyncBatchNorm)] == [''] * 4
+    assert [role for m, role in model.as_row().parts if isinstance(m, nn.SyncBatchNorm)] == [''] * 4
     assert len(seen) == 1
 
 
@@ -156,7 +186,7 @@ def test_copies_have_rows_of_their_own(copied):
     nn.init.zeros_(other.first.fc1.conv.weight)
     other.neuron = nn.Identity()
     assert not torch.equal(other(X), expected) and torch.equal(model(X), expected)
-    assert {id(m) for m, _ in other.row.parts} <= {id(m) for m in other.modules()}
+    assert {id(m) for m, _ in other.as_row().parts} <= {id(m) for m in other.modules()}
 
 
 def test_a_hook_on_the_chain_itself_does_not_slow_it(monkeypatch):
