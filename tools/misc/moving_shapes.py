@@ -29,6 +29,7 @@ def parse_args() -> argparse.Namespace:
         '--shapes', type=int, nargs=2, default=[1, 3], metavar=('FEWEST', 'MOST'), help='in a recording (default 1 3)'
     )
     parser.add_argument('--rests', type=float, default=0.0, help='part of the time in which a shape stands still (default 0)')
+    parser.add_argument('--scene', type=float, metavar='SECONDS', help='after which other shapes are seen (default: never)')
     parser.add_argument('--noise', type=float, default=1.0, help='events of noise a pixel and second (default 1)')
     parser.add_argument('--seed', type=int, default=0)
     return parser.parse_args()
@@ -44,6 +45,7 @@ def main(args: argparse.Namespace) -> None:
         shapes=tuple(args.shapes),
         rests=args.rests,
         noise=args.noise,
+        scene=args.scene,
     )
     try:
         root = write_moving_shapes(args.out, args.layout, tuple(args.number), args.seed, **drawing)

@@ -4,7 +4,7 @@
 """
 
 from .augment import (
-    DropHotPixels,
+    DownscaleEvents,
     RandomEventAffine,
     RandomEventCrop,
     RandomEventDrop,
@@ -12,6 +12,7 @@ from .augment import (
     RandomEventZoom,
 )
 from .boxes import read_boxes
+from .filters import DropBackgroundActivity, DropHotPixels
 from .frames import read_frames
 from .mosaic import EventMosaic
 from .readers import open_events, read_events
@@ -21,6 +22,8 @@ from .transforms import EventsToFrames, LoadEventFrames, LoadEvents
 from .windows import LoadEventWindow
 
 __all__ = [
+    'DownscaleEvents',
+    'DropBackgroundActivity',
     'DropHotPixels',
     'EventMosaic',
     'EventsToFrames',

@@ -1,4 +1,4 @@
-"""Random changes of a recording's events, and of boxes and label maps where they move."""
+"""Changes of a recording's events, and of boxes and label maps where they move."""
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -161,6 +161,44 @@ class RandomEventCrop(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+class DownscaleEvents(BaseTransform):
+    """Take squares of ``factor`` x ``factor`` pixels for one, as RVT (CVPR 2023) does with 1 Mpx; boxes follow.
+
+    No event is lost. The sample keeps the sensor's size as ``ori_shape`` and the ``scale_factor``, so that boxes are found in
+    the sensor's pixels.
+
+    Args:
+        factor: Side of a square.
+
+    Raises:
+        ValueError: There are masks or a label map, which would be scored in another size than it is found in.
+
+    Example:
+        >>> import numpy as np
+        >>> from mmspike.datasets.events import DownscaleEvents
+        >>> events = np.zeros(1, dict(names=('t', 'x', 'y', 'p'), formats=('i8', 'i4', 'i4', 'i1')))
+        >>> events['x'] = 13
+        >>> results = DownscaleEvents()(dict(events=events, sensor_size=(8, 16), gt_bboxes=np.array([[0.0, 1.0, 4.0, 5.0]])))
+        >>> results['events']['x'].tolist(), results['gt_bboxes'].tolist(), results['sensor_size']
+        ([6], [[0.0, 0.5, 2.0, 2.5]], (4, 8))
+    """
+
+    def __init__(self, factor: int = 2) -> None:
+        if isinstance(factor, bool) or not isinstance(factor, int) or factor < 2:
+            raise ValueError(f'factor must be a whole number of pixels from 2 on, got {factor!r}')
+        self.factor = factor
+
+    def transform(self, results: dict) -> dict:
+        check_annotations(results, type(self).__name__)
+        if 'gt_seg_map' in results:
+            raise ValueError('DownscaleEvents is for boxes: a label map would be scored in another size than it is found in')
+        size = results['sensor_size']
+        results['ori_shape'], results['scale_factor'] = tuple(size), (1 / self.factor, 1 / self.factor)
+        smaller = tuple(-(-side // self.factor) for side in size)
+        return move(results, np.eye(2) / self.factor, np.zeros(2), smaller, jitter=False)
+
+
+@TRANSFORMS.register_module()
 class RandomEventDrop(BaseTransform):
     """Leave out a part of the events: those of a while, of an area, or some at random (EventDrop, arXiv 2106.05836).
 
@@ -209,36 +247,3 @@ class RandomEventDrop(BaseTransform):
         """True where a value lies in a random stretch of ``part`` of [0, length)."""
         start = np.random.uniform(0, (1 - part) * length)
         return (values >= start) & (values < start + part * length)
-
-
-@TRANSFORMS.register_module()
-class DropHotPixels(BaseTransform):
-    """Leave out the events of broken pixels, which fire all the time.
-
-    Args:
-        factor: A pixel is hot with more than this many times the mean number of events of the pixels that have any. The
-            busiest pixel of ten recordings of DVS128 Gesture has 0.4 % of its events.
-
-    Example:
-        >>> import numpy as np
-        >>> from mmspike.datasets.events import DropHotPixels
-        >>> events = np.zeros(100, dict(names=('t', 'x', 'y', 'p'), formats=('i8', 'i4', 'i4', 'i1')))
-        >>> events['t'] = np.arange(100)
-        >>> events['x'][90:] = np.arange(1, 11)  # the other 90 are of one pixel
-        >>> results = DropHotPixels(factor=5)(dict(events=events, sensor_size=(8, 16)))
-        >>> len(results['events'])
-        10
-    """
-
-    def __init__(self, factor: float = 100.0) -> None:
-        if factor <= 1:
-            raise ValueError(f'factor must be above 1 (times the mean), got {factor}')
-        self.factor = factor
-
-    def transform(self, results: dict) -> dict:
-        events = results['events']
-        places = events['y'].astype(np.int64) * results['sensor_size'][1] + events['x']
-        counts = np.bincount(places)
-        if len(events):
-            results['events'] = events[counts[places] <= self.factor * counts[counts > 0].mean()]
-        return results

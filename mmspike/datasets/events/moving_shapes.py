@@ -93,6 +93,11 @@ class _Shape:
                 self.speed[axis] = math.copysign(self.speed[axis], 0.5 * limit - self.place[axis])
 
 
+def _scene(rng: np.random.Generator, track: int, shapes: tuple[int, int], size: tuple[int, int]) -> list[_Shape]:
+    """As many shapes as ``shapes`` allows, whose tracks count from ``track`` on."""
+    return [_Shape.drawn(rng, track + i, size) for i in range(int(rng.integers(shapes[0], shapes[1] + 1)))]
+
+
 def _draw(shapes: list[_Shape], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Brightness [H, W], and which shape is seen at a pixel: 0 background, k the k-th."""
     owner = np.zeros(size, np.uint8)
@@ -136,6 +141,7 @@ def draw_recording(
     rests: float = 0.0,
     noise: float = 1.0,
     hot_pixels: int = 2,
+    scene: float | None = None,
 ) -> DrawnRecording:
     """A recording of moving shapes.
 
@@ -148,6 +154,8 @@ def draw_recording(
         rests: Part of the time in which a shape stands still, and sends no events.
         noise: Events of noise a pixel and second.
         hot_pixels: Pixels that fire all the time.
+        scene: Seconds after which other shapes take the place of those seen so far. The change itself sends no events. None:
+            the same ones from the beginning to the end.
 
     Raises:
         ValueError: A number is out of range.
@@ -164,23 +172,30 @@ def draw_recording(
             f'expected a sensor of at least 32 px, a positive duration, labels every {STEP} us or less often, a '
             f'number of shapes, and a part of rest below 1, got {size}, {seconds} s, {label_period} us, {shapes}, {rests}'
         )
-    scene = [_Shape.drawn(rng, i, size) for i in range(int(rng.integers(shapes[0], shapes[1] + 1)))]
-    last = np.log(_draw(scene, size)[0])
+    if scene is not None and scene * 1e6 < STEP:
+        raise ValueError(f'expected scenes of at least {STEP / 1e6} s, got {scene}')
+    shown = _scene(rng, 0, shapes, size)
+    last = np.log(_draw(shown, size)[0])
     parts = [_noise(rng, size, seconds, noise, hot_pixels)]
     times: list[int] = []
     boxes: list[tuple] = []
     maps: list[np.ndarray] = []
+    tracks, change = len(shown), scene * 1e6 if scene else math.inf
     for step in range(1, round(seconds * 1e6) // STEP + 1):
         now = step * STEP
-        for shape in scene:
+        if scene and now > change:
+            shown = _scene(rng, tracks, shapes, size)
+            last = np.log(_draw(shown, size)[0])
+            tracks, change = tracks + len(shown), change + scene * 1e6
+        for shape in shown:
             shape.advance(rng, now / 1e6, STEP / 1e6, size, rests)
-        brightness, owner = _draw(scene, size)
+        brightness, owner = _draw(shown, size)
         crossed = np.trunc((np.log(brightness) - last) / THRESHOLD).astype(np.int64)
         last += crossed * THRESHOLD
         parts.append(_sent(rng, crossed, now - STEP))
         while (len(times) + 1) * label_period <= now:
             times.append((len(times) + 1) * label_period)
-            rows, labels = _labels(scene, owner, times[-1])
+            rows, labels = _labels(shown, owner, times[-1])
             boxes += rows
             maps.append(labels)
     return DrawnRecording(

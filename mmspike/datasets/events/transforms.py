@@ -63,8 +63,9 @@ def set_frames(results: dict, frames: np.ndarray) -> dict:
     """Put frames [T, C, H, W] into a sample as one picture ``img`` [H, W, T C], and ``steps``, their T."""
     steps, _, height, width = frames.shape
     results['img'] = np.ascontiguousarray(frames.reshape(-1, height, width).transpose(1, 2, 0))
-    results['img_shape'] = results['ori_shape'] = (height, width)
-    results['steps'], results['scale_factor'] = steps, (1.0, 1.0)
+    results['steps'], results['img_shape'] = steps, (height, width)
+    results.setdefault('ori_shape', (height, width))  # unless events were scaled before
+    results.setdefault('scale_factor', (1.0, 1.0))
     return results
 
 

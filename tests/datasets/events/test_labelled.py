@@ -114,6 +114,21 @@ def test_the_drawing_is_as_it_says():
         draw_recording(rng(0), size=(16, 64))
 
 
+def test_scenes_have_other_shapes():
+    settings = dict(size=SIZE, seconds=0.6, label_period=100_000, shapes=(2, 2))
+    one, cut = (draw_recording(np.random.default_rng(3), scene=scene, **settings) for scene in (None, 0.3))
+    assert set(one.boxes['track_id']) == {0, 1}
+    first, second = (set(cut.boxes['track_id'][part]) for part in (cut.boxes['t'] <= 300_000, cut.boxes['t'] > 300_000))
+    assert first == {0, 1} and second == {2, 3}
+    # the first scene is the one that would go on, and the change sends no events
+    assert np.array_equal(one.maps[:3], cut.maps[:3]) and not np.array_equal(one.maps[3], cut.maps[3])
+    assert np.array_equal(*(drawn.events[drawn.events['t'] < 300_000] for drawn in (one, cut)))
+    around, usual = ((np.abs(cut.events['t'] - t) < 4000).sum() for t in (300_000, 200_000))
+    assert around < 3 * usual
+    with pytest.raises(ValueError, match='scenes of at least 0.004 s'):
+        draw_recording(np.random.default_rng(0), scene=0.0)
+
+
 def test_boxes_to_train_on_are_cut_and_those_to_test_on_are_not(roots):
     test = build(roots, 'Gen1', test_mode=True)
     boxes = np.concatenate([test.get_data_info(i)['boxes'] for i in range(len(test))])

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from mmspike.datasets import DropHotPixels, EventsToFrames, LoadEventFrames, LoadEvents, RandomEventAffine, RandomEventDrop
+from mmspike.datasets import (
+    DownscaleEvents,
+    EventsToFrames,
+    LoadEventFrames,
+    LoadEvents,
+    RandomEventAffine,
+    RandomEventDrop,
+)
 from mmspike.datasets.events.recording import make_events
 from mmspike.datasets.events.transforms import integrate
 
@@ -57,6 +64,7 @@ def test_fixed_duration():
         lambda: EventsToFrames(T=4, by='number'),
         lambda: EventsToFrames(T=4, by='count', duration=10),
         lambda: LoadEventFrames(T=2.5),
+        lambda: DownscaleEvents(factor=1),
         lambda: RandomEventAffine(scale=(1.2, 1.0)),
         lambda: RandomEventDrop(ratio=(0.1, 1.0)),
         lambda: RandomEventDrop(kinds=('space',)),
@@ -124,6 +132,21 @@ def test_a_label_map_follows_the_events():
     assert (out['gt_seg_map'][:, :5] == 255).all() and (out['gt_seg_map'][:, 5:35] == labels.max()).sum() == 1
 
 
+def test_downscaled_boxes_are_found_in_the_sensors_pixels():
+    events = make_events(*(np.array(v) for v in ([0, 1, 2], [0, 3, 4], [1, 2, 4], [0, 1, 1])))
+    corners = np.array([[0, 1, 4, 5]], np.float32)
+    labels = dict(gt_bboxes=corners, gt_bboxes_labels=np.zeros(1, int))
+    out = DownscaleEvents()(dict(events=events, sensor_size=(5, 5), **labels))
+    assert out['events'][['x', 'y']].tolist() == [(0, 0), (1, 1), (2, 2)]
+    assert out['gt_bboxes'].tolist() == [[0, 0.5, 2, 2.5]] and out['sensor_size'] == (3, 3)
+    out = EventsToFrames(T=1)(out)
+    assert (out['img_shape'], out['ori_shape'], out['scale_factor']) == ((3, 3), (5, 5), (0.5, 0.5))
+    plain = EventsToFrames(T=1)(dict(events=events, sensor_size=(5, 5)))
+    assert (plain['img_shape'], plain['ori_shape'], plain['scale_factor']) == ((5, 5), (5, 5), (1.0, 1.0))
+    with pytest.raises(ValueError, match='is for boxes'):
+        DownscaleEvents()(dict(events=events, sensor_size=(5, 5), gt_seg_map=np.zeros((5, 5), np.uint8)))
+
+
 @pytest.mark.parametrize(
     'annotations, reason',
     [
@@ -135,18 +158,6 @@ def test_a_label_map_follows_the_events():
 def test_annotations_that_would_stay_are_refused(results, annotations, reason):
     with pytest.raises(ValueError, match=reason):
         RandomEventAffine(prob=0.0)(results | annotations)
-
-
-def test_hot_pixels_are_dropped(results):
-    events = results['events']
-    hot = make_events(np.arange(1000), np.full(1000, 3), np.full(1000, 4), np.ones(1000))
-    both = np.concatenate([events, hot])
-    kept = DropHotPixels()(dict(events=both, sensor_size=(34, 34)))['events']
-    assert np.array_equal(kept, events[(events['x'] != 3) | (events['y'] != 4)])
-    assert np.array_equal(DropHotPixels()(dict(events=events, sensor_size=(34, 34)))['events'], events)
-    assert len(DropHotPixels()(dict(events=events[:0], sensor_size=(34, 34)))['events']) == 0
-    with pytest.raises(ValueError, match='factor must be above 1'):
-        DropHotPixels(factor=1)
 
 
 @pytest.mark.parametrize('start', [0, 10_000_000])
