@@ -23,7 +23,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--every', type=float, metavar='MS', help="ms from one answer to the next (default: the network's window)"
     )
+    parser.add_argument(
+        '--idle', type=int, default=0, metavar='EVENTS', help='windows with fewer, behind filters, keep the answer (default 0)'
+    )
     parser.add_argument('--score-thr', type=float, default=0.3, help='boxes with lower scores are not drawn (default 0.3)')
+    parser.add_argument('--deployed', action='store_true', help='run the network as deployment folds it, which takes less time')
     parser.add_argument('--device', help='default: the accelerator if there is one, else cpu')
     return parser.parse_args()
 
@@ -34,15 +38,18 @@ def main(args: argparse.Namespace) -> None:
     from mmspike.apis import inference
 
     inferencer = inference(args.config, args.checkpoint, args.device, stream=True)
+    if args.deployed:
+        inferencer.fold()
     every = None if args.every is None else round(args.every * 1000)
     if args.out:
-        answers = inferencer.video(args.recording, args.out, every, args.score_thr)
+        answers = inferencer.video(args.recording, args.out, every, args.score_thr, args.idle)
     else:
-        answers = list(inferencer.stream(args.recording, every))
+        answers = list(inferencer.stream(args.recording, every, args.idle))
     if not answers:
         raise UserError(f'{args.recording} has no events')
     for answer in answers:
-        print(f'{answer.end / 1000:10.1f} ms  {_found(answer.sample, inferencer.classes, args.score_thr)}')
+        kept = ' (idle)' if answer.idle else ''
+        print(f'{answer.end / 1000:10.1f} ms{kept}  {_found(answer.sample, inferencer.classes, args.score_thr)}')
     cost, lag = (np.array([getattr(answer, name) for answer in answers[1:] or answers]) for name in ('seconds', 'lag'))
     step = (every or inferencer.window) / 1e6
     print(
@@ -50,6 +57,8 @@ def main(args: argparse.Namespace) -> None:
         f'{1000 * cost.mean():.1f} ms each (largest {1000 * cost.max():.1f}), '
         f'{step / cost.mean():.2f} x real time; behind the sensor {lag.mean() / 1000:.1f} ms (largest {lag.max() / 1000:.1f})'
     )
+    if args.idle:
+        print(f'{sum(answer.idle for answer in answers)} windows had fewer than {args.idle} events and were not looked at')
     if args.out:
         print(f'wrote {args.out}')
 

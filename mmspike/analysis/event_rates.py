@@ -27,13 +27,14 @@ class Rate:
 
 
 def measure_rates(
-    model: nn.Module, windows: Iterable[tuple[int, int, dict]], preset: str = 'fp32', every: int | None = None
+    model: nn.Module, windows: Iterable[tuple[int, int, dict | None]], preset: str = 'fp32', every: int | None = None
 ) -> list[Rate]:
     """Energy of each window of events; every one starts from rest.
 
     Args:
         model: The network, with its preprocessor.
-        windows: Of each its duration in us, its number of events, and the batch of one sample as ``test_step`` takes it.
+        windows: Of each its duration in us, its number of events, and the batch of one sample as ``test_step`` takes it;
+            None for a window that is not looked at, which costs nothing.
         preset: Costs of an operation, see :func:`measure_energy`.
         every: us from one answer to the next, where windows overlap or have gaps. None: the duration.
 
@@ -42,11 +43,15 @@ def measure_rates(
     """
     rates = []
     for duration, number, batch in windows:
+        events = number * 1e6 / duration
+        if batch is None:
+            rates.append(Rate(events, 0.0, 0.0, 0.0))
+            continue
         total = measure_energy(model, [batch], preset).total
         answers = 1e6 / (every or duration)  # a second
         rates.append(
             Rate(
-                events=number * 1e6 / duration,
+                events=events,
                 sops=total['exact_sops'] * answers,
                 macs=total['exact_mac_operations'] * answers,
                 energy=total['exact_energy_mj'] * answers,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from mmspike.datasets.events.plots import frame_picture
 from mmspike.datasets.events.readers import open_events
 from mmspike.datasets.events.recording import EVENT, in_order
 from mmspike.datasets.events.transforms import integrate
+from mmspike.deploy import fuse
 from mmspike.models.checkpoints import check_checkpoint_fits
 from mmspike.models.inspection import reset_spikes, stateful_modules
 from mmspike.utils.errors import UserError
@@ -45,6 +46,7 @@ class Answer:
         events: The window's, an array with fields t, x, y, p.
         sample: The host's data sample with ``pred_instances`` or ``pred_sem_seg``, on the CPU.
         seconds: Time that frames and network took.
+        idle: Too little happened in the window: the answer is that of the window before.
         lag: us from the end of the window, by the clock of the sensor, to the answer, if events come as they were recorded:
             the time that it took, and that of answers before it which were not done.
     """
@@ -55,6 +57,7 @@ class Answer:
     sample: BaseDataElement
     seconds: float
     lag: float
+    idle: bool = False
 
 
 class EventInferencer:
@@ -105,7 +108,9 @@ class EventInferencer:
                 content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu', logger='silent')
                 self.classes = class_names(cfg, content) or []
                 self.model = MODELS.build(model_config(cfg))
-                self._pipeline = Compose([step for step in pipeline if type_name(step) not in LOADERS])
+                steps = [step for step in pipeline if type_name(step) not in LOADERS]
+                counts = next((i for i, step in enumerate(steps) if type_name(step).startswith('EventsTo')), 0)
+                self._filters, self._pipeline = Compose(steps[:counts]), Compose(steps[counts:])
                 kind: Any = DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type
             check_checkpoint_fits(self.model, str(checkpoint), content=content)
             load_state_dict(self.model, content.get('state_dict', content), strict=True)
@@ -119,31 +124,47 @@ class EventInferencer:
         self._stateful = next(stateful_modules(self.model), None) is not None
         self.late = 0
 
-    def stream(self, source: str | Path | Iterable[np.ndarray], every: int | None = None) -> Iterator[Answer]:
+    def fold(self) -> None:
+        """Merge norms and re-parameterised convolutions into their neighbours, as deployment does.
+
+        It takes less time, and the answers are the same but for rounding, which may flip a spike.
+        """
+        self.model = fuse(self.model)
+
+    def stream(self, source: str | Path | Iterable[np.ndarray], every: int | None = None, idle: int = 0) -> Iterator[Answer]:
         """An answer every ``every`` us, as soon as an event at or behind the end of its window has come.
 
         Args:
             source: A recording, see :func:`mmspike.datasets.events.open_events`, or arrays of events with fields t (us), x, y,
                 p as they come, in order of time.
             every: us from one answer to the next; None: the window's duration. Membranes that go on need that.
+            idle: A window with fewer events than that, behind the filters of the config's pipeline, is not looked at: the
+                answer before it is given again, which costs nothing. The first window always is. 0: all are.
 
         Raises:
-            InputError: ``every`` is not positive, or not the window's duration with stateful neurons.
+            InputError: ``every`` is not positive, or not the window's duration with stateful neurons; or ``idle`` is negative,
+                or not 0 with stateful neurons, which the windows left out would be missing from.
             RecordingError: (a ValueError) The recording is broken, or of another sensor size; it is named.
         """
         every = self.window if every is None else every
         if every < 1 or (self._stateful and every != self.window):
             wanted = 'the window of the network, whose membranes go on,' if self._stateful else 'a positive number, such as'
             raise InputError(f'every={every} us: expected {wanted} {self.window} us')
+        if idle < 0 or (self._stateful and idle):
+            wanted = '0 for a network whose membranes go on' if self._stateful else 'a number of events from 0 on'
+            raise InputError(f'idle={idle}: expected {wanted}')
         reset_spikes(self.model)
         self.late = 0
         ready = 0.0  # when the last answer was done, in us by the clock of the sensor
+        sample: Any = None
         for start, end, events in self.windows(source, every):
             begun = time.perf_counter()
-            sample = self._answer(events, start, end)
+            batch = self.batch(events, start, end, idle if sample is not None else 0)
+            if batch is not None:
+                sample = self._answer(batch)
             seconds = time.perf_counter() - begun
             ready = max(ready, end) + seconds * 1e6
-            yield Answer(start, end, events, sample, seconds, ready - end)
+            yield Answer(start, end, events, sample, seconds, ready - end, batch is None)
 
     def windows(
         self, source: str | Path | Iterable[np.ndarray], every: int | None = None
@@ -173,18 +194,19 @@ class EventInferencer:
         if end is not None and len(pending):
             yield end - self.window, end, pending
 
-    def batch(self, events: np.ndarray, start: int, end: int) -> dict:
-        """A batch of one window, as the model's ``test_step`` takes it."""
+    def batch(self, events: np.ndarray, start: int, end: int, idle: int = 0) -> dict | None:
+        """A batch of one window, as ``test_step`` takes it; None where the filters leave fewer than ``idle`` events."""
         height, width = self.image_size
         inside = (events['y'] < height) & (events['x'] < width)
         results = dict(events=events[inside], sensor_size=self.image_size, window=(start, end), t=end, labelled=False)
         with DefaultScope.overwrite_default_scope(self._scope):
-            return pseudo_collate([self._pipeline(results)])
+            results = self._filters(results)
+            return pseudo_collate([self._pipeline(results)]) if len(results['events']) >= idle else None
 
     @torch.no_grad()
-    def _answer(self, events: np.ndarray, start: int, end: int) -> BaseDataElement:
+    def _answer(self, batch: dict) -> BaseDataElement:
         with DefaultScope.overwrite_default_scope(self._scope):
-            return self.model.test_step(self.batch(events, start, end))[0].cpu()
+            return self.model.test_step(batch)[0].cpu()
 
     def draw(self, answer: Answer, score_thr: float = 0.3) -> np.ndarray:
         """The events of a window with boxes or labels on them, uint8 RGB; small sensors are enlarged."""
@@ -211,12 +233,17 @@ class EventInferencer:
         return picture
 
     def video(
-        self, source: str | Path | Iterable[np.ndarray], path: str | Path, every: int | None = None, score_thr: float = 0.3
+        self,
+        source: str | Path | Iterable[np.ndarray],
+        path: str | Path,
+        every: int | None = None,
+        score_thr: float = 0.3,
+        idle: int = 0,
     ) -> list[Answer]:
         """Write the answers as a video at the speed of the recording, and give them, without their events.
 
         Args:
-            source, every: See :meth:`stream`.
+            source, every, idle: See :meth:`stream`.
             path: The video, ``.mp4``.
             score_thr: Boxes with lower scores are not drawn.
 
@@ -228,7 +255,7 @@ class EventInferencer:
         """
         writer, answers = None, []
         try:
-            for answer in self.stream(source, every):
+            for answer in self.stream(source, every, idle):
                 picture = self.draw(answer, score_thr)
                 if writer is None:
                     size = (picture.shape[1], picture.shape[0])
@@ -237,7 +264,7 @@ class EventInferencer:
                     if not writer.isOpened():
                         raise InputError(f'cannot write the video {path}: no such folder, or OpenCV has no encoder for MP4')
                 writer.write(np.ascontiguousarray(picture[..., ::-1]))
-                answers.append(Answer(answer.start, answer.end, answer.events[:0], answer.sample, answer.seconds, answer.lag))
+                answers.append(replace(answer, events=answer.events[:0]))
         finally:
             if writer is not None:
                 writer.release()

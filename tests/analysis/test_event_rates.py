@@ -46,5 +46,7 @@ def test_what_a_window_costs_is_scaled_to_a_second(tmp_path):
     # answers twice as often cost twice as much, of the same events a second
     (often,) = measure_rates(model, windows[2:], every=25_000)
     assert (often.events, often.energy) == (40_000, pytest.approx(2 * rates[2].energy))
+    (idle,) = measure_rates(model, [(50_000, 100, None)])
+    assert (idle.events, idle.sops, idle.macs, idle.energy) == (2000, 0, 0, 0)
     plot_rates(dict(scene=rates), tmp_path / 'rates.png')
     assert (tmp_path / 'rates.png').read_bytes()[:4] == b'\x89PNG'

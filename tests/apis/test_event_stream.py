@@ -102,7 +102,7 @@ def test_answers_are_those_of_the_data_set(build, task):
     (answer,) = stream
     assert (answer.start, answer.end) == info['window'] and len(answer.events) == len(inside) + 1
     if len(inside) == len(events):  # but for the event that marks the beginning
-        answer = inferencer._answer(events, *info['window'])
+        answer = inferencer._answer(inferencer.batch(events, *info['window']))
         assert torch.equal(numbers(answer), numbers(expected)) and len(numbers(expected))
 
 
@@ -139,6 +139,43 @@ def test_membranes_go_on_within_a_stream_alone(build, roots):
     assert torch.equal(first[0], alone[0]) and not all(a.equal(b) for a, b in zip(first[1:], alone[1:], strict=True))
     with pytest.raises(InputError, match='every=50000 us: expected the window of the network'):
         next(inferencer.stream(recording, every=50_000))
+
+
+def test_a_folded_network_gives_the_same_answers(build, roots):
+    _, inferencer = build('mmdet')
+    recording = next((roots['mmdet'] / 'train').glob('*_td.dat'))
+    before = [numbers(a.sample) for a in inferencer.stream(recording)]
+    assert any('BatchNorm' in type(m).__name__ for m in inferencer.model.backbone.modules())
+    inferencer.fold()
+    assert not any('BatchNorm' in type(m).__name__ for m in inferencer.model.backbone.modules())
+    after = [numbers(a.sample) for a in inferencer.stream(recording)]
+    assert len(before) == len(after) and all(torch.allclose(a, b, atol=1e-3) for a, b in zip(before, after, strict=True))
+
+
+def test_idle_windows_keep_the_answer(build, tmp_path):
+    cfg, inferencer = build('mmdet')
+    events = np.zeros(60, EVENT)  # 30, 5, 10 and 15 events a window of 100 ms
+    events['t'] = np.concatenate([i * WINDOW + np.arange(n) * 1000 for i, n in enumerate((30, 5, 10, 15))])
+    events['x'], events['y'] = np.arange(60) % 64, np.arange(60) % 48
+    events['p'] = np.arange(60) % 2
+    calls = []
+    inferencer.model.register_forward_pre_hook(lambda *args: calls.append(1))
+    every = list(inferencer.stream([events]))
+    assert not any(a.idle for a in every) and len(calls) == 4
+    some = list(inferencer.stream([events], idle=10))
+    assert [a.idle for a in some] == [False, True, False, False] and len(calls) == 7
+    assert torch.equal(numbers(some[1].sample), numbers(every[0].sample)) and some[1].end == 2 * WINDOW
+    assert torch.equal(numbers(some[2].sample), numbers(every[2].sample))
+    # the first window is always looked at; events count that the filters leave
+    assert [a.idle for a in inferencer.stream([events], idle=100)] == [False, True, True, True]
+    cfg.test_dataloader.dataset.pipeline.insert(2, dict(type='mmspike.DropBackgroundActivity', duration=1))
+    filtered = EventInferencer(cfg, tmp_path / 'weights.pth', 'cpu')
+    assert [a.idle for a in filtered.stream([events], idle=5)] == [False, True, True, True]
+    _, stateful = build('mmdet', stateful=True)
+    with pytest.raises(InputError, match='idle=5: expected 0 for a network whose membranes go on'):
+        next(stateful.stream([events], idle=5))
+    with pytest.raises(InputError, match='idle=-1: expected a number of events'):
+        next(inferencer.stream([events], idle=-1))
 
 
 @pytest.mark.parametrize('task', ['mmdet', 'mmseg'])

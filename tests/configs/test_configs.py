@@ -103,8 +103,8 @@ def test_the_page_on_data_has_the_layout_of_every_config():
     assert not [name for name in NAMES if not any(fnmatch(Path(name).name, pattern) for pattern in patterns)]
 
 
-# SpikeYOLO of sizes m and l differ from n and s in numbers alone: time
-@pytest.mark.parametrize('name', [n for n in NAMES if not re.match('.*spikeyolo-[ml]_', n)])
+# SpikeYOLO of sizes m and l differ from n and s in numbers alone, on other recordings than GEN1's in its data: time
+@pytest.mark.parametrize('name', [n for n in NAMES if not re.match('.*spikeyolo(-[ml]_|_(1mpx|dsec|ncaltech101))', n)])
 def test_one_training_step(name):
     cfg = load(name)
     model = MODELS.build(cfg.model).train()

@@ -40,6 +40,8 @@ class Aedat4Stream(EventStream):
         end = self.path.stat().st_size
         if at is not None:
             (table,) = struct.unpack_from('<q', header, at)
+            if table > end:
+                raise ValueError(f'it is cut off: it has {end} bytes, and its table of packets begins at byte {table}')
             end = table if table > 0 else end
             struct.pack_into('<q', header, at, -1)  # a part of the file has no table
         self._header, self._end = bytes(header), end

@@ -19,6 +19,7 @@ BOX = np.dtype(
         ('class_confidence', np.float32),
     ]
 )
+NUMPY = b'\x93NUMPY'  # the first bytes of a .npy
 # a field -> what it was called when GEN1 appeared
 OLDER = dict(t='ts', class_confidence='confidence')
 # fields of GEN1 as published, and of 1 Mpx
@@ -70,6 +71,9 @@ def read_boxes(path: str | Path, num_classes: int | None = None) -> np.ndarray:
     with named(path):
         if not path.is_file():
             raise FileNotFoundError('there is no such file of boxes')
+        with path.open('rb') as file:
+            if file.read(len(NUMPY)) != NUMPY:
+                raise ValueError('it is no .npy of numpy')
         stored = np.load(path, allow_pickle=False)
         names = stored.dtype.names or ()
         spelling = {name: name if name in names else OLDER.get(name, name) for name in BOX.names or ()}

@@ -62,7 +62,8 @@ class EventDetection(LabelledRecordings, BaseDetDataset):
 
     def labelled(self, path: Path, offset: int = 0) -> np.ndarray:
         """The boxes of a file with the data set's labels as classes; ``offset`` us are added to their times."""
-        boxes = read_boxes(path, len(self.LABELS) or None)
+        classes = self.metainfo.get('classes')
+        boxes = read_boxes(path, len(self.LABELS or classes or ()) or None)
         if self.LABELS:
             labels = np.array([-1 if label is None else label for label in self.LABELS])[boxes['class_id']]
             boxes = boxes[labels >= 0]

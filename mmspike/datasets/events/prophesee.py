@@ -109,6 +109,22 @@ def raw_format(path: Path) -> tuple[str, tuple[int, int] | None, int]:
     return version, size, offset
 
 
+# types of words: of events, times, triggers and what belongs to them
+EVT2_CODES = (0x0, 0x1, 0x8, 0xA, 0xE, 0xF)
+EVT3_CODES = (0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x7, 0x8, 0xA, 0xE, 0xF)
+
+
+def _check_words(path: Path, offset: int, word: str, shift: int, codes: tuple[int, ...]) -> None:
+    """ValueError if more than a hundredth of a file's first words have types that its format lacks."""
+    first = np.fromfile(path, word, 2**14, offset=offset)
+    unknown = int((~np.isin(first >> shift, codes)).sum())
+    if unknown > len(first) // 100:
+        raise ValueError(
+            f'{unknown} of its first {len(first)} words are of types that the format in its header does not have: its events '
+            'are in another format, so the header is wrong'
+        )
+
+
 class Evt2Stream(EventStream):
     """EVT 2.0: words of 32 bits; a word of type 8 has the upper 28 bits of the time, an event the lower 6."""
 
@@ -118,6 +134,7 @@ class Evt2Stream(EventStream):
         length = self.path.stat().st_size - offset
         if length % 4:
             raise ValueError(f'{length} bytes of events are no whole number of words of 4 bytes: it is cut off')
+        _check_words(self.path, offset, '<u4', 28, EVT2_CODES)
         self._words = np.memmap(self.path, '<u4', 'r', offset) if length else np.empty(0, np.uint32)
 
     def _read(self) -> Iterator[tuple[tuple[int, int, int], Block]]:
@@ -173,6 +190,7 @@ class Evt3Stream(EventStream):
         self._length = self.path.stat().st_size - self._offset
         if self._length % 2:
             raise ValueError(f'{self._length} bytes of events are no whole number of words of 2 bytes: it is cut off')
+        _check_words(self.path, self._offset, '<u2', 12, EVT3_CODES)
 
     def _bytes(self, start: int, stop: int) -> bytes:
         with self.path.open('rb') as file:

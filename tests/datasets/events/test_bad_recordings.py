@@ -41,6 +41,26 @@ def test_broken_ones_are_named(tmp_path, content, fault):
         load(tmp_path, content)
 
 
+@pytest.mark.parametrize('named, other', [('2.0', '3.0'), ('3.0', '2.0')])
+def test_a_header_that_names_another_format_than_the_events_have(tmp_path, named, other):
+    t = np.arange(0, 640, 10)
+    if other == '2.0':
+        words = np.concatenate([[8 << 28], 1 << 28 | (t % 64) << 22 | 5 << 11 | 7]).astype('<u4')
+    else:  # times, rows and columns in turn
+        words = np.stack([6 << 12 | t, 0 << 12 | 7 + 0 * t, 2 << 12 | 5 + 0 * t, 8 << 12 | 0 * t], 1).astype('<u2')
+    header = b'% evt %s\n% geometry 304x240\n% end\n'
+    right, wrong = (header.replace(b'%s', version.encode()) + words.tobytes() for version in (other, named))
+    assert len(load(tmp_path, right, name='right.raw')) == len(t)
+    with pytest.raises(RecordingError, match='wrong.raw.* words are of types that the format in its header does not have'):
+        load(tmp_path, wrong, name='wrong.raw')
+
+
+def test_an_aedat4_that_is_cut_off(tmp_path, shared):
+    whole = (shared / 'data/event_files/tonic.aedat4').read_bytes()
+    with pytest.raises(RecordingError, match=f'half.aedat4.*it is cut off: it has {len(whole) // 2} bytes'):
+        load(tmp_path, whole[: len(whole) // 2], name='half.aedat4')
+
+
 @pytest.mark.parametrize('index', [True, False])
 def test_odd_ones_are_read(tmp_path, index):
     assert load(tmp_path, dat([400]), index=index) == [400]

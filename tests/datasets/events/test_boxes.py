@@ -78,3 +78,6 @@ def test_an_empty_file_is_no_fault_and_a_cut_off_one_is(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(RecordingError, match='a_bbox.npy'):
         read_boxes(path)
+    path.write_bytes(b'ts,x,y,w,h')
+    with pytest.raises(RecordingError, match='a_bbox.npy: it is no .npy of numpy'):
+        read_boxes(path)

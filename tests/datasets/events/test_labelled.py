@@ -129,6 +129,14 @@ def test_scenes_have_other_shapes():
         draw_recording(np.random.default_rng(0), scene=0.0)
 
 
+def test_classes_that_the_config_does_not_have_are_refused(roots):
+    found = set(np.concatenate([read_boxes(f) for f in roots['gen1'].rglob('*_bbox.npy')])['class_id'].tolist())
+    assert max(found) == 2
+    with pytest.raises(RecordingError, match='_bbox.npy: it has the classes .*, expected 0 to 1'):
+        for split in ('train', 'val', 'test'):
+            build(roots, 'Gen1', split, metainfo=dict(classes=CLASSES[:2]))
+
+
 def test_boxes_to_train_on_are_cut_and_those_to_test_on_are_not(roots):
     test = build(roots, 'Gen1', test_mode=True)
     boxes = np.concatenate([test.get_data_info(i)['boxes'] for i in range(len(test))])

@@ -1,0 +1,59 @@
+"""Every config of boxes or label maps in recordings of events is spiking from its input to its output."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmspike.deploy import audit, fuse
+
+from .networks import ARCH, YOLO, build
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+PREPROCESSORS = ('mmspike.EventDetDataPreprocessor', 'mmspike.EventSegDataPreprocessor')
+
+
+def event_configs():
+    names = ('gen1', '1mpx', 'dsec', 'ddd17', 'ncaltech101', 'movingshapes')
+    return sorted(f for f in CONFIGS.rglob('*.py') if '_base_' not in f.parts and f.stem.endswith(names))
+
+
+def narrow(model):
+    """The model of a config in a width that takes little time."""
+    if model.backbone.type == 'mmspike.SpikingYOLOBackbone':
+        model.backbone.arch = dict(YOLO)
+        model.neck.update(in_channels=[8, 16, 24], channels=8)
+        model.bbox_head.update(in_channels=[8, 16, 32], box_channels=16, cls_channels=8)
+    else:
+        model.backbone.arch = dict(ARCH)
+        dims = [ARCH['dims'][0] // 2 if i == 'stem' else ARCH['dims'][i] for i in model.backbone.out_indices]
+        model.neck.update(in_channels=dims, out_channels=16)
+        head = model.get('bbox_head') or model.decode_head
+        head.in_channels = 16 if 'bbox_head' in model else [16] * len(dims)
+        head.update(dict(feat_channels=16, stacked_convs=1) if 'bbox_head' in model else dict(channels=16))
+    return model
+
+
+@pytest.mark.parametrize('path', event_configs(), ids=lambda path: path.stem)
+def test_every_layer_reads_spikes(path):
+    cfg = Config.fromfile(path)
+    if cfg.model.data_preprocessor.type not in PREPROCESSORS:
+        pytest.skip('a class for each recording')
+    init_default_scope(cfg.default_scope)
+    torch.manual_seed(0)
+    network = fuse(build(narrow(cfg.model)))
+    backbone = cfg.model.backbone
+    frames = torch.randint(0, 3, (backbone.T, 1, backbone.in_channels, 64, 64)).float()
+    report = audit(network, lambda: network(frames, mode='tensor'))
+    # whole numbers of events count as spikes, so that there are no exceptions at all
+    assert report.spike_driven and not report.float_fed and not report.unknown, report
+    parts = {r.name.split('.')[0] for r in report.operations}
+    assert parts == {'backbone', 'neck', 'decode_head' if 'decode_head' in cfg.model else 'bbox_head'}
+    assert {r.fed for r in report.operations[1:]} <= {'binary spikes', 'integers'}
+
+
+def test_there_are_such_configs():
+    types = {path.stem: Config.fromfile(path).model.get('data_preprocessor', {}).get('type') for path in event_configs()}
+    assert sum(kind in PREPROCESSORS for kind in types.values()) == 10, types
