@@ -190,3 +190,38 @@ def test_limits_of_ones_own_are_named():
     assert metric.limits() == Protocol('perot, changed', 30, 5, 500_000, cut=True)
     with pytest.raises(UserError, match='a sample has no boxes of its file'):
         metric.process({}, [dict(pred_instances={})])
+
+
+@pytest.mark.parametrize('camera, sensor, classes', [('gen1', GEN1, CLASSES), ('1mpx', (720, 1280), ('a', 'b', 'c'))])
+def test_evlib_counts_the_same(camera, sensor, classes):
+    """evlib 0.13 has RVT's evaluation, which takes labels as they are: these lie within the sensor."""
+    evlib = pytest.importorskip('evlib.eval.prophesee')
+    rng = np.random.default_rng(0)
+    height, width = sensor
+
+    def drawn(number, times):
+        rows = np.zeros(number, evlib.BBOX_DTYPE)
+        rows['t'] = np.sort(rng.choice(times, number))
+        rows['w'], rows['h'] = rng.uniform(5, width / 5, number), rng.uniform(5, height / 4, number)
+        rows['x'], rows['y'] = rng.uniform(0, width - 1 - rows['w']), rng.uniform(0, height - 1 - rows['h'])
+        rows['class_id'], rows['class_confidence'] = rng.integers(0, len(classes), number), rng.random(number)
+        return rows
+
+    labels = [drawn(300, np.arange(1, 40) * 250_000) for _ in range(4)]
+    found = []
+    for there in labels:  # most of them moved a little, at times around theirs, and some at random
+        moved = there.copy()
+        moved['t'] += rng.choice([-50_001, -50_000, 0, 50_000, 50_001], len(moved))
+        for name, side in (('x', 'w'), ('y', 'h')):
+            moved[name] += rng.normal(0, 0.1, len(moved)) * moved[side]
+        moved['class_confidence'] = rng.random(len(moved))
+        rows = np.concatenate([moved, drawn(200, np.arange(1, 40) * 250_000)])
+        found.append(rows[np.argsort(rows['t'], kind='stable')])
+    theirs = evlib.evaluate_list(found, labels, height, width, camera='gen1' if camera == 'gen1' else 'gen4')
+    as_boxes = [{str(i): rows[list(BOX.names)].astype(BOX) for i, rows in enumerate(part)} for part in (labels, found)]
+    ours = evaluate_boxes(*as_boxes, PROTOCOLS['perot', camera], classes, sensor).values
+    assert 0.05 < ours['AP'] < 0.9
+    keys = dict(AP='AP', AP50='AP_50', AP75='AP_75', APs='AP_S', APm='AP_M', APl='AP_L')
+    # -1 there: no label is of that size
+    expected = {name: theirs[key] if theirs[key] >= 0 else float('nan') for name, key in keys.items()}
+    assert ours == pytest.approx(expected, abs=1e-9, nan_ok=True)
