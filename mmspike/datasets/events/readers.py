@@ -107,6 +107,12 @@ class WholeStream(EventStream):
         blocks, clock_period = WHOLE[self.path.suffix.lower()](self.path)
         return gather(blocks, clock_period, self.sensor_size)
 
+    def between(self, start: int, end: int) -> np.ndarray:
+        with named(self.path):
+            events = self._events
+        first, last = np.searchsorted(events['t'], (start, end))
+        return events[first:last].copy()
+
     def _read(self) -> Iterator[tuple[tuple[int, int, int], Block]]:
         yield (0, len(self._events), 0), self._block()
 
