@@ -16,7 +16,7 @@ class Rate:
     Attributes:
         events: Events a second.
         sops: Accumulations that its spikes cause, a second, counted exactly.
-        macs: Multiplications with accumulation of layers that floats and counts of events feed, a second.
+        macs: Multiplications with accumulation of layers that floats feed, a second; counts of events are spikes.
         energy: mJ a second, that is mW, of both.
     """
 
