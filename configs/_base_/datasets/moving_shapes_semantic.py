@@ -1,7 +1,9 @@
 # Drawn recordings of discs, squares and triangles that move, in the layout of DSEC-Semantic, 128 x 96 px with labels of
 # the upper 88 rows:
-#   mmspike moving-shapes data/moving_shapes_semantic --layout dsec_semantic --number 8 0 3 --seconds 20
-# Each sample is the 100 ms before a labelled time, in four steps.
+#   mmspike moving-shapes data/moving_shapes_semantic --layout dsec_semantic --number 8 0 3 --seconds 20 --scene 2 \
+#     --label-period 100000
+# Other shapes every two seconds: the layout has names for eleven recordings alone. Each sample is the 100 ms before a labelled
+# time, in four steps.
 dataset_type = 'mmspike.DSECSemantic'
 data_root = 'data/moving_shapes_semantic/'
 metainfo = dict(
@@ -16,7 +18,6 @@ shared = dict(
     sensor_size=(96, 128),
     image_size=(88, 128),
     skip=0,
-    every=1,
     samples='windows',
     window=100_000,
 )
@@ -27,7 +28,7 @@ train_pipeline = [
     dict(type='mmspike.LoadEventSegMap'),
     dict(type='mmspike.DropHotPixels', factor=20.0),
     dict(type='mmspike.RandomEventFlip', prob=0.5),
-    dict(type='mmspike.RandomEventFlip', prob=0.5, direction='vertical'),
+    dict(type='mmspike.RandomEventAffine', degrees=180.0, translate=0.1, scale=(0.8, 1.25), prob=0.7),
     dict(type='mmspike.EventsToFrames', T=T, by='time'),
     dict(type='mmspike.PackEventSegInputs'),
 ]
@@ -40,18 +41,19 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=8,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(**shared, split='train', pipeline=train_pipeline),
+    dataset=dict(**shared, split='train', every=1, pipeline=train_pipeline),
 )
+# every third label: time
 val_dataloader = dict(
     batch_size=1,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(**shared, split='test', test_mode=True, pipeline=test_pipeline),
+    dataset=dict(**shared, split='test', every=3, test_mode=True, pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
