@@ -47,7 +47,7 @@ def test_a_header_that_names_another_format_than_the_events_have(tmp_path, named
     if other == '2.0':
         words = np.concatenate([[8 << 28], 1 << 28 | (t % 64) << 22 | 5 << 11 | 7]).astype('<u4')
     else:  # times, rows and columns in turn
-        words = np.stack([6 << 12 | t, 0 << 12 | 7 + 0 * t, 2 << 12 | 5 + 0 * t, 8 << 12 | 0 * t], 1).astype('<u2')
+        words = np.stack([8 << 12 | 0 * t, 6 << 12 | t, 0 << 12 | 7 + 0 * t, 2 << 12 | 5 + 0 * t], 1).astype('<u2')
     header = b'% evt %s\n% geometry 304x240\n% end\n'
     right, wrong = (header.replace(b'%s', version.encode()) + words.tobytes() for version in (other, named))
     assert len(load(tmp_path, right, name='right.raw')) == len(t)
