@@ -161,27 +161,29 @@ def table(found: dict) -> str:
 
 
 def draw(found: dict, path: Path) -> None:
-    """Each metric against D, energy and time; dotted: the ordinary network."""
+    """Each metric against D and energy; dotted: the ordinary network."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
 
     rows = ordered(found['rows'])
     ordinary = rows['ordinary']
     names = list(ordinary['scores'])
-    figure = Figure((9, 2.6 * len(names)), layout='constrained', dpi=80)
-    axes = figure.subplots(len(names), 3, squeeze=False, sharey='row')
-    columns = dict(D='levels', energy='energy_mj', time='milliseconds')
-    labels = dict(D='D, binary steps', energy='mJ an image', time='CPU ms an image')
+    figure = Figure((7.5, 2.6 * len(names)), layout='constrained', dpi=80)
+    axes = figure.subplots(len(names), 2, squeeze=False, sharey='row')
+    levels = sorted({row['levels'] for row in rows.values() if row['levels']})
     for y, name in enumerate(names):
-        for ax, (column, key) in zip(axes[y], columns.items(), strict=True):
+        for ax, key in zip(axes[y], ('levels', 'energy_mj'), strict=True):
             for kind, marker in (('converted', 'o-'), ('trained', 's-')):
                 chosen = [row for label, row in rows.items() if label.startswith(kind)]
                 ax.plot([row[key] for row in chosen], [row['scores'][name] for row in chosen], marker, label=kind, markersize=4)
             ax.axhline(ordinary['scores'][name], color='black', linestyle=':', label='ordinary')
-            if column != 'time':
-                ax.set_xscale('log')
-            ax.set_xlabel(labels[column])
+            ax.set_xscale('log')
             ax.grid(alpha=0.3)
-        axes[y][0].set_ylabel(name)
+        axes[y][0].set(xlabel='D, binary steps to an answer', ylabel=name)
+        axes[y][0].xaxis.set_major_locator(FixedLocator(levels))
+        axes[y][0].xaxis.set_major_formatter(FormatStrFormatter('%d'))
+        axes[y][0].xaxis.set_minor_locator(NullLocator())
+        axes[y][1].set_xlabel('mJ an image')
     axes[0][0].legend(fontsize=8)
     figure.savefig(path)
 
