@@ -39,6 +39,7 @@ def parse_args() -> argparse.Namespace:
 
 def score(model, cfg) -> dict:
     """The metrics of a model on the test data."""
+    import torch
     from mmengine.evaluator import Evaluator
     from mmengine.runner import Runner
 
@@ -47,7 +48,9 @@ def score(model, cfg) -> dict:
     evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', None)
     model.eval()
     for batch in loader:
-        evaluator.process(model.test_step(deepcopy(batch)), batch)
+        with torch.no_grad():
+            outputs = model.test_step(deepcopy(batch))
+        evaluator.process(outputs, batch)
     found = evaluator.evaluate(len(loader.dataset))
     return {name.split('/')[-1]: round(float(value), 4) for name, value in found.items() if name in METRICS}
 
