@@ -31,7 +31,7 @@ def detection_inputs(cfg):
 def event_frames(cfg):
     """Two samples [T, C, 64, 64]."""
     backbone = cfg.model.backbone
-    return list(torch.poisson(torch.full((2, backbone.T, backbone.in_channels, 64, 64), 0.3)))
+    return list(torch.poisson(torch.full((2, backbone.get('T', 1), backbone.in_channels, 64, 64), 0.3)))
 
 
 def classification_inputs(cfg):

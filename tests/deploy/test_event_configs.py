@@ -21,6 +21,7 @@ NAMES = (
     'retinanet_espike_gen1',
     'fpn_metaspike_dsec',
     'fpn_metaspike_movingshapes',
+    'fpn_espike_movingshapes',
 )
 
 
@@ -47,7 +48,7 @@ def test_every_layer_reads_spikes(name):
     torch.manual_seed(0)
     network = fuse(build(narrow(cfg.model)))
     backbone = cfg.model.backbone
-    frames = torch.randint(0, 3, (backbone.T, 1, backbone.in_channels, 64, 64)).float()
+    frames = torch.randint(0, 3, (backbone.get('T', 1), 1, backbone.in_channels, 64, 64)).float()
     report = audit(network, lambda: network(frames, mode='tensor'))
     # whole numbers of events count as spikes, so that there are no exceptions at all
     assert report.spike_driven and not report.float_fed and not report.unknown, report
