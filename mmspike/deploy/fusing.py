@@ -4,9 +4,10 @@ What is left computes the same function with fewer operations: convolutions that
 membranes. Modules keep their names; those that are folded into others become identities. The result is for inference only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from functools import singledispatch
+from functools import partial, singledispatch
+from typing import Any
 
 import torch
 from mmcv.cnn import ConvModule, fuse_conv_bn
@@ -163,23 +164,21 @@ def _fuse_repconv(module: RepConv | NormFirstRepConv) -> nn.Module:
     return Chain(conv=set_parameters(layer, layer.weight, layer.bias, module.conv1.weight))
 
 
-@fused.register(SpikeAttention)
-@fused.register(SpikeAggregatedSelfAttention)
-@fused.register(DualSpikeSelfAttention)
-def _fuse_attention(module: nn.Module) -> nn.Module:
-    """Products of spikes, whose scale goes into a threshold or into weights."""
+#: products of spikes, whose scale goes into a threshold or into weights
+PRODUCTS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    SpikeAttention: FusedAttention,
+    QueryAttention: FusedQueryAttention,
+    SpikeAggregatedSelfAttention: FusedAggregation,
+    DualSpikeSelfAttention: FusedDualAttention,
+    DeformableSampling: FusedSampling,
+    MaskProduct: FusedMaskProduct,
+}
+
+
+def _fuse_product(new: Callable[[Any], nn.Module], module: nn.Module) -> nn.Module:
     module._modules.update({name: fused(child) for name, child in module._modules.items() if child is not None})
-    if isinstance(module, SpikeAttention):
-        return FusedQueryAttention(module) if isinstance(module, QueryAttention) else FusedAttention(module)
-    return FusedAggregation(module) if isinstance(module, SpikeAggregatedSelfAttention) else FusedDualAttention(module)
+    return new(module)
 
 
-@fused.register
-def _fuse_sampling(module: DeformableSampling) -> nn.Module:
-    module._modules.update({name: fused(child) for name, child in module._modules.items() if child is not None})
-    return FusedSampling(module)
-
-
-@fused.register
-def _fuse_mask_product(module: MaskProduct) -> nn.Module:
-    return FusedMaskProduct(module)
+for _trained, _new in PRODUCTS.items():
+    fused.register(_trained, partial(_fuse_product, _new))

@@ -82,14 +82,14 @@ int FN(lif_backward)(const REAL *x, const REAL *v0, const REAL *grad_spikes, con
     return failed;
 }
 
-/* counts / divisor, and whether the gradient passes (0 <= x <= levels) */
+/* counts / divisor, and, where it is wanted, whether the gradient passes (0 <= x <= levels) */
 void FN(sfa_forward)(const REAL *restrict x, REAL *restrict out, uint8_t *restrict window, int64_t N, REAL levels,
                      REAL divisor) {
 #pragma omp parallel for simd schedule(static)
     for (int64_t i = 0; i < N; i++) {
         const REAL a = x[i] < 0 ? (REAL)0 : x[i] > levels ? levels : x[i];
         out[i] = (sizeof(REAL) == 4 ? (REAL)__builtin_rintf((float)a) : (REAL)__builtin_rint((double)a)) / divisor;
-        window[i] = x[i] >= 0 & x[i] <= levels;
+        if (window) window[i] = x[i] >= 0 & x[i] <= levels;
     }
 }
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .counts import kept_counts
-from .layout import fold, images, rows
+from .layout import fold, images, rows, unfold
 from .library import call, check, pointers
 from .operators import SURROGATE_CODES
 from .recompute import Recompute, Signal, kept_bits
@@ -145,9 +145,12 @@ def norm_neuron(
         count: Give spikes as counts of one byte, behind a tensor of the right shape that stands for them in the graph: for a
             single :func:`mmspike.kernels.spike_conv.spike_conv`.
     """
-    y, norm = images(rows(signal.x)), norms[0]  # one copy at most, which both nodes save
-    signal = signal._replace(x=y)
+    norm, saving = norms[0], torch.is_grad_enabled()
     training = norm.training
+    if neuron.kind == IDENTITY and len(norms) == 1 and offset is None and not (training or saving):
+        return Signal(unfold(norm(fold(signal.x)), signal.x.shape[0]))  # nothing to save, and nothing to join
+    y = images(rows(signal.x))  # one copy at most, which both nodes save
+    signal = signal._replace(x=y)
     mean, var = batch_statistics(y) if training else (norm.running_mean, norm.running_var)
     if training:
         n = y.numel() // y.shape[2]
@@ -164,7 +167,6 @@ def norm_neuron(
         scale = weight * inverse
         shift = bias - mean * scale
     divisor = None if neuron.kind == IDENTITY or neuron.levels > 255 else float(neuron.divisor)
-    saving = torch.is_grad_enabled()
     # counts where their input is not kept: what computes it anew does so once
     keep = saving and not count and divisor is not None and not neuron.binary and signal.anew is not None
     tensors = y, weight, bias, eps, mean, inverse, scale, shift

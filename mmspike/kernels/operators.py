@@ -1,9 +1,13 @@
 """LIF, IF and SFA over all time steps on the CPU, as operators that ``torch.compile`` knows."""
 
 import ctypes
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from . import enabled
 from .counts import sfa_gradient
@@ -19,11 +23,33 @@ def usable(x: Tensor) -> bool:
     return enabled() and x.device.type == 'cpu' and x.dtype in SUFFIX and available()
 
 
+def watched(x: Tensor) -> bool:
+    """Somebody compiles or traces what is done with ``x``, counts it, or makes tensors without memory of it."""
+    # first: what follows cannot be traced
+    return torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None or type(x) is not Tensor
+
+
+def _operator(name: str) -> Callable[[Callable], Any]:
+    """An operator of torch for those who watch; for all others the function itself, which is called in a fifth of the time."""
+
+    def make(function: Callable) -> Callable:
+        operator = torch.library.custom_op(f'mmspike::{name}', function, mutates_args=(), device_types='cpu')
+
+        @functools.wraps(function)
+        def call(x: Tensor, *args):
+            return (operator if watched(x) else function)(x, *args)
+
+        call.register_fake = operator.register_fake  # type: ignore[attr-defined]
+        return call
+
+    return make
+
+
 def _leak(tau: float | None, decay: Tensor | None) -> tuple[int, float]:
     return (2, decay.item()) if decay is not None else (0, 1.0) if tau is None else (1, tau)
 
 
-@torch.library.custom_op('mmspike::lif_forward', mutates_args=(), device_types='cpu')
+@_operator('lif_forward')
 def lif_forward(
     x: Tensor, v: Tensor | None, decay: Tensor | None, tau: float | None, v_threshold: float, v_reset: float
 ) -> tuple[Tensor, Tensor]:
@@ -52,7 +78,7 @@ def _(x, v, decay, tau, v_threshold, v_reset):
     return torch.empty_like(x), torch.empty_like(x[0])
 
 
-@torch.library.custom_op('mmspike::lif_backward', mutates_args=(), device_types='cpu')
+@_operator('lif_backward')
 def lif_backward(
     x: Tensor,
     v: Tensor | None,
@@ -95,13 +121,19 @@ def _(x, v, decay, grad_spikes, grad_v, tau, v_threshold, v_reset, surrogate, al
     return torch.empty_like(x), x.new_empty(0) if v is None else torch.empty_like(x[0]), x.new_empty(())
 
 
-@torch.library.custom_op('mmspike::sfa_forward', mutates_args=(), device_types='cpu')
+def sfa_counts(x: Tensor, levels: int, divisor: float, window: Tensor | None = None) -> Tensor:
+    """Counts / divisor; the window of the gradient is written into ``window``."""
+    x = in_one_piece(x)
+    out = torch.empty_like(x)
+    call('sfa_forward', x.dtype, *pointers(x, out, window), ctypes.c_int64(x.numel()), *reals(x.dtype, levels, divisor))
+    return out
+
+
+@_operator('sfa_forward')
 def sfa_forward(x: Tensor, levels: int, divisor: float) -> tuple[Tensor, Tensor]:
     """Counts / divisor, and the window of the gradient as bool."""
-    x = in_one_piece(x)
-    out, window = torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
-    call('sfa_forward', x.dtype, *pointers(x, out, window), ctypes.c_int64(x.numel()), *reals(x.dtype, levels, divisor))
-    return out, window
+    window = torch.empty_like(in_one_piece(x), dtype=torch.bool)
+    return sfa_counts(x, levels, divisor, window), window
 
 
 @sfa_forward.register_fake
@@ -109,7 +141,7 @@ def _(x, levels, divisor):
     return torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
 
 
-@torch.library.custom_op('mmspike::sfa_backward', mutates_args=(), device_types='cpu')
+@_operator('sfa_backward')
 def sfa_backward(grad: Tensor, window: Tensor, divisor: float) -> Tensor:
     return sfa_gradient(grad, window, divisor)
 

@@ -220,30 +220,34 @@ def spike_conv(
             down = (..., slice(None, None, layer.stride[0]), slice(None, None, layer.stride[1]))
             x, counts, anew, bits = x[down], None if counts is None else counts[down], None, None
             arguments.stride = (1, 1)
-    s, T, value, after, fixed = fold(x), x.shape[0], None, None, (weight.detach(), None if bias is None else bias.detach())
+    s, T, value, after, saving = fold(x), x.shape[0], None, None, torch.is_grad_enabled()
+    fixed = (weight.detach(), None if bias is None else bias.detach()) if saving else ()
     counts = None if counts is None else fold(counts)
     widens = not (arguments.linear or arguments.transposed) and layer.out_channels >= layer.in_channels
     products = weight[0].numel()
     if divisor is not None and on_matrix_units(layer, x):
         counts = pack(s, divisor) if counts is None else counts
         bits = None
-        if counts is not None and widens and products < PRODUCTS_ON_UNITS:
+        if saving and counts is not None and widens and products < PRODUCTS_ON_UNITS:
             after = Recompute(partial(_conv_anew, divisor, T), (counts, *fixed))
     elif divisor == 1 and (counts is not None or sparse.fits(layer, x)):
         bits = sparse.pack(s if counts is None else counts, x.dtype) if bits is None else bits
         if bits is not None:
             anew = kept_bits(bits, x.dtype, T)
-            if bits.share <= sparse.SHARE_ANEW or bits.share <= sparse.SHARE and widens and products <= PRODUCTS:
+            few = bits.share <= sparse.SHARE_ANEW or bits.share <= sparse.SHARE and widens and products <= PRODUCTS
+            if saving and few:
                 after = Recompute(partial(_sum_anew, arguments, T), (bits.words, *fixed))
             if bits.share > sparse.SHARE and counts is not None:
                 value = bits.unpack(x.dtype)
         counts = None
     else:
         counts = bits = None
+    if counts is None and bits is None and not saving:
+        return Signal(unfold(arguments.forward(s, weight, bias), T))
     if anew is None:
-        anew = kept_spikes(x, divisor) if weight.requires_grad and torch.is_grad_enabled() else Signal(x).back()
+        anew = kept_spikes(x, divisor) if weight.requires_grad and saving else Signal(x).back()
     out = _SpikeConv.apply(s, weight, bias, arguments, divisor, value, counts, bits, anew)
-    if after is None and widens and products <= PRODUCTS and (divisor is not None or arguments.groups > 1):
+    if saving and after is None and widens and products <= PRODUCTS and (divisor is not None or arguments.groups > 1):
         after = Recompute(partial(_again, arguments, anew.compute), (*fixed, *anew.tensors))
     return Signal(unfold(out, T), anew=after)
 

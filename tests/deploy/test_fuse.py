@@ -1,6 +1,8 @@
 """Fused networks equal the trained ones: every backbone, neck and head, boxes and masks included."""
 
+import re
 from copy import deepcopy
+from pathlib import Path
 
 import mmcv
 import pytest
@@ -11,6 +13,7 @@ from torch import nn
 from mmspike.analysis.flips import plain, spike_flips
 from mmspike.deploy import compare, difference, fuse, leftovers
 from mmspike.deploy.attention import FusedAggregation, FusedAttention, FusedDualAttention
+from mmspike.deploy.fusing import fused
 from mmspike.deploy.layers import ThresholdSFA
 from mmspike.models.layers import RepConv, SpikingConv, SpikingConvTranspose, SpikingLinear
 from mmspike.models.neurons import build_neuron
@@ -178,3 +181,11 @@ def test_nan_is_a_difference():
     x = torch.tensor([1.0, float('nan'), float('inf')])
     assert difference([torch.ones(3)], [x]).largest == float('inf')
     assert difference([torch.tensor([1.0, float('inf')])], [torch.tensor([1.5, float('inf')])]).largest == 0.5
+
+
+def test_documentation_lists_the_classes_with_a_rule():
+    classes = {cls.__name__ for cls in fused.registry if cls is not object}
+    lines = (Path(__file__).parents[2] / 'docs/deployment.md').read_text().splitlines()
+    start = lines.index('| class | why a row does not say it |')
+    table = '\n'.join(lines[start : lines.index('', start)])
+    assert classes == set(re.findall(r'`(\w+)`', re.sub(r'(?<=\| as) `\w+`', '', table)))

@@ -7,6 +7,7 @@ from itertools import accumulate
 from operator import mul
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -52,6 +53,16 @@ def resolve_arch(arch: str | dict, settings: dict[str, dict], name: str) -> dict
     return arch
 
 
+def stage_settings(*dims: int) -> dict:
+    """The dims of a network of :meth:`SpikingBackbone._build_stages`."""
+    return dict(dims=dims, depths=(1, 1, 2, 6, 2), num_heads=8, mlp_ratio=4)
+
+
+def drop_path_rates(last: float, blocks: int) -> Iterator[float]:
+    """The rates of stochastic depth of blocks, linear from 0 to that of the last one."""
+    return iter(np.linspace(0, last, blocks).tolist())
+
+
 def _mask_for(block: nn.Module, visible: Tensor | None) -> tuple[Tensor, ...]:
     return (visible,) if visible is not None and getattr(block, 'takes_mask', False) else ()
 
@@ -59,12 +70,14 @@ def _mask_for(block: nn.Module, visible: Tensor | None) -> tuple[Tensor, ...]:
 class SpikingBackbone(BaseModule):
     """Base of the spiking backbones.
 
-    A subclass calls ``_register_stages`` with its parts in order and gets freezing, checkpointing and features from it.
+    A subclass calls ``_register_stages`` with its parts in order and gets freezing, checkpointing and features from it. As a
+    rule it also has ``neuron``, a neuron config (see :func:`mmspike.models.neurons.build_neuron`), ``norm_cfg``, by default BN,
+    and ``drop_path_rate``, the stochastic depth of the last block, which grows linearly from 0 at the first.
 
     Args:
         T: Time steps. An image is shown T times, which neurons without memory (SFA) gain nothing from; event frames must have
             this T.
-        in_channels: Channels of an image or event frame.
+        in_channels: Channels of the input: 3 for images, 2 for event frames of two polarities.
         out_indices: Stages whose features are returned, in this order of the network; negative ones count from the last.
             ``'stem'`` is the first part, at stride 2 in most. None: all stages, without the stem.
         temporal_output: 'mean' returns [B, C, H, W], averaged over T, for any ANN neck or head; 'keep' [T, B, C, H, W].
@@ -82,6 +95,8 @@ class SpikingBackbone(BaseModule):
 
     #: preset name -> dims
     arch_settings: dict[str, dict] = {}
+    #: the config of neurons where none is given
+    default_neuron = dict(type='LIF', tau=2.0)
     #: whether there are stacks of layers that are merged into one for inference
     merges_layers = False
 
@@ -116,6 +131,11 @@ class SpikingBackbone(BaseModule):
             )
         self.with_cp = with_cp
         self._requested_indices = [out_indices] if isinstance(out_indices, (int, str)) else out_indices
+
+    def _resolved(self, arch: str | dict, neuron: dict | None, norm_cfg: dict | None) -> tuple[dict, dict, dict]:
+        """The dims of ``arch``, and the configs of neurons and norms or those by default."""
+        dims = resolve_arch(arch, self.arch_settings, type(self).__name__)
+        return dims, neuron or self.default_neuron, norm_cfg or dict(type='BN')
 
     def _build_stages(
         self,
@@ -302,39 +322,38 @@ class SpikingBackbone(BaseModule):
         return self
 
 
+#: what modules keep of a batch in training
+STATISTICS = ((_BatchNorm, ('running_mean', 'running_var', 'num_batches_tracked')), (RunningRate, ('running_rate',)))
+
+
 def statistics_kept(module: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
     """Contexts for the first pass of a checkpointed module and for its recomputation.
 
     The recomputation sees the running statistics that the first pass left, which RepConv reads, whatever came in between,
     and updates none.
     """
-    training = [m for m in module.modules() if m.training]
-    norms = [m for m in training if isinstance(m, _BatchNorm) and m.track_running_stats]
-    rates = [m for m in training if isinstance(m, RunningRate)]
-    left: list[tuple[Tensor, Tensor]] = []
-    left_rates: list[Tensor] = []
+    modules = [(m, n) for m in module.modules() for cls, n in STATISTICS if m.training and isinstance(m, cls)]
+    kept = [(m, name) for m, names in modules for name in names if getattr(m, name) is not None]
+    left: list[Tensor] = []
 
     @contextmanager
     def first() -> Iterator[None]:
         yield
-        left.extend((m.running_mean.clone(), m.running_var.clone()) for m in norms)
-        left_rates.extend(m.running_rate.clone() for m in rates)
+        left.extend(getattr(m, name).clone() for m, name in kept)
 
     @contextmanager
     def again() -> Iterator[None]:
-        now = [(m.momentum, m.running_mean, m.running_var, m.num_batches_tracked) for m in norms]
-        now_rates = [(m.momentum, m.running_rate) for m in rates]
-        for m, (mean, var) in zip(norms, left, strict=True):
-            m.momentum, m.running_mean, m.running_var = 0.0, mean, var
-            m.num_batches_tracked = m.num_batches_tracked.clone()
-        for m, rate in zip(rates, left_rates, strict=True):
-            m.momentum, m.running_rate = 0.0, rate
+        now: list[tuple[nn.Module, str, Any]] = [(m, 'momentum', m.momentum) for m, _ in modules] + [
+            (m, name, getattr(m, name)) for m, name in kept
+        ]
+        for m, _ in modules:
+            m.momentum = 0.0
+        for (m, name), value in zip(kept, left, strict=True):
+            setattr(m, name, value)
         try:
             yield
         finally:
-            for m, values in zip(norms, now, strict=True):
-                m.momentum, m.running_mean, m.running_var, m.num_batches_tracked = values
-            for m, (momentum, rate) in zip(rates, now_rates, strict=True):
-                m.momentum, m.running_rate = momentum, rate
+            for m, name, value in now:
+                setattr(m, name, value)
 
     return first(), again()

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 from torch import nn
 
 from mmspike.models.layers import MLP, Chain, ConvBlock, ConvNorm, Downsample, Residual, SpikeAttention, branches
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
-from .base import SpikingBackbone, resolve_arch
+from .base import SpikingBackbone, drop_path_rates, stage_settings
 
 
 class SepConv(Chain):
@@ -69,10 +68,6 @@ def transformer_block(
     return Residual(*branches(modules, drop_path, layer_scale, dim))
 
 
-def _settings(*dims: int) -> dict:
-    return dict(dims=dims, depths=(1, 1, 2, 6, 2), num_heads=8, mlp_ratio=4)
-
-
 @MODELS.register_module()
 class ESpikeFormer(SpikingBackbone):
     """E-SpikeFormer backbone: integer spikes in training, D binary steps in inference, attention in O(N) memory.
@@ -85,14 +80,11 @@ class ESpikeFormer(SpikingBackbone):
             and optionally ``depths`` (blocks of stem and stages, default (1, 1, 2, 6, 2)), ``num_heads`` 8,
             ``mlp_ratio`` 4.
         T: Time steps; 1 with the integer neuron, whose levels are not a time axis.
-        in_channels: Channels of the input: 3 for images, 2 for event frames of two polarities.
         strides: Of the five downsampling convolutions; smaller ones suit small images.
         layer_scale: Initial layer scale of the transformer blocks, 1e-6 in the published segmentation code; None: none.
         neuron: Neuron config, see :func:`mmspike.models.neurons.build_neuron`.
-        norm_cfg: Norm config.
-        drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
-        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, weight_bits, init_cfg: See
-            :class:`SpikingBackbone`.
+        in_channels, norm_cfg, drop_path_rate, out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary,
+            weight_bits, init_cfg: See :class:`SpikingBackbone`.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels
@@ -106,11 +98,12 @@ class ESpikeFormer(SpikingBackbone):
         [(2, 16, 8, 8), (2, 16, 4, 4), (2, 32, 2, 2), (2, 32, 2, 2)]
     """
 
+    default_neuron = dict(type='SFA', levels=4)
     arch_settings = {
-        'espikeformer-t': _settings(24, 48, 96, 128),
-        'espikeformer-s': _settings(32, 64, 128, 192),
-        'espikeformer-m': _settings(48, 96, 192, 240),
-        'espikeformer-l': _settings(64, 128, 256, 360),
+        'espikeformer-t': stage_settings(24, 48, 96, 128),
+        'espikeformer-s': stage_settings(32, 64, 128, 192),
+        'espikeformer-m': stage_settings(48, 96, 192, 240),
+        'espikeformer-l': stage_settings(64, 128, 256, 360),
     }
 
     def __init__(
@@ -126,10 +119,8 @@ class ESpikeFormer(SpikingBackbone):
         **kwargs,
     ) -> None:
         super().__init__(T=T, in_channels=in_channels, **kwargs)
-        arch = resolve_arch(arch, self.arch_settings, type(self).__name__)
-        neuron = neuron or dict(type='SFA', levels=4)
-        norm_cfg = norm_cfg or dict(type='BN')
-        rates = iter(np.linspace(0, drop_path_rate, sum(arch['depths'])).tolist())
+        arch, neuron, norm_cfg = self._resolved(arch, neuron, norm_cfg)
+        rates = drop_path_rates(drop_path_rate, sum(arch['depths']))
 
         def conv_block(dim: int) -> nn.Module:
             return ConvBlock(dim, SepConv(dim, 7, neuron, norm_cfg), neuron, norm_cfg, next(rates))

@@ -1,8 +1,8 @@
 """E-SpikeFormer, the large models (Spike-driven Transformer V3, TPAMI 2025, arXiv 2411.16061), which are pretrained masked."""
 
 from collections.abc import Sequence
+from math import prod
 
-import numpy as np
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -21,7 +21,7 @@ from mmspike.models.layers import (
 from mmspike.models.neurons import SFA, build_neuron
 from mmspike.registry import MODELS
 
-from .base import SpikingBackbone, resolve_arch
+from .base import SpikingBackbone, drop_path_rates
 
 
 def enlarge(visible: Tensor, height: int, width: int) -> Tensor:
@@ -168,14 +168,13 @@ class ESpikeFormerLarge(SpikingBackbone):
             ``depths`` (blocks of stem and stages, default (1, 1, 2, 12)), ``num_heads`` 8, ``mlp_ratio`` 4, ``rep_conv``
             True (whether transformer blocks begin with two pointwise convolutions, as in the smaller model).
         T: Time steps; 1 with the integer neuron, whose levels are not a time axis.
-        in_channels: Channels of the input: 3 for images, 2 for event frames of two polarities.
         strides: Of the four downsampling convolutions; smaller ones suit small images.
         layer_scale: Initial layer scale of attention and MLP; None: none, as in pretraining. A checkpoint without layer
             scale starts it at 1, so that pretrained blocks keep their function.
         neuron: Neuron config, see :func:`mmspike.models.neurons.build_neuron`. The published results have 4 or 8 levels.
-        norm_cfg: Norm config.
         drop_path_rate: Stochastic depth of the last transformer block; it grows linearly from 0 at the first.
-        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, init_cfg: See :class:`SpikingBackbone`.
+        in_channels, norm_cfg, out_indices, temporal_output, frozen_stages, norm_eval, with_cp, init_cfg: See
+            :class:`SpikingBackbone`.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels
@@ -190,6 +189,7 @@ class ESpikeFormerLarge(SpikingBackbone):
     """
 
     merges_layers = True
+    default_neuron = dict(type='SFA', levels=4)
     arch_settings = {
         'espikeformer-83m': _settings((128, 256, 512), rep_conv=True),
         'espikeformer-173m': _settings((192, 384, 768), rep_conv=False),
@@ -208,10 +208,8 @@ class ESpikeFormerLarge(SpikingBackbone):
         **kwargs,
     ) -> None:
         super().__init__(T=T, in_channels=in_channels, **kwargs)
-        arch = resolve_arch(arch, self.arch_settings, type(self).__name__)
-        neuron = neuron or dict(type='SFA', levels=4)
-        norm_cfg = norm_cfg or dict(type='BN')
-        rates = iter(np.linspace(0, drop_path_rate, arch['depths'][-1]).tolist())
+        arch, neuron, norm_cfg = self._resolved(arch, neuron, norm_cfg)
+        rates = drop_path_rates(drop_path_rate, arch['depths'][-1])
 
         def conv_block(dim: int) -> nn.Module:
             return SparseConvBlock(dim, neuron, norm_cfg)
@@ -238,7 +236,7 @@ class ESpikeFormerLarge(SpikingBackbone):
             return super().forward(x)
         self._check_input(x)
         B, _, H, W = x.shape[-4:]
-        stride = int(np.prod([stage[0].conv.conv.stride[0] for stage in [self.stem, *self.stages]]))
+        stride = prod(stage[0].conv.conv.stride[0] for stage in [self.stem, *self.stages])
         if H % stride or W % stride or visible.shape != (B, H // stride, W // stride):
             raise ValueError(
                 f'a masked image must be a multiple of {stride} px and its mask [B, H / {stride}, W / {stride}], got images '
@@ -252,9 +250,7 @@ class ESpikeFormerLarge(SpikingBackbone):
         Depth 0 holds the convolutional parts and the downsampling to the trunk, depth i + 1 its block i, the last one
         everything behind the backbone.
 
-        Args:
-            param_name: Name of the parameter.
-            prefix: What the backbone's names begin with, such as 'backbone.'.
+        Arguments as :meth:`SpikingBackbone.get_layer_depth`.
         """
         blocks = len(self.stages[-1]) - 1
         if not param_name.startswith(prefix):

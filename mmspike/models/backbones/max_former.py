@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 from torch import nn
 
-from mmspike.models.layers import MLP, Chain, ConvNorm, Residual, SpikeAttention, branches, half_threshold
+from mmspike.models.layers import MLP, Chain, ConvNorm, PointwiseAttention, Residual, branches
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
-from .base import SpikingBackbone, resolve_arch
+from .base import SpikingBackbone, drop_path_rates
 from .patch_splitting import max_pool
 
 
@@ -48,7 +47,7 @@ class Merge(Residual):
         )
 
 
-class SpikingSelfAttention(SpikeAttention):
+class SpikingSelfAttention(PointwiseAttention):
     """Spiking self-attention (SSA): y = N(q (k^T v) / 8) for every head, threshold 0.5, then 1x1 - BN.
 
     Shape:
@@ -56,12 +55,6 @@ class SpikingSelfAttention(SpikeAttention):
     """
 
     scale = 0.125
-
-    def __init__(self, dim: int, num_heads: int, neuron: dict, norm_cfg: dict) -> None:
-        def conv(name: str) -> nn.Module:
-            return ConvNorm(dim, dim, bias=name == 'proj', norm_cfg=norm_cfg)
-
-        super().__init__(dim, num_heads, conv, neuron, half_threshold(neuron))
 
 
 class QKAttention(SpikingSelfAttention):
@@ -112,11 +105,9 @@ class _Hierarchy(SpikingBackbone):
         **kwargs,
     ) -> None:
         super().__init__(T=T, in_channels=in_channels, **kwargs)
-        arch = resolve_arch(next(iter(self.arch_settings)) if arch is None else arch, self.arch_settings, type(self).__name__)
-        neuron = neuron or dict(type='LIF', tau=2.0)
-        norm_cfg = norm_cfg or dict(type='BN')
+        arch, neuron, norm_cfg = self._resolved(next(iter(self.arch_settings)) if arch is None else arch, neuron, norm_cfg)
         dims, depths, heads = arch['dims'], arch['depths'], arch['num_heads']
-        rates = iter(np.linspace(0, drop_path_rate, sum(depths)).tolist())
+        rates = drop_path_rates(drop_path_rate, sum(depths))
 
         def block(mixer: Callable[..., nn.Module], dim: int) -> nn.Module:
             parts = dict(mixer=mixer(dim, heads, neuron, norm_cfg), mlp=MLP(dim, arch['mlp_ratio'], neuron, norm_cfg))
@@ -142,13 +133,9 @@ class MaxFormer(_Hierarchy):
     Args:
         arch: 'maxformer-10-384', '-10-512', '-10-768' (blocks, channels; the prefix may be left out), or a dict with ``dims``
             (of the three stages) and optionally ``depths`` (1, 2, 7), ``num_heads`` 6, ``mlp_ratio`` 4.
-        T: Time steps.
-        in_channels: Channels of the input: 3 for images, 2 for event frames of two polarities.
         neuron: Neuron config, see :func:`mmspike.models.neurons.build_neuron`; by default LIF with tau 2.
-        norm_cfg: Norm config.
-        drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
-        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, weight_bits, init_cfg: See
-            :class:`SpikingBackbone`.
+        T, in_channels, norm_cfg, drop_path_rate, out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary,
+            weight_bits, init_cfg: See :class:`SpikingBackbone`.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> features of strides 4, 8, 16 with C/4, C/2, C channels; the stem has

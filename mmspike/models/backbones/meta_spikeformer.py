@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ from mmspike.models.layers import (
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
-from .base import SpikingBackbone, resolve_arch
+from .base import SpikingBackbone, drop_path_rates, stage_settings
 
 
 class SepConv(Chain):
@@ -86,10 +85,6 @@ def transformer_block(
     return Residual(*branches(dict(attn=attn, mlp=MLP(dim, mlp_ratio, neuron, norm_cfg)), drop_path))
 
 
-def _settings(*dims: int) -> dict:
-    return dict(dims=dims, depths=(1, 1, 2, 6, 2), num_heads=8, mlp_ratio=4)
-
-
 @MODELS.register_module()
 class MetaSpikeFormer(SpikingBackbone):
     """Meta-SpikeFormer backbone: two convolutional and two transformer stages on membrane shortcuts.
@@ -100,15 +95,13 @@ class MetaSpikeFormer(SpikingBackbone):
     Args:
         arch: 'metaspikeformer-15m', '-31m', '-55m' (the prefix may be left out), or a dict with ``dims`` (d0 to d3) and
             optionally ``depths`` (blocks of stem and stages, default (1, 1, 2, 6, 2)), ``num_heads`` 8, ``mlp_ratio`` 4.
-        T: Time steps.
-        in_channels: Channels of the input: 3 for images, 2 for event frames of two polarities.
         strides: Of the five downsampling convolutions; smaller ones suit small images.
         sdsa: Variant of the spike-driven self-attention, 1, 3 or 4.
         neuron: Neuron config, see :func:`mmspike.models.neurons.build_neuron`.
-        norm_cfg: Norm config.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0. (Published code builds it and never
             applies it; here it works, hence the default 0.)
-        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, init_cfg: See :class:`SpikingBackbone`.
+        T, in_channels, norm_cfg, out_indices, temporal_output, frozen_stages, norm_eval, with_cp, init_cfg: See
+            :class:`SpikingBackbone`.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels
@@ -124,9 +117,9 @@ class MetaSpikeFormer(SpikingBackbone):
 
     merges_layers = True
     arch_settings = {
-        'metaspikeformer-15m': _settings(64, 128, 256, 360),
-        'metaspikeformer-31m': _settings(96, 192, 384, 480),
-        'metaspikeformer-55m': _settings(128, 256, 512, 640),
+        'metaspikeformer-15m': stage_settings(64, 128, 256, 360),
+        'metaspikeformer-31m': stage_settings(96, 192, 384, 480),
+        'metaspikeformer-55m': stage_settings(128, 256, 512, 640),
     }
 
     def __init__(
@@ -142,10 +135,8 @@ class MetaSpikeFormer(SpikingBackbone):
         **kwargs,
     ) -> None:
         super().__init__(T=T, in_channels=in_channels, **kwargs)
-        arch = resolve_arch(arch, self.arch_settings, type(self).__name__)
-        neuron = neuron or dict(type='LIF', tau=2.0)
-        norm_cfg = norm_cfg or dict(type='BN')
-        rates = iter(np.linspace(0, drop_path_rate, sum(arch['depths'])).tolist())
+        arch, neuron, norm_cfg = self._resolved(arch, neuron, norm_cfg)
+        rates = drop_path_rates(drop_path_rate, sum(arch['depths']))
 
         def conv_block(dim: int) -> nn.Module:
             return ConvBlock(dim, SepConv(dim, neuron, norm_cfg), neuron, norm_cfg, next(rates))

@@ -4,18 +4,22 @@ from collections.abc import Sequence
 from itertools import accumulate
 from operator import mul
 
-import numpy as np
 from torch import nn
 
 from mmspike.models.layers import Chain, ConvNorm, Residual
 from mmspike.models.neurons import build_neuron
 
-from .base import SpikingBackbone, resolve_arch
+from .base import SpikingBackbone, drop_path_rates
 
 
 def max_pool(stride: int) -> nn.Module:
     """3x3 max-pool; stride 1 does nothing."""
     return nn.MaxPool2d(3, stride, 1) if stride > 1 else nn.Identity()
+
+
+def patch_settings(dim: int, depth: int = 8, **heads: int) -> dict:
+    """The dims of a network of width ``dim``."""
+    return dict(dims=(dim // 8, dim // 4, dim // 2, dim), depth=depth, **heads, mlp_ratio=4)
 
 
 def pool_conv(in_dim: int, dim: int, stride: int, neuron: dict, norm_cfg: dict) -> Chain:
@@ -44,14 +48,10 @@ class PatchSplittingBackbone(SpikingBackbone):
     Args:
         arch: A preset's name (its prefix may be left out), or a dict with ``dims`` (d0 to d3) and optionally the other keys of
             the presets.
-        T: Time steps.
-        in_channels: Channels of the input: 3 for images, 2 for event frames of two polarities.
         strides: Of the four max-pools, one after each convolution; 1 leaves a pool out, as (1, 1, 2, 2) for images of 32 px.
         neuron: Neuron config, see :func:`mmspike.models.neurons.build_neuron`; by default LIF with tau 2.
-        norm_cfg: Norm config.
-        drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
-        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, weight_bits, init_cfg: See
-            :class:`SpikingBackbone`.
+        T, in_channels, norm_cfg, drop_path_rate, out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary,
+            weight_bits, init_cfg: See :class:`SpikingBackbone`.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels
@@ -70,16 +70,14 @@ class PatchSplittingBackbone(SpikingBackbone):
         **kwargs,
     ) -> None:
         super().__init__(T=T, in_channels=in_channels, **kwargs)
-        arch = resolve_arch(next(iter(self.arch_settings)) if arch is None else arch, self.arch_settings, type(self).__name__)
-        neuron = neuron or dict(type='LIF', tau=2.0)
-        norm_cfg = norm_cfg or dict(type='BN')
+        arch, neuron, norm_cfg = self._resolved(next(iter(self.arch_settings)) if arch is None else arch, neuron, norm_cfg)
         if len(strides) != 4 or not set(strides) <= {1, 2}:
             raise ValueError(f'strides needs 4 entries, 1 or 2 for each max-pool, got {strides}')
         dims = arch['dims']
         stem = nn.Sequential(
             ConvNorm(in_channels, dims[0], 3, norm_cfg=norm_cfg), pool_conv(dims[0], dims[1], strides[0], neuron, norm_cfg)
         )
-        rates = np.linspace(0, drop_path_rate, arch['depth']).tolist()
+        rates = drop_path_rates(drop_path_rate, arch['depth'])
         stages = [
             nn.Sequential(pool_conv(dims[1], dims[2], strides[1], neuron, norm_cfg)),
             nn.Sequential(pool_conv(dims[2], dims[3], strides[2], neuron, norm_cfg)),

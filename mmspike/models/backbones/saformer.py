@@ -1,27 +1,15 @@
 """SAFormer (arXiv 2412.13553), inferred from its abstract."""
 
-from torch import Tensor, nn
+from torch import nn
 
-from mmspike.models.layers import (
-    MLP,
-    ConvNorm,
-    Residual,
-    Signal,
-    branches,
-    fire,
-    half_threshold,
-    let_pass,
-    run,
-    sum_over_channels,
-    walk,
-)
+from mmspike.models.layers import MLP, ConvNorm, Residual, Signal, SpikeAttention, branches, fire, half_threshold, run
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
-from .patch_splitting import PatchSplittingBackbone
+from .patch_splitting import PatchSplittingBackbone, patch_settings
 
 
-class SpikeAggregatedSelfAttention(nn.Module):
+class SpikeAggregatedSelfAttention(SpikeAttention):
     """Spike aggregated self-attention (SASA) from query and key alone, with a depthwise convolution of the key.
 
     From the abstract: attention from the spikes of q and k only, with neither v nor softmax, and a depthwise convolution
@@ -39,34 +27,18 @@ class SpikeAggregatedSelfAttention(nn.Module):
         [T, B, C, H, W] in and out.
     """
 
-    takes_time = True
+    mask = 'k'
 
     def __init__(self, dim: int, num_heads: int, neuron: dict, norm_cfg: dict) -> None:
-        super().__init__()
-        if dim % num_heads:
-            raise ValueError(f'attention width {dim} must be a multiple of num_heads={num_heads}')
-        self.num_heads = num_heads
-        self.neuron = build_neuron(neuron)
-        self.q_conv = ConvNorm(dim, dim, norm_cfg=norm_cfg)
-        self.q_neuron = build_neuron(neuron)
-        self.k_conv = ConvNorm(dim, dim, norm_cfg=norm_cfg)
-        self.k_neuron = build_neuron(neuron)
-        self.attn_neuron = build_neuron(half_threshold(neuron))
+        super().__init__(dim, num_heads, lambda name: ConvNorm(dim, dim, norm_cfg=norm_cfg), neuron, half_threshold(neuron))
         self.dwconv = ConvNorm(dim, dim, 3, groups=dim, norm_cfg=norm_cfg)
         self.out_neuron = build_neuron(neuron)
-        self.proj_conv = ConvNorm(dim, dim, norm_cfg=norm_cfg)
+        # the order of parameters is that of the states of optimizers in checkpoints
+        self._modules['proj_conv'] = self._modules.pop('proj_conv')
 
-    def forward(self, x: Tensor) -> Tensor:
-        s = fire(self.neuron, Signal(x))
-        q = walk([self.q_conv, self.q_neuron], s)
-        k = walk([self.k_conv, self.k_neuron], s)
-        passes = fire(self.attn_neuron, sum_over_channels(q, self.num_heads))
-        y = let_pass(k, passes).x + run([self.dwconv], k)
-        return run([self.out_neuron, self.proj_conv], y)
-
-
-def _settings(dim: int, depth: int) -> dict:
-    return dict(dims=(dim // 8, dim // 4, dim // 2, dim), depth=depth, num_heads=8, mlp_ratio=4)
+    def mix(self, q: Signal, k: Signal, v: Signal | None) -> Signal:
+        """The spikes k that pass, with those around them."""
+        return fire(self.out_neuron, Signal(super().mix(q, k, v).x + run([self.dwconv], k)))
 
 
 @MODELS.register_module()
@@ -97,8 +69,8 @@ class SAFormer(PatchSplittingBackbone):
     """
 
     arch_settings = {
-        'saformer-4-384': _settings(384, 4),
-        'saformer-2-256': _settings(256, 2),
+        'saformer-4-384': patch_settings(384, 4, num_heads=8),
+        'saformer-2-256': patch_settings(256, 2, num_heads=8),
     }
 
     def _build_block(self, arch: dict, neuron: dict, norm_cfg: dict, drop_path: float) -> nn.Module:

@@ -2,33 +2,23 @@
 
 from torch import nn
 
-from mmspike.models.layers import MLP, ConvNorm, Residual, SpikeAttention, branches, half_threshold
+from mmspike.models.layers import MLP, PointwiseAttention, Residual, branches
 from mmspike.registry import MODELS
 
-from .patch_splitting import PatchSplittingBackbone
+from .patch_splitting import PatchSplittingBackbone, patch_settings
 
 
-class SpikeDrivenSelfAttention(SpikeAttention):
+class SpikeDrivenSelfAttention(PointwiseAttention):
     """Spike-driven self-attention (SDSA, section 3.3): N - q, k, v - masks and sums, no product of matrices - 1x1 - BN.
 
     Each of q, k, v is N(BN(1x1)) of the spikes N(x). Per channel and step, y = q * N(sum over tokens of k * v), threshold 0.5.
-    Heads would change nothing, so there are none.
+    Heads would change nothing, so there is one.
 
     Shape:
         [T, B, C, H, W] in and out.
     """
 
     mask = 'q'
-
-    def __init__(self, dim: int, neuron: dict, norm_cfg: dict) -> None:
-        def conv(name: str) -> nn.Module:
-            return ConvNorm(dim, dim, bias=name == 'proj', norm_cfg=norm_cfg)
-
-        super().__init__(dim, 1, conv, neuron, half_threshold(neuron))
-
-
-def _settings(dim: int, depth: int = 8) -> dict:
-    return dict(dims=(dim // 8, dim // 4, dim // 2, dim), depth=depth, mlp_ratio=4)
 
 
 @MODELS.register_module()
@@ -56,14 +46,10 @@ class SpikeDrivenTransformer(PatchSplittingBackbone):
         [(2, 16, 8, 8), (2, 32, 4, 4), (2, 32, 2, 2)]
     """
 
-    arch_settings = {
-        'sdtv1-8-384': _settings(384),
-        'sdtv1-8-512': _settings(512),
-        'sdtv1-8-768': _settings(768),
-    }
+    arch_settings = {f'sdtv1-8-{dim}': patch_settings(dim) for dim in (384, 512, 768)}
 
     def _build_block(self, arch: dict, neuron: dict, norm_cfg: dict, drop_path: float) -> nn.Module:
         """x + SDSA(x), then x + MLP(x), on membranes."""
         dim = arch['dims'][-1]
-        mlp = MLP(dim, arch['mlp_ratio'], neuron, norm_cfg)
-        return Residual(*branches(dict(attn=SpikeDrivenSelfAttention(dim, neuron, norm_cfg), mlp=mlp), drop_path))
+        attn, mlp = SpikeDrivenSelfAttention(dim, 1, neuron, norm_cfg), MLP(dim, arch['mlp_ratio'], neuron, norm_cfg)
+        return Residual(*branches(dict(attn=attn, mlp=mlp), drop_path))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from mmspike.models.layers import Chain, ConvNorm, DropPath, fold, run, unfold
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
-from .base import SpikingBackbone, resolve_arch
+from .base import SpikingBackbone, drop_path_rates
 
 
 def avg_pool_conv(in_dim: int, dim: int, stride: int, norm_cfg: dict) -> Chain:
@@ -168,12 +167,10 @@ class Spikeformer(SpikingBackbone):
             ``blocks`` (of the tokenizer, a width) 2, ``kernel_size`` (theirs) 3, ``depth`` (of the transformer) 7,
             ``num_heads`` 8, ``mlp_ratio`` 3, and what the embeddings are learned for: ``grid`` (tokens a side) 14 and
             ``steps`` 4. Other sizes of images and other T stretch them.
-        T: Time steps.
-        in_channels: Channels of the input: 3 for images, 2 for event frames of two polarities.
         neuron: Neuron config; by default PLIF with initial tau 2.
         norm_cfg: Norm config of the tokenizer.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0. Published: 0.1.
-        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, weight_bits, init_cfg: See
+        T, in_channels, out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, weight_bits, init_cfg: See
             :class:`SpikingBackbone`.
 
     Shape:
@@ -188,6 +185,7 @@ class Spikeformer(SpikingBackbone):
         [(2, 8, 8, 8), (2, 16, 4, 4), (2, 32, 2, 2)]
     """
 
+    default_neuron = dict(type='PLIF', tau=2.0)
     arch_settings = {
         'spikeformer-imagenet': dict(
             dims=(64, 128, 256, 512), blocks=2, kernel_size=3, depth=7, num_heads=8, mlp_ratio=3, grid=14, steps=4
@@ -211,9 +209,7 @@ class Spikeformer(SpikingBackbone):
         **kwargs,
     ) -> None:
         super().__init__(T=T, in_channels=in_channels, **kwargs)
-        arch = resolve_arch(arch, self.arch_settings, type(self).__name__)
-        neuron = neuron or dict(type='PLIF', tau=2.0)
-        norm_cfg = norm_cfg or dict(type='BN')
+        arch, neuron, norm_cfg = self._resolved(arch, neuron, norm_cfg)
         dims: Sequence[int] = arch['dims']
         parts = []
         for in_dim, dim in zip((in_channels, *dims), dims, strict=False):
@@ -225,6 +221,6 @@ class Spikeformer(SpikingBackbone):
         stem = nn.Sequential(*parts[0][0], *parts[0][1:])
         last = parts[-1]
         last.append(Embedding(dims[-1], arch['grid'], arch['steps']))
-        for rate in np.linspace(0, drop_path_rate, arch['depth']).tolist():
+        for rate in drop_path_rates(drop_path_rate, arch['depth']):
             last.append(TransformerBlock(dims[-1], arch['num_heads'], arch['mlp_ratio'], neuron, rate))
         self._register_stages(stem, parts[1:], dims, [2 ** (i + 1) for i in range(len(dims))])

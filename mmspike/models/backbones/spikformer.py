@@ -2,11 +2,11 @@
 
 from torch import nn
 
-from mmspike.models.layers import Chain, ConvNorm, Residual, SpikeAttention, branches, half_threshold
+from mmspike.models.layers import Chain, ConvNorm, PointwiseAttention, Residual, branches
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
-from .patch_splitting import PatchSplittingBackbone, max_pool
+from .patch_splitting import PatchSplittingBackbone, max_pool, patch_settings
 
 
 class SpikeEmbedding(Residual):
@@ -22,28 +22,17 @@ class SpikeEmbedding(Residual):
         super().__init__(position, before=before)
 
 
-class SpikingSelfAttention(SpikeAttention):
+class SpikingSelfAttention(PointwiseAttention):
     """Spiking self-attention (SSA, section 3.3): q, k, v - attention without softmax - N - 1x1 - BN - N.
 
     Each of q, k, v is N(BN(1x1)) of the sums of spikes. Per head over N tokens, y = N(q (k^T v) / 8), threshold 0.5.
-
-    Args:
-        dim: Channels, a multiple of ``num_heads``.
-        num_heads: Attention heads.
-        neuron: Neuron config; the neuron on the attention takes half its threshold.
-        norm_cfg: Norm config.
 
     Shape:
         [T, B, C, H, W] in, spikes of the same shape out.
     """
 
     scale = 0.125
-
-    def __init__(self, dim: int, num_heads: int, neuron: dict, norm_cfg: dict) -> None:
-        def conv(name: str) -> nn.Module:
-            return ConvNorm(dim, dim, bias=name == 'proj', norm_cfg=norm_cfg)
-
-        super().__init__(dim, num_heads, conv, neuron, half_threshold(neuron), fires_last=True)
+    fires_last = True
 
 
 def spike_mlp(dim: int, ratio: float, neuron: dict, norm_cfg: dict) -> Chain:
@@ -55,10 +44,6 @@ def spike_mlp(dim: int, ratio: float, neuron: dict, norm_cfg: dict) -> Chain:
         fc2=ConvNorm(hidden, dim, bias=True, norm_cfg=norm_cfg),
         neuron2=build_neuron(neuron),
     )
-
-
-def _settings(dim: int, depth: int = 8) -> dict:
-    return dict(dims=(dim // 8, dim // 4, dim // 2, dim), depth=depth, num_heads=8, mlp_ratio=4)
 
 
 @MODELS.register_module()
@@ -88,11 +73,7 @@ class Spikformer(PatchSplittingBackbone):
         [(2, 16, 8, 8), (2, 32, 4, 4), (2, 32, 2, 2)]
     """
 
-    arch_settings = {
-        'spikformer-8-384': _settings(384),
-        'spikformer-8-512': _settings(512),
-        'spikformer-8-768': _settings(768),
-    }
+    arch_settings = {f'spikformer-8-{dim}': patch_settings(dim, num_heads=8) for dim in (384, 512, 768)}
 
     def _build_embedding(self, dim: int, stride: int, neuron: dict, norm_cfg: dict) -> nn.Module:
         return SpikeEmbedding(dim, stride, neuron, norm_cfg)

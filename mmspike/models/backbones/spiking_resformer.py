@@ -1,13 +1,12 @@
 """SpikingResformer (CVPR 2024, arXiv 2403.14302)."""
 
-import numpy as np
 from torch import Tensor, nn
 
 from mmspike.models.layers import Chain, ConvNorm, Residual, RunningRate, Signal, SpikingConv, branches, fire, pad, run
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
-from .base import SpikingBackbone, resolve_arch
+from .base import SpikingBackbone, drop_path_rates
 
 
 class DualSpikeSelfAttention(nn.Module):
@@ -95,14 +94,10 @@ class SpikingResformer(SpikingBackbone):
         arch: 'spikingresformer-ti', '-s', '-m', '-l' (the prefix may be left out), or a dict with ``dims`` (three) and
             optionally ``depths`` (1, 2, 3), ``num_heads`` (one a stage), ``patch_sizes`` (4, 2, 1), ``mlp_ratio`` 4,
             ``group_size`` 64 (channels of a group of the 3x3 convolution).
-        T: Time steps.
-        in_channels: Channels of the input: 3 for images, 2 for event frames of two polarities.
         neuron: Neuron config; by default LIF with tau 2 and the arctangent surrogate, as published.
         norm_cfg: Norm config.
-        drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
-        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, weight_bits, init_cfg: See
-            :class:`SpikingBackbone`. The
-            stem is at stride 4.
+        T, in_channels, drop_path_rate, out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary,
+            weight_bits, init_cfg: See :class:`SpikingBackbone`. The stem is at stride 4.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels
@@ -116,6 +111,7 @@ class SpikingResformer(SpikingBackbone):
         [(2, 16, 8, 8), (2, 32, 4, 4), (2, 48, 2, 2)]
     """
 
+    default_neuron = dict(type='LIF', tau=2.0, surrogate='atan')
     arch_settings = {
         'spikingresformer-ti': _settings(64, 192, 384),
         'spikingresformer-s': _settings(64, 256, 512),
@@ -134,11 +130,9 @@ class SpikingResformer(SpikingBackbone):
         **kwargs,
     ) -> None:
         super().__init__(T=T, in_channels=in_channels, **kwargs)
-        arch = resolve_arch(arch, self.arch_settings, type(self).__name__)
-        neuron = neuron or dict(type='LIF', tau=2.0, surrogate='atan')
-        norm_cfg = norm_cfg or dict(type='BN')
+        arch, neuron, norm_cfg = self._resolved(arch, neuron, norm_cfg)
         dims = arch['dims']
-        rates = iter(np.linspace(0, drop_path_rate, sum(arch['depths'])).tolist())
+        rates = drop_path_rates(drop_path_rate, sum(arch['depths']))
         stages = []
         for i, dim in enumerate(dims):
             blocks = [SpikingConv(dims[i - 1], dim, 3, 2, neuron=neuron, norm_cfg=norm_cfg)] if i else []

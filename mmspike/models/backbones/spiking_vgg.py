@@ -6,7 +6,7 @@ from mmspike.models.layers import Chain, ConvNorm, SpikingConv
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
-from .base import SpikingBackbone, resolve_arch
+from .base import SpikingBackbone
 
 POOLS = dict(avg=nn.AvgPool2d, max=nn.MaxPool2d)
 
@@ -30,14 +30,10 @@ class SpikingVGG(SpikingBackbone):
             'spikingvgg-9-fcn', which has the two layers of 1024 channels as a fourth stage; or a dict with ``dims`` (channels
             of the three or four stages), ``depths`` (their convolutions) and optionally ``dilation`` 1 (of the last stage's
             convolutions but its first).
-        T: Time steps.
-        in_channels: Channels of the input: 3 for images, 2 for event frames of two polarities.
         pool: 'avg', as published, whose outputs are fractions of spikes, or 'max', whose outputs are spikes.
         neuron: Neuron config, by default LIF with tau 2.
-        norm_cfg: Norm config.
-        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, weight_bits, init_cfg: See
-            :class:`SpikingBackbone`. By
-            default weights start as published, Xavier uniform with gain 2.
+        T, in_channels, norm_cfg, out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, weight_bits,
+            init_cfg: See :class:`SpikingBackbone`. By default weights start as published, Xavier uniform with gain 2.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels
@@ -70,7 +66,7 @@ class SpikingVGG(SpikingBackbone):
     ) -> None:
         init_cfg = init_cfg or dict(type='Xavier', layer='Conv2d', gain=2, distribution='uniform')
         super().__init__(T=T, in_channels=in_channels, init_cfg=init_cfg, **kwargs)
-        arch = resolve_arch(arch, self.arch_settings, type(self).__name__)
+        arch, neuron, norm_cfg = self._resolved(arch, neuron, norm_cfg)
         if pool not in POOLS:
             raise ValueError(f'pool must be one of {list(POOLS)}, got {pool!r}')
         dims, depths = arch['dims'], arch['depths']
@@ -78,8 +74,8 @@ class SpikingVGG(SpikingBackbone):
             raise ValueError(
                 f'arch needs a depth for each width, of 2 or more in the first stage and 1 or more in others, got {arch}'
             )
-        layer_cfg: dict = dict(neuron=neuron or dict(type='LIF', tau=2.0), norm_cfg=norm_cfg or dict(type='BN'))
-        stem = nn.Sequential(ConvNorm(in_channels, dims[0], 3, norm_cfg=layer_cfg['norm_cfg']))
+        layer_cfg: dict = dict(neuron=neuron, norm_cfg=norm_cfg)
+        stem = nn.Sequential(ConvNorm(in_channels, dims[0], 3, norm_cfg=norm_cfg))
         stages = []
         for i, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
             dilation = arch['dilation'] if i == len(dims) - 1 else 1

@@ -1,8 +1,9 @@
 """Layers that know neurons and time, and no network."""
 
+from mmspike.kernels.layout import fold, unfold
 from mmspike.kernels.recompute import Signal
 
-from .attention import SpikeAttention, attend, half_threshold, let_pass, sum_over_channels, sum_over_tokens
+from .attention import PointwiseAttention, SpikeAttention, attend, half_threshold, let_pass, sum_over_channels, sum_over_tokens
 from .binary import binarise, binary_weight, is_binary, write_binary_weights
 from .blocks import MLP, ConvBlock, Downsample, LayerScale, Residual, branches
 from .chain import Chain, run, walk
@@ -19,17 +20,7 @@ from .low_bit import (
 )
 from .rate import RunningRate
 from .repconv import MERGING, NormFirstRepConv, RepConv, build_norm
-from .temporal import (
-    DropPath,
-    channels_inside,
-    fold,
-    mean_time,
-    repeat_time,
-    resized,
-    stacked_steps,
-    unfold,
-    unstacked_steps,
-)
+from .temporal import DropPath, channels_inside, mean_time, repeat_time, resized, stacked_steps, unstacked_steps
 
 __all__ = [
     'MERGING',
@@ -41,6 +32,7 @@ __all__ = [
     'DropPath',
     'LayerScale',
     'NormFirstRepConv',
+    'PointwiseAttention',
     'RepConv',
     'RepConvNorm',
     'Residual',

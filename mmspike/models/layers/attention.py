@@ -13,6 +13,7 @@ from mmspike.models.neurons import build_neuron
 
 from .chain import Chain, Rowed, opens, run, walk, walk_unrolled
 from .choice import described, fire, fusable, hooked
+from .conv import ConvNorm
 from .cuda_merge import Merged, mergeable
 
 
@@ -225,3 +226,23 @@ class SpikeAttention(Rowed, nn.Module):
             return done
         s = Signal(x) if self.neuron is None else fire(self.neuron, Signal(x))
         return run(self._projection, self.project_and_mix(s))
+
+
+class PointwiseAttention(SpikeAttention):
+    """With 1x1 convolutions and norms, a bias in the projection's, and half the threshold on the sums.
+
+    Args:
+        dim: Channels, a multiple of ``num_heads``.
+        num_heads: Attention heads.
+        neuron: Neuron config; the neuron on the sums has half its threshold.
+        norm_cfg: Norm config.
+    """
+
+    #: see :class:`SpikeAttention`
+    fires_last = False
+
+    def __init__(self, dim: int, num_heads: int, neuron: dict, norm_cfg: dict) -> None:
+        def conv(name: str) -> nn.Module:
+            return ConvNorm(dim, dim, bias=name == 'proj', norm_cfg=norm_cfg)
+
+        super().__init__(dim, num_heads, conv, neuron, half_threshold(neuron), self.fires_last)

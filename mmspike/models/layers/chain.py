@@ -9,6 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
 from mmspike.kernels import gpu
+from mmspike.kernels.layout import fold, unfold
 from mmspike.kernels.norm_neuron import Neuron, norm_neuron
 from mmspike.kernels.pools import spike_pool
 from mmspike.kernels.recompute import Signal
@@ -17,7 +18,6 @@ from mmspike.kernels.spike_conv import spike_conv, takes_counts
 from .choice import count_divisor, fire, fusable, hooked, norms_and_neuron, role, settings, several
 from .cuda_row import walk_on_cuda
 from .low_bit import used_weight
-from .temporal import fold, unfold
 
 #: layers of torch on [N, ...]: time is part of their batch
 OVER_TIME = (_ConvNd, nn.Linear, _NormBase, nn.GroupNorm, nn.LayerNorm, _MaxPoolNd, _AvgPoolNd, nn.Identity)

@@ -10,11 +10,11 @@ from mmcv.cnn.bricks import wrappers
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from mmspike.kernels import gpu, operators
 from mmspike.kernels.counts import count, kept_spikes
 from mmspike.kernels.gpu import layers
+from mmspike.kernels.layout import fold
 from mmspike.kernels.norm_neuron import LIF as FIRING
 from mmspike.kernels.norm_neuron import SFA as COUNTING
 from mmspike.kernels.norm_neuron import Neuron, neuron_anew, scaled_neuron
@@ -25,7 +25,7 @@ from mmspike.models.neurons import IF, ILIF, LIF, NILIF, PLIF, SFA
 from .binary import BINARY
 from .low_bit import LOW_BIT
 from .repconv import NormFirstRepConv, RepConv
-from .temporal import DropPath, fold
+from .temporal import DropPath
 
 
 def described(neuron: nn.Module, steps: int) -> Neuron | None:
@@ -121,12 +121,7 @@ def hooked(*modules: nn.Module) -> bool:
 
 
 def _on_the_cpu(x: Tensor) -> bool:
-    return (
-        operators.usable(x)
-        and not torch.is_autocast_enabled('cpu')
-        and _get_current_dispatch_mode() is None  # which counts operations, or makes tensors without memory
-        and type(x) is Tensor
-    )
+    return operators.usable(x) and not torch.is_autocast_enabled('cpu') and not operators.watched(x)
 
 
 def fusable(x: Tensor, *modules: nn.Module) -> bool:

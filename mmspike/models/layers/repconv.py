@@ -6,7 +6,7 @@ from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .temporal import fold, unfold
+from mmspike.kernels.layout import fold, unfold
 
 
 def build_norm(norm_cfg: dict, channels: int) -> nn.Module:

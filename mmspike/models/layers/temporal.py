@@ -8,18 +8,6 @@ from torch import Tensor, nn
 
 from mmspike.kernels.layout import fold, unfold
 
-__all__ = [
-    'DropPath',
-    'channels_inside',
-    'fold',
-    'mean_time',
-    'repeat_time',
-    'resized',
-    'stacked_steps',
-    'unfold',
-    'unstacked_steps',
-]
-
 
 def repeat_time(x: Tensor, T: int) -> Tensor:
     """[B, ...] -> [T, B, ...]: the same values at every step, without a copy.

@@ -23,6 +23,8 @@ class _SFAFunction(torch.autograd.Function):
             ctx.save_for_backward((x > 0) & (x < levels))
             out = (x.clamp(0, levels) + 0.5).floor()
             return out if divisor == 1 else out / divisor
+        if cpu.usable(x) and not ctx.needs_input_grad[0] and not cpu.watched(x):
+            return cpu.sfa_counts(x, levels, divisor)
         if cpu.usable(x) or gpu.usable(x):
             out, window = (gpu if x.device.type == 'cuda' else cpu).sfa_forward(x, levels, divisor)
             ctx.save_for_backward(window)
