@@ -26,7 +26,9 @@ def usable(x: Tensor) -> bool:
 def watched(x: Tensor) -> bool:
     """Somebody compiles or traces what is done with ``x``, counts it, or makes tensors without memory of it."""
     # first: what follows cannot be traced
-    return torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None or type(x) is not Tensor
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return True
+    return _get_current_dispatch_mode() is not None or type(x) is not Tensor
 
 
 def _operator(name: str) -> Callable[[Callable], Any]:
