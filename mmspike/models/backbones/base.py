@@ -132,8 +132,9 @@ class SpikingBackbone(BaseModule):
         self.with_cp = with_cp
         self._requested_indices = [out_indices] if isinstance(out_indices, (int, str)) else out_indices
 
-    def _resolved(self, arch: str | dict, neuron: dict | None, norm_cfg: dict | None) -> tuple[dict, dict, dict]:
-        """The dims of ``arch``, and the configs of neurons and norms or those by default."""
+    def _resolved(self, arch: str | dict | None, neuron: dict | None, norm_cfg: dict | None) -> tuple[dict, dict, dict]:
+        """The dims of ``arch``, by default the first preset's, and the configs of neurons and norms or those by default."""
+        arch = next(iter(self.arch_settings)) if arch is None else arch
         dims = resolve_arch(arch, self.arch_settings, type(self).__name__)
         return dims, neuron or self.default_neuron, norm_cfg or dict(type='BN')
 

@@ -83,8 +83,7 @@ class ESpikeFormer(SpikingBackbone):
         strides: Of the five downsampling convolutions; smaller ones suit small images.
         layer_scale: Initial layer scale of the transformer blocks, 1e-6 in the published segmentation code; None: none.
         neuron: Neuron config, see :func:`mmspike.models.neurons.build_neuron`.
-        in_channels, norm_cfg, drop_path_rate, out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary,
-            weight_bits, init_cfg: See :class:`SpikingBackbone`.
+        in_channels, norm_cfg, drop_path_rate, kwargs: See :class:`SpikingBackbone`.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels

@@ -173,8 +173,7 @@ class ESpikeFormerLarge(SpikingBackbone):
             scale starts it at 1, so that pretrained blocks keep their function.
         neuron: Neuron config, see :func:`mmspike.models.neurons.build_neuron`. The published results have 4 or 8 levels.
         drop_path_rate: Stochastic depth of the last transformer block; it grows linearly from 0 at the first.
-        in_channels, norm_cfg, out_indices, temporal_output, frozen_stages, norm_eval, with_cp, init_cfg: See
-            :class:`SpikingBackbone`.
+        in_channels, norm_cfg, kwargs: See :class:`SpikingBackbone`.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels

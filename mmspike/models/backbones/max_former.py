@@ -105,7 +105,7 @@ class _Hierarchy(SpikingBackbone):
         **kwargs,
     ) -> None:
         super().__init__(T=T, in_channels=in_channels, **kwargs)
-        arch, neuron, norm_cfg = self._resolved(next(iter(self.arch_settings)) if arch is None else arch, neuron, norm_cfg)
+        arch, neuron, norm_cfg = self._resolved(arch, neuron, norm_cfg)
         dims, depths, heads = arch['dims'], arch['depths'], arch['num_heads']
         rates = drop_path_rates(drop_path_rate, sum(depths))
 
@@ -134,8 +134,7 @@ class MaxFormer(_Hierarchy):
         arch: 'maxformer-10-384', '-10-512', '-10-768' (blocks, channels; the prefix may be left out), or a dict with ``dims``
             (of the three stages) and optionally ``depths`` (1, 2, 7), ``num_heads`` 6, ``mlp_ratio`` 4.
         neuron: Neuron config, see :func:`mmspike.models.neurons.build_neuron`; by default LIF with tau 2.
-        T, in_channels, norm_cfg, drop_path_rate, out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary,
-            weight_bits, init_cfg: See :class:`SpikingBackbone`.
+        T, in_channels, norm_cfg, drop_path_rate, kwargs: See :class:`SpikingBackbone`.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> features of strides 4, 8, 16 with C/4, C/2, C channels; the stem has
@@ -165,9 +164,7 @@ class MSQKFormer(_Hierarchy):
     Args:
         arch: 'msqkformer-10-384', '-10-512', '-10-768' (the prefix may be left out), or a dict with ``dims`` (of the three
             stages) and optionally ``depths`` (1, 2, 7), ``num_heads`` 6, ``mlp_ratio`` 4.
-        T, in_channels, neuron, norm_cfg, drop_path_rate: See :class:`MaxFormer`.
-        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, weight_bits, init_cfg: See
-            :class:`SpikingBackbone`.
+        T, in_channels, neuron, norm_cfg, drop_path_rate, kwargs: See :class:`MaxFormer`.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> features of strides 4, 8, 16 with C/4, C/2, C channels; the stem has

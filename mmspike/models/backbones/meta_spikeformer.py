@@ -100,8 +100,7 @@ class MetaSpikeFormer(SpikingBackbone):
         neuron: Neuron config, see :func:`mmspike.models.neurons.build_neuron`.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0. (Published code builds it and never
             applies it; here it works, hence the default 0.)
-        T, in_channels, norm_cfg, out_indices, temporal_output, frozen_stages, norm_eval, with_cp, init_cfg: See
-            :class:`SpikingBackbone`.
+        T, in_channels, norm_cfg, kwargs: See :class:`SpikingBackbone`.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels

@@ -50,8 +50,7 @@ class PatchSplittingBackbone(SpikingBackbone):
             the presets.
         strides: Of the four max-pools, one after each convolution; 1 leaves a pool out, as (1, 1, 2, 2) for images of 32 px.
         neuron: Neuron config, see :func:`mmspike.models.neurons.build_neuron`; by default LIF with tau 2.
-        T, in_channels, norm_cfg, drop_path_rate, out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary,
-            weight_bits, init_cfg: See :class:`SpikingBackbone`.
+        T, in_channels, norm_cfg, drop_path_rate, kwargs: See :class:`SpikingBackbone`.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels
@@ -70,7 +69,7 @@ class PatchSplittingBackbone(SpikingBackbone):
         **kwargs,
     ) -> None:
         super().__init__(T=T, in_channels=in_channels, **kwargs)
-        arch, neuron, norm_cfg = self._resolved(next(iter(self.arch_settings)) if arch is None else arch, neuron, norm_cfg)
+        arch, neuron, norm_cfg = self._resolved(arch, neuron, norm_cfg)
         if len(strides) != 4 or not set(strides) <= {1, 2}:
             raise ValueError(f'strides needs 4 entries, 1 or 2 for each max-pool, got {strides}')
         dims = arch['dims']

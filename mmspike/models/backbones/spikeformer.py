@@ -170,8 +170,7 @@ class Spikeformer(SpikingBackbone):
         neuron: Neuron config; by default PLIF with initial tau 2.
         norm_cfg: Norm config of the tokenizer.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0. Published: 0.1.
-        T, in_channels, out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, weight_bits, init_cfg: See
-            :class:`SpikingBackbone`.
+        T, in_channels, kwargs: See :class:`SpikingBackbone`.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels

@@ -58,9 +58,7 @@ class Spikformer(PatchSplittingBackbone):
         arch: 'spikformer-8-384', '-8-512', '-8-768' (blocks, channels; the prefix may be left out), or a dict with ``dims``
             (of the four convolutions, the last one the blocks' too) and optionally ``depth`` 8, ``num_heads`` 8,
             ``mlp_ratio`` 4.
-        T, in_channels, strides, neuron, norm_cfg, drop_path_rate: See :class:`PatchSplittingBackbone`.
-        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, weight_bits, init_cfg: See
-            :class:`SpikingBackbone`.
+        T, in_channels, strides, neuron, norm_cfg, drop_path_rate, kwargs: See :class:`PatchSplittingBackbone`.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> features of strides 4, 8, 16 with d/2, d, d channels.

@@ -96,8 +96,7 @@ class SpikingResformer(SpikingBackbone):
             ``group_size`` 64 (channels of a group of the 3x3 convolution).
         neuron: Neuron config; by default LIF with tau 2 and the arctangent surrogate, as published.
         norm_cfg: Norm config.
-        T, in_channels, drop_path_rate, out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary,
-            weight_bits, init_cfg: See :class:`SpikingBackbone`. The stem is at stride 4.
+        T, in_channels, drop_path_rate, kwargs: See :class:`SpikingBackbone`. The stem is at stride 4.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels

@@ -32,8 +32,8 @@ class SpikingVGG(SpikingBackbone):
             convolutions but its first).
         pool: 'avg', as published, whose outputs are fractions of spikes, or 'max', whose outputs are spikes.
         neuron: Neuron config, by default LIF with tau 2.
-        T, in_channels, norm_cfg, out_indices, temporal_output, frozen_stages, norm_eval, with_cp, binary, weight_bits,
-            init_cfg: See :class:`SpikingBackbone`. By default weights start as published, Xavier uniform with gain 2.
+        T, in_channels, norm_cfg, kwargs: See :class:`SpikingBackbone`. By default weights start as published, Xavier uniform
+            with gain 2.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels

@@ -139,7 +139,7 @@ class SpikingYOLOBackbone(SpikingBackbone):
         neuron: Neuron config, by default I-LIF with D = 4 (section 3.2).
         norm_cfg: Norm config, of a batch norm.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
-        out_indices, temporal_output, frozen_stages, norm_eval, with_cp, init_cfg: See :class:`SpikingBackbone`.
+        kwargs: See :class:`SpikingBackbone`.
 
     Shape:
         Images [B, C, H, W] or frames [T, B, C, H, W] -> a tuple of features, one a stage in ``out_indices``. Their channels

@@ -16,7 +16,24 @@ def build_norm(norm_cfg: dict, channels: int) -> nn.Module:
     return norm
 
 
-class RepConv(nn.Module):
+class _Merging(nn.Module):
+    """Layers that merge into one convolution, behind a norm whose output is padded with what it gives for zero."""
+
+    takes_time = True
+    merges_layers = True
+    norm1: _BatchNorm
+
+    @torch.no_grad()
+    def border(self) -> Tensor:
+        """The output of the first norm for a zero input [C].
+
+        It comes from the running statistics in training, too, and gets no gradient, as in the published code.
+        """
+        norm = self.norm1
+        return norm.bias - norm.running_mean * norm.weight / torch.sqrt(norm.running_var + norm.eps)
+
+
+class RepConv(_Merging):
     """1x1 conv - norm - 3x3 depthwise - 1x1 conv - norm: linear from end to end, so that it merges into one 3x3 convolution.
 
     The depthwise convolution is padded with what the first norm gives for a zero input. That makes the merged convolution
@@ -37,9 +54,6 @@ class RepConv(nn.Module):
         torch.Size([4, 2, 8, 10, 10])
     """
 
-    takes_time = True
-    merges_layers = True
-
     def __init__(self, channels: int, norm_cfg: dict, out_channels: int | None = None) -> None:
         super().__init__()
         out_channels = out_channels or channels
@@ -48,10 +62,6 @@ class RepConv(nn.Module):
         self.dwconv = nn.Conv2d(channels, channels, 3, groups=channels, bias=False)
         self.conv2 = nn.Conv2d(channels, out_channels, 1, bias=False)
         self.norm2 = build_norm(norm_cfg, out_channels)
-
-    def border(self) -> Tensor:
-        """The output of the first norm for a zero input [C]."""
-        return border(self.norm1)
 
     def bias(self) -> Tensor:
         """The addition of the border to the output of the depthwise convolution [C]."""
@@ -66,7 +76,7 @@ class RepConv(nn.Module):
         return unfold(self.norm2(self.conv2(y)), x.shape[0])
 
 
-class NormFirstRepConv(nn.Module):
+class NormFirstRepConv(_Merging):
     """norm - 1x1 conv - 3x3 depthwise: linear from end to end, so that it merges into one 3x3 convolution.
 
     What the norm gives for a zero input surrounds its output, so that the merged convolution is zero-padded, as in
@@ -80,18 +90,11 @@ class NormFirstRepConv(nn.Module):
         [T, B, C, H, W] -> [T, B, C', H, W].
     """
 
-    takes_time = True
-    merges_layers = True
-
     def __init__(self, in_channels: int, out_channels: int, norm_cfg: dict) -> None:
         super().__init__()
         self.norm1 = build_batch_norm(norm_cfg, in_channels, type(self).__name__)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 1, bias=False)
         self.dwconv = nn.Conv2d(out_channels, out_channels, 3, groups=out_channels, bias=False)
-
-    def border(self) -> Tensor:
-        """The output of the norm for a zero input [C]."""
-        return border(self.norm1)
 
     def bias(self) -> Tensor:
         """The addition of the border to the output of the depthwise convolution [C']."""
@@ -114,12 +117,3 @@ def build_batch_norm(norm_cfg: dict, channels: int, name: str) -> _BatchNorm:
     if not isinstance(norm, _BatchNorm):
         raise ValueError(f'{name} needs a batch norm (BN, SyncBN), which merges into its convolutions, got {norm_cfg}')
     return norm
-
-
-@torch.no_grad()
-def border(norm: _BatchNorm) -> Tensor:
-    """The output of a norm for a zero input [C].
-
-    It comes from the running statistics in training, too, and gets no gradient, as in the published code.
-    """
-    return norm.bias - norm.running_mean * norm.weight / torch.sqrt(norm.running_var + norm.eps)
