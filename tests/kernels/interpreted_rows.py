@@ -100,8 +100,9 @@ for i, (neuron, training) in enumerate(itertools.product(NEURONS, (True, False))
         neuron1=neuron, conv1=ConvNorm(3, 5, 3, norm_cfg=BN), neuron2=copy.deepcopy(neuron), conv2=ConvNorm(5, 3, norm_cfg=BN)
     )
     check(settled(row).train(training), layout(torch.randn(3, 2, 3, 6, 7) * 2))
-    row = Chain(neuron1=neuron, rep=RepConvNorm(4, BN), neuron2=copy.deepcopy(neuron))
-    check(settled(row).train(training), layout(torch.randn(2, 2, 4, 5, 7) * 2), exact=True)
+    if i % 3 == 0:
+        row = Chain(neuron1=neuron, rep=RepConvNorm(4, BN), neuron2=copy.deepcopy(neuron))
+        check(settled(row).train(training), layout(torch.randn(2, 2, 4, 5, 7) * 2), exact=True)
 row = Chain(neuron1=LIF(), rep=NormFirstRepConv(4, 6, BN), norm=torch.nn.BatchNorm2d(6), neuron2=LIF())
 for training in (True, False):
     check(settled(row).train(training), inside(torch.randn(2, 2, 4, 5, 7) * 2), also=('border_triton',))
@@ -112,7 +113,7 @@ check(settled(many), torch.randn(11, 1, 4, 3, 3), exact=True)  # more steps than
 # shortcuts: the neuron on the sum is one that fires, one that counts and one that the kernel does not know; the second branch
 # ends in two norms, and a shortcut of its own is added to the first
 SUMS = ('norm_sum_forward_triton', 'norm_sum_gradient_triton')
-cases = (LIF(surrogate='atan'), True), (SFA(levels=4), True), (LIF(), False), (PLIF(), False), (SFA(levels=4), False)
+cases = (LIF(surrogate='atan'), True), (SFA(levels=4), True), (PLIF(), False), (SFA(levels=4), False)
 for i, (neuron, training) in enumerate(cases):
     n1, n2, n3, n4 = (copy.deepcopy(neuron) for _ in range(4))
     drop = DropPath(0.5 if not training else 0.0)  # both let everything pass
