@@ -40,7 +40,7 @@ from networks import DETECTORS, QUERY_DECODER, UnknownNetworkError, backbones, b
 META = dict(model='metaspikeformer-15m', size='224', batch=4, T=4)
 E = dict(model='espikeformer-m', size='224', batch=8, T=1)
 LARGE = E | dict(size='800x1344', batch=1)
-QUERIES = dict(model=QUERY_DECODER, size='512', batch=2, T=1)
+QUERIES = dict(model=QUERY_DECODER, size='512', batch=4, T=1)
 MAX = dict(model='maxformer-10-384', size='224', batch=4, T=4)
 # case, kind of step, against what, what, largest ratio allowed
 BARS = [

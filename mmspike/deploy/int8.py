@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from mmspike.models.mask_former import MaskProduct
+
 from .engine_check import EngineCheck, bfloat16_warning, check_engine, with_weights
 from .engines import open_session, require_engine
 from .onnx_export import export_whole
@@ -84,6 +86,12 @@ def export_int8(
         UserError: The engine is missing, or lacks an operator.
     """
     require_engine(engine)
+    for name, module in model.named_modules():
+        if isinstance(module, MaskProduct):
+            raise ValueError(
+                f'{name} adds up mask features, which are floats: the mask transformer cannot be exported in integers. '
+                'Export it in float32 with --onnx'
+            )
     import onnx_ir as ir
 
     from .int8_graph import quantize

@@ -1,14 +1,19 @@
-"""Neurons, and pools that sum, written out in operations that every exporter knows, one time step after the other."""
+"""Neurons, pools that sum and deformable sampling in operations that every exporter knows, one time step after the other."""
 
 from copy import deepcopy
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmspike.models.inspection import is_neuron
+from mmspike.models.layers import fold, unfold
+from mmspike.models.mask_former import DeformableSampling, Sign
+from mmspike.models.mask_former.pixel_decoder import KERNEL
 from mmspike.models.neurons import IF, ILIF, LIF, NILIF, PLIF, SFA
 
 from .layers import BinarySteps, PlainPool, ThresholdSFA
+from .masks import whole
 
 
 class PlainFiring(nn.Module):
@@ -126,6 +131,46 @@ def scale_of(thresholds: Tensor) -> float | None:
     return None
 
 
+class PlainSign(nn.Module):
+    """The sign as a comparison."""
+
+    def __init__(self, neuron: Sign) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x >= 0).to(x.dtype)
+
+
+class PlainSampling(DeformableSampling):
+    """Deformable sampling place by place, by GridSample, which engines have more often than deformable convolutions.
+
+    Args:
+        trained: The sampling, folded or not.
+    """
+
+    def __init__(self, trained: DeformableSampling) -> None:
+        nn.Module.__init__(self)
+        self.__dict__['_modules'] = trained._modules  # neurons in it become plain later
+
+    def sample(self, value: Tensor, offset: Tensor, modulation: Tensor) -> Tensor:
+        T, points = len(value), KERNEL**2
+        value, offset, weight = (fold(x) for x in (value, offset, whole(modulation, T)))
+        N, C, H, W = value.shape
+        groups = weight.shape[1] // points
+        value = value.reshape(N * groups, C // groups, H, W)
+        offset, weight = offset.reshape(N * groups, points, 2, H, W), weight.reshape(N * groups, points, H, W)
+        rows = torch.arange(H, dtype=value.dtype, device=value.device).view(-1, 1)
+        columns = torch.arange(W, dtype=value.dtype, device=value.device)
+        total = torch.zeros_like(value)
+        for i in range(points):
+            y, x = rows + (i // KERNEL - KERNEL // 2) + offset[:, i, 0], columns + (i % KERNEL - KERNEL // 2) + offset[:, i, 1]
+            # pixel centres of the image are (2 k + 1) / size - 1
+            grid = torch.stack([(2 * x + 1) / W - 1, (2 * y + 1) / H - 1], -1)
+            found = F.grid_sample(value, grid, padding_mode='zeros', align_corners=False)
+            total = total + weight[:, i : i + 1] * found
+        return unfold(total.reshape(N, C, H, W), T)
+
+
 # exact classes: a subclass may compute something else
 PLAIN = {
     LIF: PlainFiring,
@@ -134,13 +179,14 @@ PLAIN = {
     SFA: PlainSFA,
     ILIF: PlainIntegerLIF,
     NILIF: PlainIntegerLIF,
+    Sign: PlainSign,
     ThresholdSFA: PlainThresholds,
 }
 AS_THEY_ARE = (BinarySteps,)
 
 
 def plain(model: nn.Module) -> nn.Module:
-    """A copy of ``model`` whose neurons and pools that sum are plain operations; every call starts from rest.
+    """A copy of ``model`` whose neurons, pools that sum and sampling are plain operations; every call starts from rest.
 
     Raises:
         ValueError: A neuron has no plain form, or keeps its membrane between calls; it names them.
@@ -156,6 +202,8 @@ def plain(model: nn.Module) -> nn.Module:
                 if child.ceil_mode:
                     refused.append(f'{full} (AvgPool2d with ceil_mode and divisor_override)')
                 module._modules[child_name] = PlainPool(child)
+            elif isinstance(child, DeformableSampling):
+                module._modules[child_name] = PlainSampling(child)
             elif type(child) in PLAIN and not child.stateful:
                 module._modules[child_name] = PLAIN[type(child)](child)
             elif is_neuron(child):

@@ -127,6 +127,12 @@ def _classifier(model: Any, size: tuple[int, int] | None) -> tuple[list[Part], d
     return [Part('', Calls(model, logits), 'inputs', ['logits'], _image(model, size))], dict(task='classification')
 
 
+def _is_mask_former(head: Any) -> bool:
+    from mmspike.models.segmentation.mask_former_head import SpikingMaskFormerHead  # needs mmdet
+
+    return type(head) is SpikingMaskFormerHead
+
+
 def _segmentor(model: Any, size: tuple[int, int] | None) -> tuple[list[Part], dict]:
     from mmseg.models.decode_heads.decode_head import BaseDecodeHead
     from mmseg.models.segmentors import EncoderDecoder
@@ -134,7 +140,9 @@ def _segmentor(model: Any, size: tuple[int, int] | None) -> tuple[list[Part], di
 
     _as_hosts('model', model, EncoderDecoder, 'encode_decode', 'postprocess_result')
     head, cfg = model.decode_head, model.test_cfg
-    _as_hosts('decode_head', head, BaseDecodeHead, 'predict', 'predict_by_feat')
+    queries = is_installed('mmdet') and _is_mask_former(head)
+    if not queries:
+        _as_hosts('decode_head', head, BaseDecodeHead, 'predict', 'predict_by_feat')
     slides = cfg.get('mode') == 'slide'
     if slides:
         size = size and tuple(cfg.crop_size)
@@ -142,11 +150,13 @@ def _segmentor(model: Any, size: tuple[int, int] | None) -> tuple[list[Part], di
 
     def run(m: Any, x: Tensor) -> tuple[Tensor]:
         logits = m.decode_head(m.extract_feat(x))
+        if queries:
+            (scores,), (masks,) = logits
+            return (m.decode_head.sum_over_queries(scores, masks, x.shape[2:]),)
         return (resize(logits, size=x.shape[2:], mode='bilinear', align_corners=corners, warning=False),)
 
-    about: dict = dict(
-        task='segmentation', num_classes=model.num_classes, align_corners=corners, threshold=head.threshold, size=size
-    )
+    about: dict = dict(task='segmentation', num_classes=model.num_classes, align_corners=corners, size=size)
+    about['threshold'] = getattr(head, 'threshold', None)  # of a class alone
     if slides:
         about |= dict(window=list(cfg.crop_size), stride=list(cfg.stride))
     return [Part('', Calls(model, run), 'inputs', ['logits'], _image(model, size))], about
@@ -216,9 +226,9 @@ def _one_stage(model: Any, size: tuple[int, int] | None) -> tuple[list[Part], di
 
     from mmspike.models.detection.yolo_head import SpikingYOLOHead
 
+    _as_hosts('model', model, SingleStageDetector, 'predict', 'extract_feat')
     head = model.bbox_head
     of_points = type(head) is SpikingYOLOHead
-    _as_hosts('model', model, SingleStageDetector, 'predict', 'extract_feat')
     if not of_points:
         own = ('predict', 'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process', 'forward')
         _as_hosts('bbox_head', head, AnchorHead, *own)

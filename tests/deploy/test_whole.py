@@ -259,6 +259,20 @@ def test_segmentor_with_windows(tmp_path, monkeypatch):
         exported(ConfigDict(segmentor()), tmp_path / 's.onnx').test_step(sample('mmseg', (30, 40)))
 
 
+@pytest.mark.parametrize('groups', [2, 0], ids=['sampling', 'spikes'])
+def test_mask_transformer(tmp_path, groups):
+    pytest.importorskip('mmdet')
+    small = dict(channels=8, num_queries=4, encoder_layers=1, groups=groups, decoder_layers=2, num_heads=2, layer_scale=0.5)
+    head = dict(type='mmspike.SpikingMaskFormerHead', in_channels=[6, 8], feature_strides=[2, 4], num_classes=3, network=small)
+    model = {k: v for k, v in segmentor().items() if k != 'neck'} | dict(decode_head=head)
+    net = network('mmseg', model)
+    (file,) = export_whole(net, tmp_path / 'm.onnx', (99, 99))
+    assert file.gap < 1e-3
+    assert_same_predictions(net, model, file.path, [(32, 32), (50, 70)], 'mmseg')
+    with pytest.raises(ValueError, match='product adds up mask features, which are floats'):
+        int8.export_int8(net, tmp_path / 'i.onnx', 'onnxruntime', (32, 32))
+
+
 def test_models_that_predict_otherwise_are_named():
     pytest.importorskip('mmdet')
     init_default_scope('mmdet')
@@ -273,6 +287,18 @@ def test_models_that_predict_otherwise_are_named():
     assert "nms={'type': 'soft_nms'" in refusal(retinanet(), test_cfg=soft)
     fcos = dict(type='FCOSHead', num_classes=3, in_channels=8, strides=[2, 4], regress_ranges=((-1, 16), (16, 1e8)))
     assert 'bbox_head (FCOSHead) predicts otherwise than AnchorHead' in refusal(retinanet(), bbox_head=fcos)
+    classes = dict(num_things_classes=2, num_stuff_classes=1)
+    small = dict(channels=8, num_queries=4, encoder_layers=1, groups=2, decoder_layers=1, num_heads=2)
+    panoptic = dict(
+        type='MaskFormer',
+        data_preprocessor=DETECTION,
+        backbone=BACKBONE,
+        panoptic_head=classes
+        | dict(type='mmspike.SpikingPanopticHead', in_channels=[6, 8], feature_strides=[2, 4], network=small),
+        panoptic_fusion_head=dict(type='MaskFormerFusionHead', **classes),
+        test_cfg=dict(panoptic_on=True),
+    )
+    assert 'model (MaskFormer) predicts otherwise than SingleStageDetector (predict)' in refusal(panoptic)
 
 
 def test_files_without_a_description_are_named(tmp_path):

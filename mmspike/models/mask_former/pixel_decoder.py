@@ -51,10 +51,15 @@ class DeformableSampling(nn.Module):
         )
 
     def init_weights(self) -> None:
-        """Nothing is moved at the start."""
-        for conv in (self.offset.conv, self.modulation.conv.conv):
-            nn.init.zeros_(conv.weight)
-            nn.init.zeros_(conv.bias)
+        """Nothing is moved at the start, and every place counts once.
+
+        The factors of the norms say so, and not weights of 0 as published: behind those a batch norm multiplies gradients by
+        316, the first step of an optimizer moves places by a pixel, and neurons without input keep what is sampled at 0.
+        """
+        offsets, weights = self.offset.norm, self.modulation.conv.norm
+        nn.init.zeros_(offsets.weight)
+        nn.init.zeros_(weights.weight)
+        nn.init.ones_(weights.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         context = self.context(x)
@@ -130,7 +135,7 @@ class SpikingPixelDecoder(nn.Module):
         self.mask_feature = SpikingConv(channels, channels, neuron=neuron)
 
     def init_weights(self) -> None:
-        """As mmdet's: laterals Xavier as in Caffe2, and nothing is moved."""
+        """As mmdet's: laterals Xavier as in Caffe2, and nothing is moved, see :class:`DeformableSampling`."""
         for unit in (self.input, self.output, *self.laterals, self.mask_feature):
             caffe2_xavier_init(unit.conv, bias=0)
         for module in self.modules():

@@ -100,12 +100,16 @@ class QueriesToMasks(nn.Module):
         self.product = MaskProduct(neuron)
 
     def init_weights(self) -> None:
-        """Truncated normal weights, biases of 0."""
-        for module in (self.classify, *self.embed, self.shortcut.conv):
-            if isinstance(module, nn.Conv2d):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        """Truncated normal weights, biases of 0; of the MLP He's, so that its neurons fire and all of it learns.
+
+        With the published deviation of 0.02 they are silent at the start, and two of three layers have no gradient.
+        """
+        for conv in (self.classify, self.shortcut.conv):
+            nn.init.trunc_normal_(conv.weight, std=0.02)
+        for conv in (m for m in self.embed if isinstance(m, nn.Conv2d)):
+            nn.init.kaiming_normal_(conv.weight)
+        for conv in (self.classify, self.embed.fc3):
+            nn.init.zeros_(conv.bias)
 
     def forward(self, states: Sequence[Tensor], features: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         # one batch of all states: its statistics are then those that the norm remembers
@@ -113,5 +117,7 @@ class QueriesToMasks(nn.Module):
         scores = mean_time(run([self.classify], h)).flatten(2).transpose(1, 2)
         across = self.shortcut(h.transpose(2, 3)).transpose(2, 3)
         embedding = self.embed(h) + self.shortcut_weight * across
-        masks = [mean_time(self.product(e, features)) for e in embedding.chunk(len(states), 1)]
-        return list(scores.chunk(len(states))), masks
+        # by a shape and not in chunks: an exporter would take the batch for fixed
+        embeddings = embedding.unflatten(1, (len(states), -1)).unbind(1)
+        masks = [mean_time(self.product(e, features)) for e in embeddings]
+        return list(scores.unflatten(0, (len(states), -1)).unbind()), masks

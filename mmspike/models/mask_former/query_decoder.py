@@ -49,7 +49,7 @@ class QueryAttention(SpikeAttention):
 
 
 class QueryLayer(nn.Module):
-    """x + cross attention, x + self attention, x + MLP; positions are added to queries and keys."""
+    """x + cross attention, x + self attention, x + MLP; positions are added to queries, and are in the keys of pixels."""
 
     def __init__(self, dim: int, num_heads: int, mlp_channels: int, neuron: dict, norm_cfg: dict) -> None:
         super().__init__()
@@ -57,8 +57,8 @@ class QueryLayer(nn.Module):
         self.self_attention = QueryAttention(dim, num_heads, neuron, norm_cfg)
         self.ffn = Residual(dict(mlp=MLP(dim, mlp_channels / dim, neuron, norm_cfg)))
 
-    def forward(self, x: Tensor, place: Tensor, pixels: Tensor, pixel_places: Tensor) -> Tensor:
-        x = x + self.cross_attention(x + place, pixels + pixel_places, pixels)
+    def forward(self, x: Tensor, place: Tensor, pixels: Tensor, keys: Tensor) -> Tensor:
+        x = x + self.cross_attention(x + place, keys, pixels)
         x = x + self.self_attention(x + place, x + place, x)
         return self.ffn(x)
 
@@ -108,17 +108,17 @@ class SpikingQueryDecoder(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         T, B = levels[0].shape[:2]
-        pixels, places = [], []
+        pixels, keys = [], []  # keys know their places; made once, they are kept once for the backward pass of several layers
         for x, embed in zip(levels, self.level_embed.weight, strict=True):
             # an image's size is that of its batch: padding has places as well
             place = self.positions(torch.zeros(1, *x.shape[-2:], dtype=torch.bool, device=x.device))
             pixels.append(x + embed.view(-1, 1, 1).to(x.dtype))
-            places.append(place.to(x.dtype))
+            keys.append(pixels[-1] + place.to(x.dtype))
         queries, place = (
             e.weight.t().unsqueeze(-1).to(levels[0].dtype).expand(T, B, -1, -1, -1) for e in (self.query_feat, self.query_embed)
         )
         states = [queries]
         for i, layer in enumerate(self.layers):
             level = i % len(levels)
-            states.append(layer(states[-1], place, pixels[level], places[level]))
+            states.append(layer(states[-1], place, pixels[level], keys[level]))
         return states

@@ -80,6 +80,16 @@ class SpikingMaskFormerHead(SpikingMaskFormer, MaskFormerHead):
         # a window keeps the pad_shape of its image
         sizes = [meta[key][:2] for key in ('pad_shape', 'img_shape') if key in meta]
         size = next((s for s in sizes if [-(-side // stride) for side in s] == list(masks.shape[-2:])), sizes[-1])
+        return self.sum_over_queries(scores, masks, size)
+
+    def sum_over_queries(self, scores: Tensor, masks: Tensor, size: Sequence[int]) -> Tensor:
+        """Class times mask probabilities of all queries, [B, classes, H, W] of the ``size`` of the input.
+
+        Args:
+            scores: [B, Q, classes + 1].
+            masks: Logits [B, Q, H_0, W_0].
+        """
+        stride = self.feature_strides[0]
         masks = F.interpolate(masks, scale_factor=stride, mode='bilinear', align_corners=self.align_corners)
         # what was rounded up to whole strides lies below and to the right
         probabilities = masks[..., : size[0], : size[1]].sigmoid()

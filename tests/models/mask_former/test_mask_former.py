@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 pytest.importorskip('mmdet')
@@ -66,6 +67,25 @@ def test_sampling_by_definition():
             found = F.grid_sample(part, grid, padding_mode='zeros', align_corners=True)
             expected[0, :, 2 * group : 2 * group + 2] += weight[0, 0, 9 * group + tap] * found
     torch.testing.assert_close(sample.sample(value, offset, weight), expected)
+
+
+def test_a_step_of_training_moves_places_by_little():
+    sample, x = DeformableSampling(8, 2, SFA, BN), torch.randn(1, 4, 8, 9, 9) * 2
+    sample.init_weights()
+    spikes = sample.context(x)
+    assert not sample.offset(spikes).any() and (4 * sample.modulation(spikes) == 1).all()
+    optimizer = torch.optim.AdamW(sample.parameters(), 1e-3)
+    (sample(x) * torch.randn_like(x)).sum().backward()
+    assert all(p.grad.any() for conv in (sample.offset, sample.modulation.conv) for p in conv.norm.parameters())
+    optimizer.step()
+    assert 0 < sample.offset(sample.context(x)).abs().max() < 0.02
+
+
+def test_the_whole_mask_embedding_learns_from_the_start():
+    model = SpikingMaskTransformer(3, CHANNELS, **SMALL | dict(channels=64))
+    model.init_weights()
+    sum(x.square().sum() for x in model(features(dtype=torch.float32))[1]).backward()
+    assert all(p.grad.any() for p in model.queries_to_masks.embed.parameters())
 
 
 def test_attention_by_definition():
@@ -209,6 +229,34 @@ def panoptic_samples():
         sample.gt_sem_seg = PixelData(sem_seg=stuff)
         samples.append(sample)
     return samples
+
+
+def test_costs_and_losses_by_definition():
+    pytest.importorskip('mmseg')
+    init_default_scope('mmseg')
+    model, samples = head('SpikingMaskFormerHead', num_classes=3), semantic_samples()[:1]
+    scores, masks = torch.randn(6, 4), torch.randn(6, 12, 18) * 2
+    (truth,), metas = model._seg_data_to_instance_data(samples)
+    losses = model.loss_by_feat([scores[None]], [masks[None]], [truth], metas)
+
+    def focal(p, wanted):
+        return -torch.where(wanted, 0.25 * (1 - p) ** 2 * p.log(), 0.75 * p**2 * (1 - p).log()).flatten(-2).mean(-1)
+
+    def dice(p, wanted):
+        p, wanted = p.flatten(-2), wanted.flatten(-2).float()
+        return 1 - (2 * (p * wanted).sum(-1) + 1) / (p.sum(-1) + wanted.sum(-1) + 1)
+
+    few = F.interpolate(truth.masks[:, None].float(), (12, 18)).bool().squeeze(1)
+    p = masks.sigmoid()[:, None]
+    cost = -scores.softmax(-1)[:, truth.labels] + 20 * focal(p, few) + dice(p, few)
+    queries, places = map(torch.as_tensor, linear_sum_assignment(cost.numpy()))
+    labels = torch.full((6,), 3).scatter(0, queries, truth.labels[places])
+    p = F.interpolate(masks[queries][None], (48, 72), mode='bilinear')[0].sigmoid()
+    wanted = truth.masks[places].bool()
+    weights = torch.tensor([1.0, 1.0, 1.0, 0.1])
+    torch.testing.assert_close(losses['loss_cls'].squeeze(), F.cross_entropy(scores, labels, weights))
+    torch.testing.assert_close(losses['loss_mask'].squeeze(), 20 * focal(p, wanted).mean())
+    torch.testing.assert_close(losses['loss_dice'].squeeze(), dice(p, wanted).mean())
 
 
 def test_semantic_head_learns_an_image():
