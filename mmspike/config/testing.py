@@ -167,3 +167,25 @@ def metrics_of(cfg: Config, networks: Mapping[str, nn.Module]) -> dict[str, dict
             runner.model = network  # which moves the data to where it is
             results[name] = {key: value for key, value in runner.test().items() if isinstance(value, (int, float))}
     return results
+
+
+#: what the hosts call the figure that a model is judged by
+JUDGED_BY = ('top1', 'mIoU', 'mAP', 'PQ')
+
+
+def points_lost(scope: str | None, before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
+    """How much of top-1, mIoU, AP or PQ was lost, in points, which are hundredths; of several metrics the largest loss.
+
+    Args:
+        scope: The config's ``default_scope``: mmdet has 0 to 1, the others 0 to 100.
+        before, after: From :func:`metrics_of`.
+
+    Returns:
+        None if there is none of these metrics.
+
+    Example:
+        >>> points_lost('mmdet', {'bbox_mAP': 0.35, 'bbox_mAP_50': 0.5}, {'bbox_mAP': 0.34, 'bbox_mAP_50': 0.4})
+        1.0
+    """
+    lost = [before[key] - after[key] for key in before if key.endswith(JUDGED_BY) and key in after]
+    return None if not lost else round(max(lost) * (100 if scope == 'mmdet' else 1), 6)

@@ -4,7 +4,7 @@
 # mypy: disable-error-code="union-attr,arg-type,index,list-item,assignment"
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import nn
 
 from mmspike.analysis.flips import FlipReport, Flips
 
-from .engines import Session, default_precision, installed_engines, open_session
+from .engines import AS_WRITTEN, Session, default_precision, installed_engines, open_session
 
 #: share of the first layer that differs, up to which it is rounding: a membrane that lies within a float32 of a threshold
 ROUNDING = 1e-4
@@ -94,15 +94,20 @@ def spikes_in_pytorch(module: nn.Module, names: list[str], inputs: np.ndarray) -
 
 
 def check_engine(
-    path: str | Path, module: nn.Module, inputs: np.ndarray, engine: str, precision: str = 'float32'
+    path: str | Path,
+    module: nn.Module,
+    inputs: np.ndarray | Iterable[np.ndarray],
+    engine: str,
+    precision: str = 'float32',
+    as_written: bool = False,
 ) -> EngineCheck:
-    """Run a file in an engine on one input and compare what all neurons send with PyTorch.
+    """Run a file in an engine and compare what all neurons send with PyTorch.
 
     Args:
         path: ONNX file.
         module: What was exported, on the CPU, with the weights of the file, see :func:`with_weights`.
-        inputs: A preprocessed image or recording, float32.
-        engine, precision: See :func:`mmspike.deploy.engines.open_session`.
+        inputs: A preprocessed image or recording, float32, or several.
+        engine, precision, as_written: See :func:`mmspike.deploy.engines.open_session`.
 
     Raises:
         UserError: The engine is missing, or cannot run the file.
@@ -111,14 +116,16 @@ def check_engine(
     content, names = tapped(path)
     if not names:
         raise ValueError(f'{path} does not say which of its nodes are neurons: it was not written by deploy.py, or stripped')
-    session: Session = open_session(content, engine, precision=precision)
-    out = session(inputs)
-    expected = spikes_in_pytorch(module, list(names), inputs)
-    found = FlipReport(batches=1)
-    for path_of, spikes in expected.items():  # in the order of execution
-        name = path_of.removeprefix('network.')
-        counts, got = spikes.reshape(-1).round(), out[names[path_of]].reshape(-1).round()
-        found.layers[name] = Flips(name, counts.size, int(counts.sum()), int((counts != got).sum()))
+    session: Session = open_session(content, engine, precision=precision, as_written=as_written)
+    found = FlipReport()
+    for image in [inputs] if isinstance(inputs, np.ndarray) else inputs:
+        out = session(image)
+        found.batches += 1
+        for path_of, spikes in spikes_in_pytorch(module, list(names), image).items():  # in the order of execution
+            name = path_of.removeprefix('network.')
+            counts, got = spikes.reshape(-1).round(), out[names[path_of]].reshape(-1).round()
+            flips = Flips(name, counts.size, int(counts.sum()), int((counts != got).sum()))
+            found.layers.setdefault(name, Flips(name)).add(flips)
     return EngineCheck(engine, session.version, precision, found)
 
 
@@ -135,6 +142,14 @@ def with_weights(module: nn.Module, weights: Mapping[str, np.ndarray]) -> nn.Mod
             raise ValueError(f'{name} {list(values.shape)}: the exported module has no such parameter')
         parameters[name].data = torch.from_numpy(values).to(parameters[name])
     return module
+
+
+def mended(path: str | Path, module: nn.Module, inputs: np.ndarray, engine: str) -> str:
+    """What to do about an engine that computes a file differently: the setting with which it does not, if there is one."""
+    check = check_engine(path, module, inputs, engine, as_written=True)
+    if check.same:
+        return f'set {AS_WRITTEN[engine]}, with which {check.spikes.total.flipped} of {check.spikes.total.outputs} differ'
+    return f'another engine; with {AS_WRITTEN[engine]}, too, {check.spikes.total.share:.3%} differ'
 
 
 def bfloat16_warning(path: str | Path, module: nn.Module, inputs: np.ndarray) -> str | None:

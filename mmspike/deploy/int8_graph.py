@@ -12,6 +12,7 @@ neuron: it rounds halves to even. Membranes, which are sums, stay float32.
 # mypy: disable-error-code="union-attr,arg-type,index,list-item,assignment"
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from .engine_check import scope_of
+from .int8_correction import keep_sums
 from .int8_counts import LARGEST, LAYOUT, clipped_at, constant, largest_counts
 from .int8_weights import quantize_weight
 
@@ -27,19 +29,46 @@ FLOAT, UINT8, INT8, INT32 = ir.DataType.FLOAT, ir.DataType.UINT8, ir.DataType.IN
 HALF = 127
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """The numbers of an image in 8 bits: pixel = (number - zero) * scale.
+
+    Example:
+        >>> Pixels.between(-25.0, 38.75)
+        Pixels(scale=0.25, zero=100)
+    """
+
+    scale: float
+    zero: int
+
+    @classmethod
+    def between(cls, low: float, high: float) -> 'Pixels':
+        """256 steps from ``low`` to ``high``; 0, with which convolutions and batches pad, is one of them."""
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = (high - low) / 255
+        return cls(scale, round(-low / scale))
+
+    def rounded(self, image: np.ndarray) -> np.ndarray:
+        """What is left of an image, float32."""
+        numbers = (image / np.float32(self.scale)).round() + self.zero
+        return ((numbers.clip(0, 255) - self.zero) * np.float32(self.scale)).astype(np.float32)
+
+
 class Int8Graph:
     """A graph of float32 that is rewritten in place; :func:`quantize` runs it.
 
     Args:
         graph: Of a folded network with plain neurons.
         fused: Write QuantizeLinear and DequantizeLinear around ordinary operators, else operators of integers.
+        corrected: Round weights by :func:`mmspike.deploy.int8_correction.keep_sums`.
+        pixels: Let convolutions of the image read it in 8 bits; None: in float32.
 
     Attributes:
         weights: Name of each parameter of the exported module that was rounded -> what it is now, float32.
     """
 
-    def __init__(self, graph: ir.Graph, fused: bool) -> None:
-        self.graph, self.fused = graph, fused
+    def __init__(self, graph: ir.Graph, fused: bool, corrected: bool = False, pixels: Pixels | None = None) -> None:
+        self.graph, self.fused, self.corrected, self.pixels = graph, fused, corrected, pixels
         self.counts = largest_counts(graph)
         self.weights: dict[str, np.ndarray] = {}
         self.done = 0  # operations in integers
@@ -49,9 +78,14 @@ class Int8Graph:
 
     def quantize(self) -> None:
         for node in list(self.graph):
-            if len(node.inputs) < 2 or self._largest(node.inputs[0]) > LARGEST:
+            if len(node.inputs) < 2:
                 continue
             weight = constant(node.inputs[1])
+            if self.pixels and node.op_type == 'Conv' and weight is not None and self._sees_image(node.inputs[0]):
+                self._image_conv(node, self.pixels)
+                continue
+            if self._largest(node.inputs[0]) > LARGEST:
+                continue
             if weight is None and node.op_type == 'MatMul' and self._largest(node.inputs[1]) <= HALF:
                 self._product(node)
             elif weight is not None and node.op_type == 'Conv':
@@ -62,6 +96,29 @@ class Int8Graph:
 
     def _largest(self, value: ir.Value | None) -> int:
         return LARGEST + 1 if value is None else self.counts.get(value, LARGEST + 1)
+
+    def _sees_image(self, value: ir.Value | None) -> bool:
+        while value is not None and value.producer() is not None and value.producer().op_type in (*LAYOUT, 'Expand'):
+            value = value.producer().inputs[0]
+        return value in self.graph.inputs
+
+    def _image_conv(self, node: ir.Node, pixels: Pixels) -> None:
+        """A convolution of the image, whose pixels are rounded to 8 bits."""
+        x, out = node.inputs[0], node.outputs[0]
+        dtype = UINT8 if self.fused else INT8  # as for spikes, see _integer_conv
+        zero = self.const(np.array(pixels.zero - (0 if self.fused else 128), dtype.numpy()), None)
+        scale = self.const(np.float32(pixels.scale), None)
+        numbers = self.emit(node, 'QuantizeLinear', [x, scale, zero], dtype, x.shape)
+        if self.fused:
+            self._dequantized(node, 0, self.emit(node, 'DequantizeLinear', [numbers, scale, zero], FLOAT, x.shape))
+            return
+        weights, scales = self._rounded(node, 0)
+        shifted = self.const((weights.astype(np.int16) + 128).astype(np.uint8), node)
+        y = self.emit(
+            node, 'ConvInteger', [numbers, shifted, zero, self.const(np.uint8(128), node)], INT32, out.shape, like=node
+        )
+        bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+        self._membrane(node, y, pixels.scale * scales.reshape(-1, *[1] * (weights.ndim - 2)), bias)
 
     def _product(self, node: ir.Node) -> None:
         """Counts times counts, as in an attention: uint8 times int8, which is what instructions of the CPU multiply."""
@@ -88,13 +145,13 @@ class Int8Graph:
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         self._membrane(node, y, scale, bias)
 
-    def _dequantized(self, node: ir.Node, axis: int) -> None:
-        """Data and weights dequantised in front of the ordinary operator: an engine makes an integer one of it."""
+    def _dequantized(self, node: ir.Node, axis: int, data: ir.Value | None = None) -> None:
+        """Data, by default counts, and weights dequantised before the ordinary operator: an engine makes an integer one."""
         numbers, scale = self._rounded(node, axis)
         zeros = self.const(np.zeros(len(scale), np.int8), node)
         inputs = [self.const(numbers, node), self.const(scale, node), zeros]
         weight = self.emit(node, 'DequantizeLinear', inputs, FLOAT, ir.Shape(numbers.shape), axis=axis)
-        node.replace_input_with(0, self.floats(node.inputs[0]))
+        node.replace_input_with(0, self.floats(node.inputs[0]) if data is None else data)
         node.replace_input_with(1, weight)
 
     def _integer_conv(self, node: ir.Node) -> None:
@@ -217,6 +274,8 @@ class Int8Graph:
         weight = constant(node.inputs[1])
         self.done += 1
         numbers, scale = quantize_weight(weight, axis)
+        if self.corrected and (scale != 1).any():  # whole numbers stay
+            numbers = keep_sums(weight, numbers, scale, axis)
         shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
         rounded = numbers * scale.reshape(shape)
         linear = scope_of(node, 'torch.nn.modules.linear.')
@@ -269,12 +328,13 @@ class Int8Graph:
         return out
 
 
-def quantize(model: ir.Model, engine: str) -> dict[str, np.ndarray]:
+def quantize(model: ir.Model, engine: str, corrected: bool = False, pixels: Pixels | None = None) -> dict[str, np.ndarray]:
     """Write a folded network in integers, in place: what reads counts of spikes reads uint8, with weights of 8 bits.
 
     Args:
         model: ONNX of a folded network, see :func:`mmspike.deploy.onnx_layout.keep_folded`.
         engine: 'openvino' or 'onnxruntime', whose form it gets.
+        corrected, pixels: See :class:`Int8Graph`.
 
     Returns:
         Name of each parameter of the exported module that was rounded (for onnxruntime biases, too) -> its values now.
@@ -282,7 +342,7 @@ def quantize(model: ir.Model, engine: str) -> dict[str, np.ndarray]:
     Raises:
         ValueError: Nothing in it reads spikes.
     """
-    work = Int8Graph(model.graph, engine == 'openvino')
+    work = Int8Graph(model.graph, engine == 'openvino', corrected, pixels)
     work.quantize()
     if not work.done:
         raise ValueError('nothing in the network reads counts of spikes up to 255: there is nothing to write in integers')

@@ -194,19 +194,64 @@ def classifier(repo, tmp_path):
     return tmp_path / 'config.py', tmp_path / 'model.pth'
 
 
-def test_integers(classifier, run_tool, tmp_path):
-    """A classifier in integers, tested on the config's test set beside the trained network."""
+def test_integers(classifier, run_tool, tmp_path, monkeypatch):
+    """A classifier in integers, tested beside the trained network, and rounded again where that loses."""
+    from mmspike.config import testing
+
+    files, lost = [], iter([1.0, 0.25])
+
+    def points_lost(*args) -> float:
+        files.append((tmp_path / 'new' / 'int8.onnx').read_bytes())
+        return next(lost)
+
+    monkeypatch.setattr(testing, 'points_lost', points_lost)
     done = run_tool('deployment/deploy.py', *classifier, '--int8', tmp_path / 'new' / 'int8.onnx', '--device', 'cpu')
     assert done.returncode == 0, done.stderr
     assert 'onnxruntime 1.' in done.stdout and ', float32: 0 of ' in done.stdout and ' spikes differ (0.000%)' in done.stdout
     scores = re.findall(r'^(as trained|folded|int8 in onnxruntime): accuracy/top1 (\S+)$', done.stdout, re.M)
-    assert [name for name, _ in scores] == ['as trained', 'folded', 'int8 in onnxruntime']
+    assert [name for name, _ in scores] == ['as trained', 'folded', 'int8 in onnxruntime', 'int8 in onnxruntime']
     assert float(scores[0][1]) == float(scores[1][1]) == 100
     assert (tmp_path / 'new' / 'int8.onnx').stat().st_size > 1000
+    flipped = re.findall(r'^flipped by rounded weights on 6 images: (\d+) of (\d+) spikes', done.stdout, re.M)
+    assert len(flipped) == 2 and 0 < int(flipped[0][0]) < int(flipped[0][1])
+    assert 'Rounding loses 1.00 points, more than 0.5.' in done.stdout
+    assert files[1] == files[0] != (tmp_path / 'new' / 'int8.onnx').read_bytes()
+    assert [path.name for path in (tmp_path / 'new').iterdir()] == ['int8.onnx']
     done = run_tool('deployment/deploy.py', *classifier, '-o', tmp_path, '--engine', 'openvino')
     assert '--engine is for --int8' in done.stderr
+    done = run_tool('deployment/deploy.py', *classifier, '-o', tmp_path, '--int8-first')
+    assert '--int8-first is for --int8' in done.stderr
     done = run_tool('deployment/deploy.py', *classifier, '--int8', 'integers.pth')
     assert '--int8 integers.pth: the name of an ONNX file ends with .onnx' in done.stderr
+
+
+def test_an_engine_that_computes_another_network(classifier, run_tool, tmp_path, monkeypatch):
+    """A file of another engine is written, and its share of other spikes and what mends it are said; the tool leaves with 1."""
+    from mmspike.deploy import engines
+
+    class Halved(engines._OnnxRuntime):
+        """Computes with seven eighths of its input, unless as written."""
+
+        def __init__(self, model, threads, precision, batch, as_written) -> None:
+            super().__init__(model, threads, precision, batch, as_written)
+            self.factor = np.float32(1 if as_written else 0.875)
+
+        def _run(self, inputs):
+            return super()._run({name: self.factor * x for name, x in inputs.items()})
+
+    monkeypatch.setattr(engines, '_OnnxRuntime', Halved)
+    monkeypatch.setattr(engines, 'ENGINES', dict(onnxruntime='1.31'))
+    file = tmp_path / 'model.onnx'
+    for option in ('--int8', '--onnx'):
+        done = run_tool('deployment/deploy.py', *classifier, option, file, '--shape', 32, 32, '--device', 'cpu')
+        assert done.returncode == 1 and file.stat().st_size > 1000
+        shares = re.findall(
+            r'float32: \d+ of \d+ spikes differ, .*\(([\d.]+)%\): it computes the network differently', done.stdout
+        )
+        assert len(shares) == 1 and float(shares[0]) > 1
+        assert 'set SessionOptions.graph_optimization_level to ORT_DISABLE_ALL, with which 0 of ' in done.stderr
+        if option == '--onnx':
+            assert f'{file} has other spikes than the network:' in done.stderr and f'({shares[0]}%)' in done.stderr
 
 
 def test_an_onnx_file_in_place_of_a_checkpoint(classifier, run_tool, tmp_path):

@@ -21,8 +21,9 @@ onnxruntime = pytest.importorskip('onnxruntime')
 
 from mmspike.analysis.flips import FlipReport, Flips  # noqa: E402
 from mmspike.deploy import engine_check  # noqa: E402
-from mmspike.deploy.engine_check import EngineCheck, bfloat16_warning, check_engine, tapped, with_weights  # noqa: E402
-from mmspike.deploy.int8_graph import quantize  # noqa: E402
+from mmspike.deploy.engine_check import EngineCheck, bfloat16_warning, check_engine, mended, tapped, with_weights  # noqa: E402
+from mmspike.deploy.int8_correction import keep_sums  # noqa: E402
+from mmspike.deploy.int8_graph import Pixels, quantize  # noqa: E402
 from mmspike.deploy.int8_weights import quantize_weight  # noqa: E402
 from mmspike.deploy.onnx_export import export_onnx  # noqa: E402
 from mmspike.deploy.whole import Calls  # noqa: E402
@@ -106,6 +107,47 @@ def test_the_integer_file_has_the_spikes_of_rounded_weights(exported, engine, tm
         torch.testing.assert_close(torch.from_numpy(a), b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('engine', ENGINES)
+def test_the_first_convolution_in_integers(exported, engine, tmp_path):
+    """It has the pixels' 256 steps, and with a picture of such steps the network's spikes for rounded weights."""
+    path, module, image = exported
+    model, pixels = ir.load(path), Pixels.between(-2.12, 2.64)
+    weights = quantize(model, engine, pixels=pixels)
+    ir.save(model, tmp_path / 'int8.onnx')
+    assert any('stem' in name for name in weights) and len([name for name in weights if name.endswith('weight')]) == 8
+    stored = [v.const_value.numpy().dtype for v in model.graph.initializers.values() if v.const_value.size > 100]
+    assert set(stored) <= {np.dtype(np.int8), np.dtype(np.uint8)}
+    if engine in installed_engines():
+        check = check_engine(tmp_path / 'int8.onnx', with_weights(module, weights), pixels.rounded(image), engine)
+        assert check.same, str(check)
+
+
+def test_steps_of_pixels():
+    pixels = Pixels.between(-2.12, 2.64)
+    image = np.linspace(-3, 3, 601, dtype=np.float32)
+    rounded = pixels.rounded(image)
+    inside = (image > -2.12) & (image < 2.64)
+    assert np.abs(rounded - image)[inside].max() <= 0.5001 * (2.12 + 2.64) / 255
+    assert len(np.unique(rounded)) == 256 and pixels.rounded(np.zeros(1))[0] == 0  # what is padded stays 0
+    assert (pixels.rounded(rounded) == rounded).all()
+    assert Pixels.between(0.5, 63.75) == Pixels(0.25, 0)
+
+
+@pytest.mark.parametrize('axis', [0, 1])
+@pytest.mark.parametrize('shape', [(6, 5, 3, 3), (7, 9)])
+def test_corrected_weights_keep_the_sums_of_channels(shape, axis):
+    weight = np.random.default_rng(0).uniform(-1, 1, shape)
+    numbers, _ = quantize_weight(weight, axis)
+    scale = np.abs(np.moveaxis(weight, axis, 0).reshape(shape[axis], -1)).max(1) / 127  # of which no weight is cut off
+    by_channel = scale.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    numbers = (weight / by_channel).round().astype(np.int8)
+    other = keep_sums(weight, numbers, scale, axis)
+    rest = tuple(i for i in range(len(shape)) if i != axis)
+    before, after = (np.abs((n - weight / by_channel).sum(rest)) for n in (numbers, other))
+    assert before.max() > 0.6 and after.max() <= 0.5001
+    assert np.abs(other.astype(int) - numbers).max() == 1 and np.abs(other - weight / by_channel).max() < 1
+
+
 def test_another_network_is_reported(exported):
     path, module, image = exported
     name = next(
@@ -119,6 +161,19 @@ def test_another_network_is_reported(exported):
     assert check.same  # rounding
     with pytest.raises(ValueError, match=r'nothing.weight \[1\]: the exported module has no such parameter'):
         with_weights(module, {'nothing.weight': np.zeros(1, np.float32)})
+
+
+@pytest.mark.skipif('onnxruntime' not in installed_engines(), reason='onnxruntime is not installed')
+def test_a_setting_that_mends_is_found(exported, tmp_path):
+    """onnxruntime's optimisations round the biases of a file in OpenVINO's form."""
+    path, module, image = exported
+    model = ir.load(path)
+    reference = with_weights(module, quantize(model, 'openvino'))
+    ir.save(model, tmp_path / 'int8.onnx')
+    assert not check_engine(tmp_path / 'int8.onnx', reference, image, 'onnxruntime').same
+    text = mended(tmp_path / 'int8.onnx', reference, image, 'onnxruntime')
+    assert text.startswith('set SessionOptions.graph_optimization_level to ORT_DISABLE_ALL, with which 0 of ')
+    assert mended(path, reference, image, 'onnxruntime').startswith('another engine; with SessionOptions')
 
 
 def test_a_default_that_flips_spikes_is_told(monkeypatch):

@@ -21,13 +21,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout's 
 
 from mmspike.cli import run
 
+#: a photo behind the usual normalisation
+IMAGENET = (-2.12, 2.64)
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', required=True, type=Path, help='directory to write into')
-    parser.add_argument('--type', default='ESpikeFormer', help='registered backbone (default: ESpikeFormer)')
-    parser.add_argument('--arch', default='m', help='its preset (default: m)')
-    parser.add_argument('--T', type=int, help='its time steps (default: its own)')
+    parser.add_argument(
+        '--spiking',
+        nargs='+',
+        default=['ESpikeFormer:m', 'MetaSpikeFormer:15m'],
+        metavar='TYPE:ARCH',
+        help='registered backbones and their presets (default: ESpikeFormer:m MetaSpikeFormer:15m)',
+    )
+    parser.add_argument('--T', type=int, help='time steps of all of them (default: its own of each)')
     parser.add_argument('--size', type=int, default=224, help='height and width of the image (default: 224)')
     parser.add_argument(
         '--against',
@@ -37,12 +45,15 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--rounds', type=int, default=10, help='(default: 10)')
     args = parser.parse_args()
+    for spiking in args.spiking:
+        if spiking.count(':') != 1:
+            parser.error(f'--spiking {spiking}: expected TYPE:ARCH, such as ESpikeFormer:m')
     if args.rounds < 1:
         parser.error('--rounds: at least 1')
     return args
 
 
-def spiking_backbone(args: argparse.Namespace):
+def spiking_backbone(spiking: str, T: int | None, size: int):
     """A backbone whose norms have seen noise, so that its neurons fire as in training."""
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
@@ -50,20 +61,21 @@ def spiking_backbone(args: argparse.Namespace):
     from mmspike.registry import MODELS
     from mmspike.utils.errors import UserError
 
-    steps = {} if args.T is None else dict(T=args.T)
+    cls, arch = spiking.split(':')
+    steps = {} if T is None else dict(T=T)
     torch.manual_seed(0)
     try:
-        model = MODELS.build(dict(type=f'mmspike.{args.type}', arch=args.arch, out_indices=(-1,), **steps)).train()
+        model = MODELS.build(dict(type=f'mmspike.{cls}', arch=arch, out_indices=(-1,), **steps)).train()
     except (KeyError, ValueError) as error:  # another type or arch
-        raise UserError(f'--type {args.type} --arch {args.arch}: {error.args[0]}') from error
+        raise UserError(f'--spiking {spiking}: {error.args[0]}') from error
     for norm in (m for m in model.modules() if isinstance(m, _BatchNorm)):
         norm.momentum = None
     with torch.no_grad():
-        model(torch.randn(4, model.in_channels, args.size, args.size))
+        model(torch.randn(4, model.in_channels, size, size))
     return model.eval()
 
 
-def write_spiking(model, name: str, folder: Path, size: int, engines: list[str]) -> dict[tuple[str, str], Path]:
+def write_spiking(model, name: str, folder: Path, size: int, engines: list[str], pixels) -> dict[tuple[str, str], Path]:
     """(engine, precision) -> file of the folded backbone."""
     import onnx_ir as ir
 
@@ -77,11 +89,13 @@ def write_spiking(model, name: str, folder: Path, size: int, engines: list[str])
     files = {}
     for engine in engines:
         files[engine, 'float32'] = floats
-        files[engine, 'int8'] = folder / f'{stem}_int8_{engine}.onnx'
-        if not files[engine, 'int8'].exists():
-            graph = ir.load(floats)
-            quantize(graph, engine)
-            ir.save(graph, files[engine, 'int8'])
+        for numbers, first in (('int8', None), ('int8, the first convolution, too', pixels)):
+            file = folder / f'{stem}_int8{"_first" if first else ""}_{engine}.onnx'
+            files[engine, numbers] = file
+            if not file.exists():
+                graph = ir.load(floats)
+                quantize(graph, engine, pixels=first)
+                ir.save(graph, file)
     return files
 
 
@@ -126,10 +140,12 @@ def cases(args: argparse.Namespace) -> list[dict]:
 
     from mmspike.deploy import fuse
     from mmspike.deploy.engines import installed_engines, open_session
+    from mmspike.deploy.int8_graph import Pixels
     from mmspike.utils.errors import UserError
 
     engines = installed_engines()
     image = torch.randn(1, 3, args.size, args.size, generator=torch.Generator().manual_seed(0))
+    pixels = Pixels.between(*IMAGENET)
     rows: list[dict] = []
 
     def in_pytorch(network: str, how: str, model) -> None:
@@ -139,21 +155,24 @@ def cases(args: argparse.Namespace) -> list[dict]:
         precisions = [(e, p, 'float32') for e, p in files] + [(e, 'float32', 'bfloat16') for e in engines if e == 'openvino']
         for engine, kind, precision in precisions:
             file = files[engine, kind]
-            label = kind if precision == 'float32' else precision
+            label = kind if precision == 'float32' else f'{precision}, other spikes'
             try:
-                session = open_session(file, engine, 1, precision)
+                session = open_session(file, engine, 1, precision, batch=1)
             except UserError as error:
                 print(f'{network}, {label}: {error}')
                 continue
             row = dict(network=network, runtime=f'{engine} {session.version}', precision=label)
             rows.append(row | dict(run=partial(session, image.numpy()), megabytes=file.stat().st_size / 1e6))
 
-    name = f'{args.type}-{args.arch}'
-    model = spiking_backbone(args)
-    folded = fuse(model)
-    in_pytorch(name, 'float32', model)
-    in_pytorch(name, 'float32, folded', folded)
-    in_engines(name, write_spiking(folded, name, args.out, args.size, engines))
+    for spiking in args.spiking:
+        model = spiking_backbone(spiking, args.T, args.size)
+        folded = fuse(model)
+        name = spiking.replace(':', '-')
+        files = write_spiking(folded, name, args.out, args.size, engines, pixels)
+        name += f', T = {model.T}' if model.T > 1 else ''
+        in_pytorch(name, 'float32', model)
+        in_pytorch(name, 'float32, folded', folded)
+        in_engines(name, files)
     if args.against:
         import timm
 
@@ -187,10 +206,13 @@ def main(args: argparse.Namespace) -> None:
         row['milliseconds'] = milliseconds
     about = dict(size=args.size, rounds=args.rounds, cpu=cpu_name(), torch=torch.__version__, rows=rows)
     (args.out / 'inference.json').write_text(json.dumps(about, indent=1) + '\n')
-    lines = ['| network | runtime | numbers | CPU ms an image | file, MB |', '|---|---|---|---|---|']
+    lines = ['| network | runtime | numbers | CPU ms an image | of PyTorch | file, MB |', '|---|---|---|---|---|---|']
+    first = {row['network']: row['milliseconds'] for row in reversed(rows)}  # in PyTorch as it is
     for row in rows:
         size = '' if row['megabytes'] is None else f'{row["megabytes"]:.1f}'
-        lines.append(f'| {row["network"]} | {row["runtime"]} | {row["precision"]} | {row["milliseconds"]:.1f} | {size} |')
+        share = row['milliseconds'] / first[row['network']]
+        cells = row['network'], row['runtime'], row['precision'], f'{row["milliseconds"]:.1f}', f'{share:.2f}', size
+        lines.append(f'| {" | ".join(cells)} |')
     (args.out / 'inference.md').write_text('\n'.join(lines) + '\n')
     print('\n'.join([f'{args.size} px, batch 1, one thread, {about["cpu"]}, torch {torch.__version__}:', *lines]))
     print(f'Wrote {args.out / "inference.md"} and {args.out / "inference.json"}')
