@@ -112,6 +112,8 @@ def query_decoder(name: str, levels: int):
     import torch
     from torch import nn
 
+    import mmspike  # noqa: F401 - brings the operators that mmdet imports, where mmcv comes without
+
     if name not in ('ours', 'straightforward', 'relu'):
         raise UnknownNetworkError(f"no query decoder '{name}': compare with straightforward or relu")
     sizes = dict(channels=256, num_queries=100, num_layers=6, num_heads=8, mlp_channels=2048, num_levels=3)
