@@ -330,7 +330,8 @@ def nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou: float, t
         rest = boxes[i + 1 :]
         corner = np.minimum(box[2:], rest[:, 2:]) - np.maximum(box[:2], rest[:, :2])
         common = corner.clip(0).prod(1)
-        alive[i + 1 :] &= ~(common / (area[i] + area[i + 1 :] - common) > iou)
+        with np.errstate(invalid='ignore'):  # boxes without an area overlap nothing
+            alive[i + 1 :] &= ~(common / (area[i] + area[i + 1 :] - common) > iou)
     return order[keep]
 
 

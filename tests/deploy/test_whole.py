@@ -262,13 +262,13 @@ def test_segmentor_with_windows(tmp_path, monkeypatch):
 @pytest.mark.parametrize('groups', [2, 0], ids=['sampling', 'spikes'])
 def test_mask_transformer(tmp_path, groups):
     pytest.importorskip('mmdet')
-    small = dict(channels=8, num_queries=4, encoder_layers=1, groups=groups, decoder_layers=2, num_heads=2, layer_scale=0.5)
+    small = dict(channels=8, num_queries=4, encoder_layers=1, groups=groups, decoder_layers=1, num_heads=2, layer_scale=0.5)
     head = dict(type='mmspike.SpikingMaskFormerHead', in_channels=[6, 8], feature_strides=[2, 4], num_classes=3, network=small)
     model = {k: v for k, v in segmentor().items() if k != 'neck'} | dict(decode_head=head)
     net = network('mmseg', model)
     (file,) = export_whole(net, tmp_path / 'm.onnx', (99, 99))
     assert file.gap < 1e-3
-    assert_same_predictions(net, model, file.path, [(32, 32), (50, 70)], 'mmseg')
+    assert_same_predictions(net, model, file.path, [(40, 32)], 'mmseg')
     with pytest.raises(ValueError, match='product adds up mask features, which are floats'):
         int8.export_int8(net, tmp_path / 'i.onnx', 'onnxruntime', (32, 32))
 

@@ -155,7 +155,7 @@ def cases(args: argparse.Namespace) -> list[dict]:
         precisions = [(e, p, 'float32') for e, p in files] + [(e, 'float32', 'bfloat16') for e in engines if e == 'openvino']
         for engine, kind, precision in precisions:
             file = files[engine, kind]
-            label = kind if precision == 'float32' else f'{precision}, other spikes'
+            label = kind if precision == 'float32' else precision
             try:
                 session = open_session(file, engine, 1, precision, batch=1)
             except UserError as error:
