@@ -4,6 +4,7 @@ import os.path as osp
 import tempfile
 from collections.abc import Mapping
 from copy import deepcopy
+from numbers import Real
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -165,7 +166,8 @@ def metrics_of(cfg: Config, networks: Mapping[str, nn.Module]) -> dict[str, dict
         runner = build_runner(cfg)
         for name, network in networks.items():
             runner.model = network  # which moves the data to where it is
-            results[name] = {key: value for key, value in runner.test().items() if isinstance(value, (int, float))}
+            # mmseg's figures are numpy's
+            results[name] = {key: float(value) for key, value in runner.test().items() if isinstance(value, Real)}
     return results
 
 

@@ -151,7 +151,8 @@ class _OpenVINO(Session):
             name = port.get_any_name()
             self.inputs[name] = tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape())
             self.types[name] = port.get_element_type().to_dtype().type
-        self.outputs = tuple(port.get_any_name() for port in self.compiled.outputs)
+        # the file's names; a compiled output that is a tensor of the graph as well may go by that one's
+        self.outputs = tuple(port.get_any_name() for port in network.outputs)
 
     def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return dict(zip(self.outputs, self.compiled(inputs).values(), strict=True))

@@ -2,11 +2,14 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
-from mmspike.config.testing import name_images
+from mmspike.config import testing
+from mmspike.config.testing import metrics_of, name_images
 from mmspike.models import MetaSpikeFormer
 from mmspike.models.backbones.base import InputShapeError
 
@@ -23,3 +26,10 @@ def test_an_image_that_is_too_small_is_named():
     ):
         with pytest.raises(InputShapeError, match=text):
             model.test_step(dict(inputs=torch.zeros(1, 3, 20, 32), data_samples=named))
+
+
+def test_metrics_of_numpy_are_figures(monkeypatch):
+    """mmseg's are: none of them is a float of Python."""
+    runner = SimpleNamespace(test=lambda: {'mIoU': np.float32(81.5), 'mAP': 0.25, 'copypaste': '0.250 -1.000'})
+    monkeypatch.setattr(testing, 'build_runner', lambda cfg: runner)
+    assert metrics_of(Config(dict()), {'trained': torch.nn.Identity()}) == {'trained': {'mIoU': 81.5, 'mAP': 0.25}}

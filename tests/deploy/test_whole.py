@@ -190,7 +190,7 @@ def test_one_stage_detector_of_any_size(tmp_path, monkeypatch):
     image = net.data_preprocessor(sample('mmdet', (32, 64)))['inputs'].numpy()
     check = check_engine(file.path, file.module, image, 'onnxruntime')
     assert check.same and check.spikes.total.spikes > 0
-    assert_same_predictions(net, retinanet(), tmp_path / 'r.onnx', [(32, 64), (50, 40)], 'mmdet')
+    assert_same_predictions(net, retinanet(), tmp_path / 'r.onnx', [(50, 40)], 'mmdet')
     rounded = in_integers(net, [file], tmp_path / 'int8' / 'r.onnx', (32, 64), monkeypatch)
     assert_same_predictions(rounded, retinanet(), tmp_path / 'int8' / 'r.onnx', [(50, 40)], 'mmdet')
     with pytest.raises(ValueError, match='image of 40 x 64, the file takes multiples of 32'):
@@ -201,7 +201,7 @@ def test_detector_of_points(tmp_path):
     net = network('mmdet', yolo())
     (file,) = export_whole(net, tmp_path / 'y.onnx', (32, 64))
     assert file.gap < 1e-4
-    assert_same_predictions(net, yolo(), tmp_path / 'y.onnx', [(32, 64), (20, 50)], 'mmdet')
+    assert_same_predictions(net, yolo(), tmp_path / 'y.onnx', [(20, 50)], 'mmdet')
 
 
 @pytest.fixture(scope='module')
@@ -259,10 +259,9 @@ def test_segmentor_with_windows(tmp_path, monkeypatch):
         exported(ConfigDict(segmentor()), tmp_path / 's.onnx').test_step(sample('mmseg', (30, 40)))
 
 
-@pytest.mark.parametrize('groups', [2, 0], ids=['sampling', 'spikes'])
-def test_mask_transformer(tmp_path, groups):
+def test_mask_transformer(tmp_path):
     pytest.importorskip('mmdet')
-    small = dict(channels=8, num_queries=4, encoder_layers=1, groups=groups, decoder_layers=1, num_heads=2, layer_scale=0.5)
+    small = dict(channels=8, num_queries=4, encoder_layers=1, groups=2, decoder_layers=1, num_heads=2, layer_scale=0.5)
     head = dict(type='mmspike.SpikingMaskFormerHead', in_channels=[6, 8], feature_strides=[2, 4], num_classes=3, network=small)
     model = {k: v for k, v in segmentor().items() if k != 'neck'} | dict(decode_head=head)
     net = network('mmseg', model)
