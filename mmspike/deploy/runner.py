@@ -327,11 +327,10 @@ def nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou: float, t
         if not alive[i]:
             continue
         keep.append(i)
-        rest = boxes[i + 1 :]
-        corner = np.minimum(box[2:], rest[:, 2:]) - np.maximum(box[:2], rest[:, :2])
+        corner = np.minimum(box[2:], boxes[i + 1 :, 2:]) - np.maximum(box[:2], boxes[i + 1 :, :2])
         common = corner.clip(0).prod(1)
-        with np.errstate(invalid='ignore'):  # boxes without an area overlap nothing
-            alive[i + 1 :] &= ~(common / (area[i] + area[i + 1 :] - common) > iou)
+        both = np.maximum(area[i] + area[i + 1 :] - common, np.float32(1e-30))  # without an area nothing overlaps
+        alive[i + 1 :] &= ~(common / both > iou)
     return order[keep]
 
 

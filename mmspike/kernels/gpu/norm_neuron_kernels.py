@@ -101,6 +101,27 @@ def _learn(
 
 
 @jit
+def _normalised(
+    row, c, ok, C, affine_ptr, mean_ptr, inverse_ptr, w1_ptr, b1_ptr, mean1_ptr, var1_ptr, tracked1_ptr,
+    w2_ptr, b2_ptr, mean2_ptr, var2_ptr, tracked2_ptr, eps1, eps2, momentum1, momentum2, unbiased,
+    TRAINING: tl.constexpr, DOUBLE: tl.constexpr,
+):  # fmt: skip
+    """Scale and shift of the norms; the first programs of the channels keep them and move the running statistics."""
+    scale, shift, mean, square, var = _affine(
+        c, ok, mean_ptr, inverse_ptr, w1_ptr, b1_ptr, mean1_ptr, var1_ptr, w2_ptr, b2_ptr, mean2_ptr, var2_ptr,
+        eps1, eps2, TRAINING, DOUBLE,
+    )  # fmt: skip
+    if row == 0:
+        _keep(c, ok, C, affine_ptr, scale, shift, mean, square)
+        if TRAINING:
+            _learn(
+                c, ok, mean, var, w1_ptr, b1_ptr, mean1_ptr, var1_ptr, tracked1_ptr, mean2_ptr, var2_ptr, tracked2_ptr, eps1,
+                momentum1, momentum2, unbiased, DOUBLE,
+            )  # fmt: skip
+    return scale, shift
+
+
+@jit
 def _fired(z, v, tau, v_threshold, v_reset, levels, divisor, KIND: tl.constexpr, LEAK: tl.constexpr):
     """The output of a neuron for the input z, and the membrane v of the next step."""
     if KIND == 0:
@@ -133,17 +154,10 @@ def _norm_neuron_forward(
     row = tl.program_id(0)
     c, at, inside = _places(E, C, inner, row, INNERMOST, WIDE, BM, BN)
     ok = c < C
-    scale, shift, mean, square, var = _affine(
-        c, ok, mean_ptr, inverse_ptr, w1_ptr, b1_ptr, mean1_ptr, var1_ptr, w2_ptr, b2_ptr, mean2_ptr, var2_ptr,
-        eps1, eps2, TRAINING, DOUBLE,
+    scale, shift = _normalised(
+        row, c, ok, C, affine_ptr, mean_ptr, inverse_ptr, w1_ptr, b1_ptr, mean1_ptr, var1_ptr, tracked1_ptr,
+        w2_ptr, b2_ptr, mean2_ptr, var2_ptr, tracked2_ptr, eps1, eps2, momentum1, momentum2, unbiased, TRAINING, DOUBLE,
     )  # fmt: skip
-    if row == 0:
-        _keep(c, ok, C, affine_ptr, scale, shift, mean, square)
-        if TRAINING:
-            _learn(
-                c, ok, mean, var, w1_ptr, b1_ptr, mean1_ptr, var1_ptr, tracked1_ptr, mean2_ptr, var2_ptr, tracked2_ptr, eps1,
-                momentum1, momentum2, unbiased, DOUBLE,
-            )  # fmt: skip
     step = tl.cast(E, tl.int64) * C
     scale, shift = scale[None, :], shift[None, :]
     _neurons(y_ptr, out_ptr, scale, shift, at, inside, step, tau, v_threshold, v_reset, levels, divisor, T, KIND, LEAK)

@@ -5,7 +5,7 @@ Sizes and ``affine`` are those of norm_neuron_kernels.py.
 
 from .integer import _code, _count, _through
 from .launch import jit, tl
-from .norm_neuron_kernels import _affine, _back, _fired, _keep, _learn, _membranes, _places
+from .norm_neuron_kernels import _back, _fired, _membranes, _normalised, _places
 
 
 @jit
@@ -20,17 +20,10 @@ def _norm_sum_forward(
     row = tl.program_id(0)
     c, at, inside = _places(E, C, inner, row, INNERMOST, WIDE, BM, BN)
     ok = c < C
-    scale, shift, mean, square, var = _affine(
-        c, ok, mean_ptr, inverse_ptr, w1_ptr, b1_ptr, mean1_ptr, var1_ptr, w2_ptr, b2_ptr, mean2_ptr, var2_ptr,
-        eps1, eps2, TRAINING, DOUBLE,
+    scale, shift = _normalised(
+        row, c, ok, C, affine_ptr, mean_ptr, inverse_ptr, w1_ptr, b1_ptr, mean1_ptr, var1_ptr, tracked1_ptr,
+        w2_ptr, b2_ptr, mean2_ptr, var2_ptr, tracked2_ptr, eps1, eps2, momentum1, momentum2, unbiased, TRAINING, DOUBLE,
     )  # fmt: skip
-    if row == 0:
-        _keep(c, ok, C, affine_ptr, scale, shift, mean, square)
-        if TRAINING:
-            _learn(
-                c, ok, mean, var, w1_ptr, b1_ptr, mean1_ptr, var1_ptr, tracked1_ptr, mean2_ptr, var2_ptr, tracked2_ptr, eps1,
-                momentum1, momentum2, unbiased, DOUBLE,
-            )  # fmt: skip
     step = tl.cast(E, tl.int64) * C
     scale, shift = scale[None, :], shift[None, :]
     v = tl.zeros_like(scale + at.to(tl.float32)) + v_reset
