@@ -30,7 +30,9 @@ x = MNN.expr.const(np.float32([[0.5, 1.5, 2.5, 3.5, 4.5]]), [1, 5], MNN.expr.NCH
 print(*np.array(module.forward([x])[0].read())[0])
 PYTHON_CODE
 right=$(onnx_env/bin/python by_onnxruntime.py)
-PATH="$folder/mnn_env/bin:$PATH" mnnconvert -f ONNX --modelFile round.onnx --MNNModel round.mnn --bizCode spikes > convert.log 2>&1
+# what mnnconvert calls; that one installs a package, see mnn_installs.sh
+mnn_env/bin/python -c 'import sys, _tools; _tools.mnnconvert(sys.argv)' \
+    -f ONNX --modelFile round.onnx --MNNModel round.mnn --bizCode spikes > convert.log 2>&1
 here=$(mnn_env/bin/python by_mnn.py 2> mnn.log | tail -n 1)
 echo "x:           0.5 1.5 2.5 3.5 4.5"
 echo "onnxruntime: $right"

@@ -25,6 +25,7 @@ from .rows import Place, is_window, places, window_of
 NEURONS = (LIF, PLIF, IF)
 #: seconds of a time step: the default or the fixed value of snntorch and spikingjelly; norse takes it as an argument
 DT = 1e-4
+NIR_PACKAGES = ('nir',)
 
 
 class _Walk:
@@ -153,7 +154,7 @@ def to_nir(model: nn.Module, shape: Sequence[int], dt: float = DT) -> Any:
         ImportError: nir is missing.
         ValueError: NIR has no node for a module; all of those are named. Or dt is not positive.
     """
-    require(['nir'], 'NIR export')
+    require(NIR_PACKAGES, 'NIR export')
     import nir
 
     if not dt > 0:

@@ -21,6 +21,8 @@ from .plain import plain
 from .runner import KEY
 from .whole import STRIDE, Calls, Part, example, logits, split
 
+ONNX_PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
+
 
 def require(packages: Sequence[str], what: str) -> None:
     """Raise ImportError naming those of ``packages`` that are not installed."""
@@ -90,7 +92,7 @@ def export_onnx(model: nn.Module, shape: Sequence[int], path: str | Path) -> flo
         ImportError: onnx, onnxscript or onnxruntime is missing.
         ValueError: The model, or a neuron in it, cannot be exported; it is named.
     """
-    require(('onnx', 'onnxscript', 'onnxruntime'), 'ONNX export')
+    require(ONNX_PACKAGES, 'ONNX export')
     classifier = _check_kind(model)
     traced = Calls(plain(model), logits if classifier else nn.Module.__call__)
     batch = len(shape) - 4
@@ -122,7 +124,7 @@ def export_whole(model: nn.Module, path: str | Path, size: tuple[int, int] | Non
         ImportError: onnx, onnxscript or onnxruntime is missing.
         ValueError: The model cannot be exported, or a neuron in it; it is named.
     """
-    require(('onnx', 'onnxscript', 'onnxruntime'), 'ONNX export')
+    require(ONNX_PACKAGES, 'ONNX export')
     _refuse_expanded(model)
     parts, about = split(plain(model), size, steps)
     path = Path(path)

@@ -160,6 +160,26 @@ def test_arguments(segmentor, run_tool, tmp_path):
     assert done.returncode and 'call fuse() first' in done.stderr
 
 
+def test_what_is_missing_is_said_before_anything_is_read(run_tool, monkeypatch):
+    from mmspike.deploy import engines, onnx_export
+
+    versions = dict(onnxruntime='1.31.1', openvino=None)
+    monkeypatch.setattr(engines, 'engine_version', versions.get)
+    monkeypatch.setattr(onnx_export, 'is_installed', lambda name: True)
+    unread = 'deployment/deploy.py', 'nothing.py', 'nothing.pth'
+    done = run_tool(*unread, '--int8', 'm.onnx', '--engine', 'openvino')
+    assert done.returncode == 1 and "openvino is not installed: pip install 'openvino>=2026.4'" in done.stderr
+    versions['onnxruntime'] = '1.9.2'
+    for option in ('--onnx', '--int8'):
+        done = run_tool(*unread, option, 'm.onnx')
+        assert done.returncode == 1 and 'onnxruntime 1.9.2 is installed, and 1.31 is the first version' in done.stderr
+    monkeypatch.setattr(onnx_export, 'is_installed', lambda name: name not in ('onnxscript', 'nir'))
+    done = run_tool(*unread, '--onnx', 'm.onnx')
+    assert done.returncode == 1 and 'ONNX export needs onnxscript, not installed here' in done.stderr
+    done = run_tool(*unread, '--nir', 'm.nir')
+    assert done.returncode == 1 and 'NIR export needs nir, not installed here: pip install nir' in done.stderr
+
+
 @pytest.fixture
 def classifier(repo, tmp_path):
     """Config and checkpoint of a classifier that tells the six pictures of its test set apart."""

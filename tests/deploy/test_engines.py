@@ -1,5 +1,8 @@
 """ONNX files in engines: sizes, operators and versions that do not fit are named."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
@@ -12,6 +15,40 @@ EVERY = [
     pytest.param(e, marks=pytest.mark.skipif(e not in engines.installed_engines(), reason=f'{e} is not installed'))
     for e in engines.ENGINES
 ]
+
+
+def named_twice():
+    """The content of a file whose output ``masks`` is that of a convolution, through an Identity."""
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ['batch', 1, 2, 2]) for n in ('inputs', 'masks'))
+    weight = helper.make_tensor('w', TensorProto.FLOAT, [1, 1, 1, 1], [2.0])
+    nodes = [helper.make_node('Conv', ['inputs', 'w'], ['conv2d_2']), helper.make_node('Identity', ['conv2d_2'], ['masks'])]
+    graph = helper.make_graph(nodes, 'named_twice', [x], [y], [weight])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid('', 20)], ir_version=10).SerializeToString()
+
+
+class FakePort:
+    """A port of OpenVINO's, whose any name is the first of the alphabet, as 2026.4.1 gives it."""
+
+    def __init__(self, *names):
+        self.names = names
+
+    def get_any_name(self):
+        return min(self.names)
+
+    def get_partial_shape(self):
+        return [SimpleNamespace(is_static=True, get_length=lambda n=n: n) for n in (1, 1, 2, 2)]
+
+    def get_element_type(self):
+        return SimpleNamespace(to_dtype=lambda: np.dtype(np.float32))
+
+
+class FakeCompiled:
+    """What OpenVINO 2026.4.1 compiles of :func:`named_twice`: Identity is left out, and its output has both names."""
+
+    inputs, outputs = [FakePort('inputs')], [FakePort('conv2d_2', 'masks')]
+
+    def __call__(self, inputs):
+        return {port: 2 * inputs['inputs'] for port in self.outputs}
 
 
 def one_operation(name, domain=''):
@@ -28,6 +65,20 @@ def test_halves_are_rounded_to_even_for_any_batch(engine):
     assert (session.engine, session.inputs, session.outputs) == (engine, {'x': (None, 4)}, ('y',))
     out = session(np.array([[0.5, 1.5, 2.5, -0.5], [3.4, 3.6, 0, 1]]))
     assert out['y'].tolist() == [[0, 2, 2, 0], [3, 4, 0, 1]]
+
+
+@pytest.mark.parametrize('engine', [*EVERY, 'fake openvino'])
+def test_outputs_go_by_the_names_of_the_file(engine, monkeypatch):
+    """Not by that of a tensor within, which OpenVINO's compiled model may have for them."""
+    if engine == 'fake openvino':
+        network = SimpleNamespace(inputs=[FakePort('inputs')], outputs=[FakePort('masks')])
+        core = SimpleNamespace(read_model=lambda content: network, compile_model=lambda *args: FakeCompiled())
+        monkeypatch.setitem(sys.modules, 'openvino', SimpleNamespace(Core=lambda: core))
+        monkeypatch.setattr(engines, 'engine_version', dict(openvino='2026.4.1').get)
+    session = open_session(named_twice(), engine.removeprefix('fake '))
+    assert session.outputs == ('masks',)
+    out = session(np.ones((1, 1, 2, 2)))
+    assert list(out) == ['masks'] and (out['masks'] == 2).all()
 
 
 @pytest.mark.skipif('openvino' not in engines.installed_engines(), reason='openvino is not installed')

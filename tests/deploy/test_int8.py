@@ -1,5 +1,7 @@
 """Integers all the way: the file computes what the network does with rounded weights, spike by spike."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,8 @@ from mmspike.deploy.engines import ENGINES, installed_engines
 from mmspike.deploy.layers import ThresholdSFA
 from mmspike.deploy.plain import PlainThresholds, plain, scale_of
 from mmspike.models.backbones.base import SpikingBackbone
-from mmspike.models.layers import Chain, ConvNorm, Residual, SpikeAttention, SpikingConv
+from mmspike.models.layers import Chain, ConvNorm, Residual, SpikeAttention, SpikingConv, set_weight_bits, used_weight
+from mmspike.models.layers.low_bit import LowBit
 
 from .networks import LIF, sfa, trained
 
@@ -105,6 +108,40 @@ def test_the_integer_file_has_the_spikes_of_rounded_weights(exported, engine, tm
     outputs = onnxruntime.InferenceSession(tmp_path / 'int8.onnx', options).run(None, dict(inputs=image))
     for a, b in zip(outputs, expected, strict=True):
         torch.testing.assert_close(torch.from_numpy(a), b, rtol=1e-4, atol=1e-5)
+
+
+def test_trained_integers_are_those_of_the_file(exported, tmp_path):
+    """Of a network of weight_bits=8: numbers and steps as they were learned, so that the file computes what was trained."""
+    torch.manual_seed(0)
+    network = trained(Small())
+    assert len(set_weight_bits(network, 8, keep=['stem'])) == 7
+    image = torch.from_numpy(exported[2])
+    network(image)  # steps begin
+    layers = {name: m for name, m in network.named_modules() if isinstance(m, LowBit)}
+    with torch.no_grad():
+        for layer in layers.values():
+            layer.weight_step *= torch.linspace(0.7, 1.3, len(layer.weight_step))
+            layer.weight.view(len(layer.weight), -1)[:, :2] -= 200 * layer.weight_step[:, None]  # the smallest numbers
+        for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+            norm.weight[::2] *= -1
+        double = copy.deepcopy(network).double()
+        expected = double(image.double())
+    model = ir.load(exported[0])
+    for name, parameter in Calls(plain(fuse(network)), nn.Module.__call__).named_parameters():
+        model.graph.initializers[name].const_value = ir.tensor(parameter.numpy(), name=name)
+    quantize(model, 'openvino')
+    ir.save(model, tmp_path / 'int8.onnx')
+    stored = [v.const_value.numpy() for v in model.graph.initializers.values() if v.dtype == ir.DataType.INT8]
+    for layer in layers.values():
+        step = layer.weight_step.view(-1, *[1] * (layer.weight.dim() - 1))
+        numbers = (used_weight(layer) / step).round().abs().detach().numpy()
+        assert numbers.max() == 127
+        assert any(np.array_equal(np.abs(other.astype(int)), numbers) for other in stored if other.shape == numbers.shape)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    outputs = onnxruntime.InferenceSession(tmp_path / 'int8.onnx', options).run(None, dict(inputs=exported[2]))
+    for a, b in zip(outputs, expected, strict=True):
+        torch.testing.assert_close(torch.from_numpy(a).double(), b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize('engine', ENGINES)

@@ -143,18 +143,37 @@ def part_of(model, name: str):
         ) from None
 
 
+def check_packages(args: argparse.Namespace) -> None:
+    """Name what the files need and is missing here, or is too old, before minutes of work."""
+    from mmspike.deploy.engines import require_engine
+    from mmspike.deploy.nir_export import NIR_PACKAGES
+    from mmspike.deploy.onnx_export import ONNX_PACKAGES, require
+
+    try:
+        if args.onnx or args.int8:
+            require(ONNX_PACKAGES, 'ONNX export')
+        if args.nir:
+            require(NIR_PACKAGES, 'NIR export')
+    except ImportError as error:
+        raise UserError(str(error)) from error
+    if args.onnx or args.int8:  # every file is compared in onnxruntime
+        require_engine('onnxruntime')
+    if args.engine:
+        require_engine(args.engine)
+
+
 def main(args: argparse.Namespace) -> None:
     from mmspike.analysis.flips import plain, spike_flips
     from mmspike.config import launch, precision
     from mmspike.config.loading import build_model
     from mmspike.deploy import audit, compare, expand, fuse, leftovers, save
-    from mmspike.deploy.engines import require_engine
 
-    if args.int8:  # before minutes of work
-        require_engine(args.engine or 'onnxruntime')
+    check_packages(args)
     precision.set_tf32(args.tf32)
     cfg = launch.load_config(args)
     model = build_model(cfg, args.checkpoint, args.device)
+    if args.nir:
+        part_of(model, args.part or 'backbone')
     batch = image(cfg, model, args.shape, required=not args.audit)
     network = fused = model if args.as_trained else fuse(model, not args.keep_depthwise)
     if args.expand:

@@ -2,8 +2,9 @@
 
     python runtime_readers.py READER FILE...
 
-Beside every file lies its input, FILE.npy. Writes FILE.npz: all outputs in order and ``seconds``, the CPU time of a run, of
-alone_FILE where there is one; or ``error``, the class of the exception with which the runtime refuses the file.
+Beside every file lies its input, FILE.npy. Writes FILE.npz: all outputs in order and ``seconds``, the CPU time of a run on one
+thread, of alone_FILE where there is one; or ``error``, the class of the exception with which the runtime refuses the file.
+Runtimes that have no option for threads read their number from the environment, which runtimes.py sets.
 """
 
 import contextlib
@@ -23,13 +24,15 @@ Run = Callable[[], list[np.ndarray]]
 
 
 def onnxruntime(path: str, x: np.ndarray) -> Run:
-    session = import_module('onnxruntime').InferenceSession(path, providers=['CPUExecutionProvider'])
+    options = import_module('onnxruntime').SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = import_module('onnxruntime').InferenceSession(path, options, providers=['CPUExecutionProvider'])
     return lambda: session.run(None, {session.get_inputs()[0].name: x})
 
 
 def openvino(path: str, x: np.ndarray, config: dict | None = None) -> Run:
     core = import_module('openvino').Core()
-    compiled = core.compile_model(core.read_model(path), 'CPU', config or {})
+    compiled = core.compile_model(core.read_model(path), 'CPU', dict(config or {}, INFERENCE_NUM_THREADS=1))
     return lambda: list(compiled([x]).values())
 
 
@@ -73,8 +76,9 @@ def tvm(path: str, x: np.ndarray) -> Run:
 def mnn(path: str, x: np.ndarray) -> Run:
     MNN, onnx = import_module('MNN'), import_module('onnx')
     model = onnx.load(path)
-    command = [str(Path(sys.executable).with_name('mnnconvert')), '-f', 'ONNX', '--modelFile', path, '--bizCode', 'spikes']
-    subprocess.run([*command, '--MNNModel', f'{path}.mnn'], check=True, capture_output=True)
+    # what mnnconvert calls; that one installs a package by whatever pip is there, and reports its use to MNN's makers
+    converter = [sys.executable, '-c', 'import sys, _tools; _tools.mnnconvert(sys.argv)', '-f', 'ONNX', '--modelFile', path]
+    subprocess.run([*converter, '--bizCode', 'spikes', '--MNNModel', f'{path}.mnn'], check=True, capture_output=True)
     names = [o.name for o in model.graph.output]
     network = MNN.nn.load_module_from_file(f'{path}.mnn', [model.graph.input[0].name], names)
     value = MNN.expr.const(x, list(x.shape), MNN.expr.NCHW)

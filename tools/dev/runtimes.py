@@ -5,6 +5,7 @@ tables are printed, and it leaves with 1 if docs/runtimes.md says otherwise, tim
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -178,9 +179,10 @@ class Case:
 
 
 def cpu_seconds(network: Any, x: Any) -> float:
-    """The least CPU time of five runs in PyTorch."""
+    """The least CPU time of five runs in PyTorch on one thread."""
     import torch
 
+    torch.set_num_threads(1)
     times = []
     with torch.inference_mode():
         network(x)
@@ -239,7 +241,8 @@ def read(row: Row, cases: list[Case], folder: Path) -> list[tuple[str, float | N
     for case in cases:
         Path(f'{case.file}.npz').unlink(missing_ok=True)
     command = [str(environment(row, folder)), str(READERS), row.reader, *(str(case.file) for case in cases)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    one_thread = dict.fromkeys(('OMP_NUM_THREADS', 'TVM_NUM_THREADS'), '1')
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | one_thread)
     print(done.stderr, end='', file=sys.stderr)
     return [verdict(case, done.returncode) for case in cases]
 

@@ -4,6 +4,8 @@ import torch.nn.functional as F
 from mmpretrain.models.heads import ClsHead
 from torch import Tensor, nn
 
+from mmspike.models.layers import bits_of
+from mmspike.models.layers.low_bit import few_bits
 from mmspike.models.neurons import build_neuron
 from mmspike.registry import MODELS
 
@@ -20,6 +22,9 @@ class SpikingLinearClsHead(ClsHead):
         in_channels: Channels of the last feature.
         neuron: Neuron config.
         distilled: Whether there is a distillation output.
+        binary: Binary weights, see :func:`mmspike.models.layers.binary_weight`.
+        weight_bits: Bits of the weights, 2 to 8, see :func:`mmspike.models.layers.rounded_weight`; 1 as ``binary``. Not of a
+            distilled head: the mean of its outputs has weights of more bits.
         loss, topk, cal_acc, init_cfg: As mmpretrain's ``ClsHead``; the default init is truncated normal 0.02, bias 0.
 
     Shape:
@@ -41,15 +46,21 @@ class SpikingLinearClsHead(ClsHead):
         in_channels: int,
         neuron: dict | None = None,
         distilled: bool = False,
+        binary: bool = False,
+        weight_bits: int | None = None,
         init_cfg: dict | None = None,
         **kwargs,
     ) -> None:
         super().__init__(init_cfg=init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0), **kwargs)
         if num_classes < 1:
             raise ValueError(f'num_classes must be positive, got {num_classes}')
+        bits = bits_of(binary, weight_bits)
+        if distilled and bits:
+            raise ValueError(f'distilled=True merges two layers for inference, which leaves weights of more bits than {bits}')
         self.neuron = build_neuron(neuron or dict(type='LIF', tau=2.0))
-        self.fc = nn.Linear(in_channels, num_classes)
+        self.fc = few_bits(nn.Linear(in_channels, num_classes), bits)
         self.fc_kd = nn.Linear(in_channels, num_classes) if distilled else None
+        self.merges_layers = distilled  # for set_weight_bits
 
     def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
         """Spikes [T, B, C] that the classifier reads."""

@@ -14,8 +14,12 @@ BITS = range(2, 9)
 
 
 def whole_range(bits: int) -> tuple[int, int]:
-    """The smallest and the largest whole number of ``bits`` bits, with sign."""
-    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    """The smallest and the largest whole number of ``bits`` bits, with sign.
+
+    Of 8 bits -127 to 127: a norm of negative weight turns the signs of a folded channel, and 128 does not fit into int8.
+    """
+    high = 2 ** (bits - 1) - 1
+    return (-high if bits == 8 else -high - 1), high
 
 
 def rounded_weight(weight: Tensor, step: Tensor, bits: int) -> Tensor:
@@ -27,7 +31,7 @@ def rounded_weight(weight: Tensor, step: Tensor, bits: int) -> Tensor:
     Args:
         weight: Of a convolution or a linear layer.
         step: Positive, of a shape that is broadcast to the weight's.
-        bits: 2 to 8: from -2 to 1, -8 to 7 or -128 to 127 and the like.
+        bits: 2 to 8: from -2 to 1, -8 to 7 and the like, see :func:`whole_range`; of 8 bits from -127 to 127.
 
     Example:
         >>> import torch

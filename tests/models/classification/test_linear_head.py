@@ -47,6 +47,24 @@ def test_distilled_head_averages_in_evaluation():
     torch.testing.assert_close(model.head.eval()(feats), (a + b) / 2)
 
 
+def test_weights_of_few_bits():
+    from mmspike.models.classification import SpikingLinearClsHead
+    from mmspike.models.layers import set_weight_bits, weight_bits
+
+    head = SpikingLinearClsHead(5, 8, weight_bits=8)
+    head.init_weights()
+    assert weight_bits(head.fc) == 8 and 0.015 < head.fc.weight.std() < 0.025
+    plain = SpikingLinearClsHead(5, 8)
+    head.load_state_dict(plain.state_dict(), strict=True)  # steps are yet to begin
+    logits = head((torch.randn(1, 2, 8, 2, 2) * 3,))
+    assert logits.shape == (2, 5) and head.fc.weight_step.all()
+    assert weight_bits(SpikingLinearClsHead(5, 8, binary=True).fc) == 1
+    with pytest.raises(ValueError, match='distilled=True merges two layers for inference, which leaves weights of more bits'):
+        SpikingLinearClsHead(5, 8, distilled=True, weight_bits=8)
+    with pytest.raises(ValueError, match=r'SpikingLinearClsHead \(SpikingLinearClsHead\) merges layers into one'):
+        set_weight_bits(SpikingLinearClsHead(5, 8, distilled=True), 8)
+
+
 def test_classifier_reads_spikes():
     model = classifier()
     read = []
