@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmspike.models.inspection import channels_of, evaluating, is_neuron, spike_unit, stage_of
+from mmspike.models.inspection import channels_of, evaluating, in_spikes, is_neuron, stage_of
 from mmspike.models.neurons import IF, ILIF, LIF, PLIAF, PLIF
 
 
@@ -65,7 +65,7 @@ def neuron_maps(model: nn.Module, batch: dict) -> dict[str, tuple[np.ndarray, np
         spikes = channels_of(module, out)
         if name in maps or spikes.dim() != 5 or min(spikes.shape[-2:]) < 2 or out.numel() == 0:
             return
-        pair = channels_of(module, membranes(module, x)), spikes / spike_unit(module)
+        pair = channels_of(module, membranes(module, x)), channels_of(module, in_spikes(module, out))
         membrane, rate = (y[:, 0].float().mean((0, 1)).cpu().numpy() for y in pair)
         maps[name] = (membrane, rate)
 
@@ -110,7 +110,7 @@ def attention_maps(model: nn.Module, batch: dict) -> dict[str, np.ndarray]:
 
     def keep(name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
         if name not in spikes:
-            spikes[name] = (out[:, 0] / spike_unit(module)).cpu()  # [T, C, H, W]
+            spikes[name] = in_spikes(module, out)[:, 0].cpu()  # [T, C, H, W]
 
     with _hooked(neurons, keep):
         _run(model, batch)

@@ -315,7 +315,7 @@ class OpCounter:
         with _unseen():
             for operand in linear.operands:
                 origin = self._origins.get(operand.source)
-                counts = spike_counts(operand.values, origin)
+                counts = spike_counts(operand.values, origin, operand.summed)
                 if counts is not None:
                     factors.append((counts, origin or Origin(neurons=frozenset(['(recognised by value)'])), operand))
             if not factors:

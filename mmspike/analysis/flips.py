@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
-from mmspike.models.inspection import evaluating, has_time, is_neuron, spike_unit, stage_of
+from mmspike.models.inspection import evaluating, has_time, in_spikes, is_neuron, stage_of
 
 #: where neurons see boxes that the network chose
 REGIONS = ('roi_head.',)
@@ -169,7 +169,7 @@ def _sent(way: Way, batch: Any) -> dict[str, list[Tensor]]:
 
     def hook(name: str) -> Callable:
         def keep(neuron: nn.Module, args: tuple, out: Tensor) -> None:
-            counts = (out / spike_unit(neuron)).round().nan_to_num(nan=-1).short().cpu()
+            counts = in_spikes(neuron, out).round().nan_to_num(nan=-1).short().cpu()
             sent.setdefault(name, []).append(counts if has_time(neuron) else counts.unsqueeze(0))
 
         return keep

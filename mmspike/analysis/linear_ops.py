@@ -21,11 +21,13 @@ class Operand:
         values: The tensor.
         fanout: How many accumulations all its spikes together cause, from a tensor of spike counts of the same shape.
         source: The argument of the operation that ``values`` is a view of, by which its origin is known.
+        summed: The dimension of the values that the operation sums up: channels or features, each with weights of its own.
     """
 
     values: Tensor
     fanout: Callable[[Tensor], int]
     source: Tensor
+    summed: int
 
 
 @dataclass
@@ -110,7 +112,7 @@ def _convolution(args, out) -> list[LinearOp]:
             op='transposed conv' if transposed else 'depthwise conv' if depthwise else 'conv',
             macs=(x if transposed else out).numel() * w.shape[1] * prod(kernel),
             real_macs=positions * reached_channels,
-            operands=[Operand(x, fanout, x)],
+            operands=[Operand(x, fanout, x, spatial - 1)],
             weights=w,
             inputs=x.numel(),
             outputs=out.numel(),
@@ -141,7 +143,7 @@ def product_of(a: Tensor, b: Tensor, bias: int = 0, sources: tuple[Tensor, Tenso
         op='matmul',
         macs=macs,
         real_macs=macs,
-        operands=[Operand(a, lambda c: _total(c) * n, sources[0]), Operand(b, lambda c: _total(c) * m, sources[1])],
+        operands=[Operand(a, lambda c: _total(c) * n, sources[0], -1), Operand(b, lambda c: _total(c) * m, sources[1], -2)],
         weights=b,
         inputs=a.numel(),
         outputs=a.shape[:-2].numel() * m * n,

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmspike.models.inspection import column_units
+
 from .op_tables import MOVES, ROUNDS
 
 #: values may be off a whole number of units by this: rounding of float32 and half precision
@@ -25,7 +27,7 @@ class Origin:
     """The known descent of a tensor.
 
     Attributes:
-        unit: Value of one spike; None: computed values, not spikes.
+        unit: Value of one spike, or that of each channel; None: computed values, not spikes.
         neurons: Names of the neurons whose spikes these are.
         levels: Largest count that these neurons send in one step (D).
         largest: Whole numbers above this are not taken for counts: products and sums of counts may be larger than one.
@@ -33,7 +35,7 @@ class Origin:
         weight: Whether these are parameters.
     """
 
-    unit: float | None = None
+    unit: float | tuple[float, ...] | None = None
     neurons: frozenset[str] = frozenset()
     levels: int = 1
     largest: int = MAX_COUNT
@@ -85,26 +87,38 @@ def derive(name: str, args: tuple, kwargs: dict, origins: list[Origin | None], m
         other = args[1]
         if isinstance(other, (int, float)) and other > 0:
             unit = known[0].unit
+            if isinstance(unit, tuple):
+                return _merged(known, tuple(u * other if name == 'mul' else u / other for u in unit), steps)
             return _merged(known, unit * other if name == 'mul' else unit / other, steps)
-        if name == 'mul' and len(known) == len(origins) == 2 and known[1].unit is not None:
-            return _merged(known, known[0].unit * known[1].unit, steps, prod)  # spikes that mask spikes
+        if name == 'mul' and len(known) == len(origins) == 2:
+            factors = [o.unit for o in known if isinstance(o.unit, float)]
+            if len(factors) == 2:
+                return _merged(known, prod(factors), steps, prod)  # spikes that mask spikes
     if name == 'avg_pool2d' and len(args) > 6 and args[6] == 1 and known[0].unit is not None:  # sums over windows
         return replace(known[0], largest=known[0].largest * prod(args[1]), steps=steps)
     return Origin(steps=steps)
 
 
-def _merged(origins: list[Origin], unit: float | None, steps: int, largest: Callable[[Iterable[int]], int] = max) -> Origin:
+def _merged(
+    origins: list[Origin],
+    unit: float | tuple[float, ...] | None,
+    steps: int,
+    largest: Callable[[Iterable[int]], int] = max,
+) -> Origin:
     if unit is None:
         return Origin(steps=steps)
     neurons = frozenset().union(*(o.neurons for o in origins))
     return Origin(unit, neurons, max(o.levels for o in origins), largest(o.largest for o in origins), steps)
 
 
-def spike_counts(x: Tensor, origin: Origin | None) -> Tensor | None:
+def spike_counts(x: Tensor, origin: Origin | None, channels: int = 1) -> Tensor | None:
     """Counts of spikes in ``x``, as whole floats of its shape, or None if its values are not spikes.
 
     Without an origin (inputs of the network, such as event frames) whole numbers up to ``MAX_COUNT`` are counts. Negative
     spikes count like positive ones.
+
+    Args:
+        channels: The dimension of ``x`` with channels, or with all places of each channel, for units of channels.
     """
     if x.dtype == torch.bool:
         return x.float()
@@ -114,6 +128,11 @@ def spike_counts(x: Tensor, origin: Origin | None) -> Tensor | None:
         return None
     unit: Any
     unit, limit = (1.0, MAX_COUNT) if origin is None else (origin.unit, origin.largest)
+    if isinstance(unit, tuple):
+        if x.dim() < 2 or x.shape[channels] % len(unit):
+            return None
+        shape = [-1 if d == channels % x.dim() else 1 for d in range(x.dim())]
+        x, unit = x / column_units(x.new_tensor(unit), x.shape[channels]).view(shape), 1.0
     # most tensors of floats show themselves at once
     for part in (x.flatten()[:512], x) if x.numel() > 512 else (x,):
         counts = part.float() / unit

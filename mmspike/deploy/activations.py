@@ -54,6 +54,8 @@ class Site:
         calls: How often one forward of the owner calls it: each call has a threshold of its own.
         samples: Of each call values that it gave.
         sums: Of each call the sums of its values for each channel, in float64, and how many each is of.
+        maps: Of each call True if its values are [B, C] or [B, C, H, W]: layers read their channels by columns of weights.
+        per_channel: Of each call True if the neuron in its place has a threshold for each channel.
     """
 
     owner: str
@@ -61,6 +63,8 @@ class Site:
     calls: int = 1
     samples: list[list[Tensor]] = field(default_factory=list)
     sums: list[tuple[Tensor, int]] = field(default_factory=list)
+    maps: list[bool] = field(default_factory=list)
+    per_channel: list[bool] = field(default_factory=list)
 
     @property
     def channels(self) -> list[int]:
@@ -160,6 +164,8 @@ class Watch(TorchFunctionMode):
         while len(site.samples) <= call:
             site.samples.append([])
             site.sums.append((torch.zeros(out.shape[1], dtype=torch.float64), 0))
+            site.maps.append(out.dim() in (2, 4))
+            site.per_channel.append(False)
         total, number = site.sums[call]
         site.sums[call] = total + channel_sums(out), number + out.numel() // out.shape[1]
         values = out.detach().flatten()

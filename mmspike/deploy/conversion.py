@@ -6,13 +6,11 @@ converted already, and channel means that are those of the trained network (arXi
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 
 from mmspike.config.loading import model_config
@@ -22,8 +20,19 @@ from mmspike.models.neurons import ClipFloorShift
 from mmspike.registry import MODELS
 
 from .activations import RELUS, ConversionError, Site, Watch
+from .auditing import audit
+from .thresholds import best_thresholds, starting_membranes
 
-#: that of the training is multiplied with it to train the converted network further
+#: what to do about an activation that is refused
+REMEDY = (
+    'Integer neurons stand in the places of ReLUs, behind norms of fixed statistics. Train the network with '
+    "act_cfg=dict(type='ReLU') and norm_cfg=dict(type='BN') in these places first. For attention and gates take a backbone or "
+    'head without them, or a spiking one of mmspike, which is trained as it is. A ReLU has to be a module (nn.ReLU) or to '
+    'follow one'
+)
+#: values that a threshold is searched on, of all channels together
+VALUES = 400_000
+#: the largest one of the training is multiplied with it to train the converted network further
 LEARNING_RATE = 0.25
 
 
@@ -54,12 +63,13 @@ def insert(model: nn.Module, sites: Iterable[dict], levels: int) -> nn.Module:
     """Put neurons into the places of ReLUs.
 
     Args:
-        sites: Of each ReLU ``owner``, ``names`` and ``channels``, one a call, see
+        sites: Of each ReLU ``owner``, ``names``, and for each call ``channels`` and ``per_channel``, see
             :class:`mmspike.deploy.activations.Site`.
     """
     for site in sites:
         owner = model.get_submodule(site['owner'])
-        neurons = [ClipFloorShift(levels, channels=channels) for channels in site['channels']]
+        each = site.get('per_channel', [False] * len(site['channels']))
+        neurons = [ClipFloorShift(levels, channels=c, per_channel=p) for c, p in zip(site['channels'], each, strict=True)]
         if not site['names']:
             # the ReLU that follows as a function changes nothing then
             owner.add_module('neuron', neurons[0])
@@ -85,18 +95,6 @@ def Converted(model: dict, levels: int, sites: list[dict]) -> nn.Module:  # noqa
     return insert(MODELS.build(model), sites, levels)
 
 
-def training_images(cfg: Config, number: int) -> Iterator[dict]:
-    """Batches of one training image, evenly spaced over the data set, as the training pipeline makes them with seed 0."""
-    loader_cfg = deepcopy(cfg.train_dataloader)
-    loader_cfg.pop('prefetch_factor', None)
-    loader_cfg.update(num_workers=0, persistent_workers=False)
-    loader: Any = Runner.build_dataloader(loader_cfg)
-    set_random_seed(0)
-    number = min(number, len(loader.dataset))
-    for i in range(number):
-        yield loader.collate_fn([loader.dataset[i * len(loader.dataset) // number]])
-
-
 def find(model: nn.Module, runs: Iterable[Callable[[], object]]) -> list[Site]:
     """The ReLUs of a network with values of them.
 
@@ -113,24 +111,11 @@ def find(model: nn.Module, runs: Iterable[Callable[[], object]]) -> list[Site]:
             with watch.watching():
                 run()
     if watch.refused:
-        raise ConversionError('this network cannot be converted:\n' + '\n'.join(f'- {text}' for text in watch.refused))
+        places = '\n'.join(f'- {text}' for text in watch.refused)
+        raise ConversionError(f'this network cannot be converted:\n{places}\n{REMEDY}')
     if not watch.sites:
         raise ConversionError('the forward of this network has no ReLU: there is nothing to convert')
     return list(watch.sites.values())
-
-
-def best_threshold(values: Tensor, levels: int, candidates: int = 200) -> float:
-    """The threshold with the smallest mean square error of the quantised values [n], which are not negative."""
-    largest = values.max()
-    if not largest > 0:  # never active on these images
-        return 1.0
-    thresholds = (largest * torch.linspace(1 / candidates, 1, candidates)).tolist()
-
-    def error(threshold: float) -> float:
-        unit = threshold / levels
-        return (((values / unit).clamp(0, levels) + 0.5).floor() * unit - values).square().mean().item()
-
-    return min(thresholds, key=error)
 
 
 def neurons_of(model: nn.Module, sites: Iterable[Site]) -> Iterator[tuple[ClipFloorShift, Site, int]]:
@@ -148,16 +133,17 @@ def convert(model: nn.Module, sites: list[Site], levels: int) -> nn.Module:
     insert(model, described(sites), levels)
     for neuron, site, call in neurons_of(model, sites):
         with torch.no_grad():
-            neuron.threshold.fill_(best_threshold(torch.cat(site.samples[call]), levels))
+            neuron.threshold.fill_(best_thresholds(torch.cat(site.samples[call])[None], levels)[0])
     return model
 
 
 def calibrate(model: nn.Module, sites: list[Site], runs: Sequence[Callable[[], object]], rounds: int = 2) -> None:
     """Set thresholds and starting membranes of a converted network layer by layer, in place.
 
-    In the order of the forward each neuron gets the threshold with the smallest error on what it reads now, with all neurons
+    In the order of the forward each neuron gets the thresholds with the smallest error on what it reads now, with all neurons
     before it set, and the starting membranes by which the means of its channels are those of the trained network. Both are
-    worked out in float64, in turn.
+    worked out in float64, in turn. Each channel has a threshold of its own where every layer that reads it has a column of
+    weights for it; see :func:`_by_channel`.
 
     Args:
         model: From :func:`convert`.
@@ -166,10 +152,37 @@ def calibrate(model: nn.Module, sites: list[Site], runs: Sequence[Callable[[], o
     """
     places = {neuron: (site, call) for neuron, site, call in neurons_of(model, sites)}
     with torch.no_grad(), evaluating(model):
+        _by_channel(model, {neuron: site.channels[call] for neuron, (site, call) in places.items() if site.maps[call]}, runs[0])
+        for neuron, (site, call) in places.items():
+            site.per_channel[call] = neuron.threshold.dim() > 0
         for neuron, calls in _calls(places, runs[0]).items():
             site, call = places[neuron]
             inputs = [part for run in runs for part in _inputs(neuron, run, calls)]
             _set(neuron, torch.cat(inputs, 1), site.means(call), rounds)
+
+
+def _by_channel(model: nn.Module, neurons: dict[ClipFloorShift, int], run: Callable[[], object]) -> None:
+    """Gives a threshold for each of so many channels to those neurons whose spikes no reader mixes up, in place.
+
+    A reader that has no column of weights for each channel, as one behind a shuffle or a concatenation of channels, takes the
+    spikes for floats as soon as those of the channels differ.
+    """
+    names = {module: name for name, module in model.named_modules()}
+    before, thresholds = _readers(model, run), {neuron: neuron.threshold.max() for neuron in neurons}
+    for neuron, channels in neurons.items():
+        # unlike those of all other channels
+        factors = 1 + 0.2 * (torch.arange(channels, device=neuron.threshold.device) * 0.618034 % 1)
+        neuron.threshold = nn.Parameter(thresholds[neuron] * factors)
+    after = _readers(model, run)
+    mixed = {name for reader, read in before.items() if reader not in after for name in read}
+    for neuron, channels in neurons.items():
+        whole = thresholds[neuron].clone()
+        neuron.threshold = nn.Parameter(whole if names[neuron] in mixed else whole.repeat(channels))
+
+
+def _readers(model: nn.Module, run: Callable[[], object]) -> dict[tuple[str, str], set[str]]:
+    """The operations that read spikes, and the names of the neurons that send them."""
+    return {(r.name, r.op): r.neurons for r in audit(model, run).operations if r.fed != 'floats'}
 
 
 def _calls(neurons: Iterable[nn.Module], run: Callable[[], object]) -> dict[Any, int]:
@@ -212,39 +225,37 @@ def _inputs(neuron: nn.Module, run: Callable[[], object], calls: int) -> list[Te
 
 
 def _columns(x: Tensor, number: int = 4096) -> Tensor:
-    """Up to ``number`` places of [B, C, ...], evenly spaced: [C, places] in float64 on the CPU."""
+    """Up to ``number`` places of [B, C, ...], by lot with seed 0: [C, places] in float64 on the CPU.
+
+    Evenly spaced ones would be the same few rows and columns of each region of a detector.
+    """
     columns = x.detach().movedim(1, 0).flatten(1)
-    return columns[:, :: max(1, -(-columns.shape[1] // number))].double().cpu()
+    if columns.shape[1] > number:
+        columns = columns[:, torch.randperm(columns.shape[1], generator=torch.Generator().manual_seed(0))[:number]]
+    return columns.double().cpu()
 
 
 def _set(neuron: ClipFloorShift, x: Tensor, means: Tensor, rounds: int) -> None:
-    start = torch.zeros_like(means)
+    """The threshold and the starting membranes of a neuron that reads x [C, places], in turn."""
     if not x.numel():
         return
+    threshold, start = neuron.threshold.double(), torch.zeros_like(means)
     for _ in range(rounds):
-        values = (x + start[:, None]).clamp(min=0).flatten()
-        threshold = best_threshold(values[:: max(1, len(values) // 200_000)], neuron.levels)
-        start = _start(x, means, threshold, neuron.levels)
-    neuron.threshold.fill_(threshold)
+        values = (x + start[:, None]).clamp(min=0)
+        if not threshold.dim():
+            values = values.flatten()[None]
+        threshold = best_thresholds(values[:, :: max(1, values.numel() // VALUES)], neuron.levels).view_as(threshold)
+        start = starting_membranes(x, means, threshold, neuron.levels)
+    neuron.threshold.copy_(threshold)
     if neuron.start is not None:
         neuron.start.copy_(start)
 
 
-def _start(x: Tensor, means: Tensor, threshold: float, levels: int, halvings: int = 12) -> Tensor:
-    """The starting membranes [C], within the threshold, with which the outputs of x [C, places] have these means; by halves."""
-    unit = threshold / levels
-    low, high = torch.full_like(means, -threshold), torch.full_like(means, threshold)
-    for _ in range(halvings):
-        middle = (low + high) / 2
-        counts = ((x + middle[:, None]) / unit).clamp(0, levels).add(0.5).floor()
-        less = counts.mean(1) * unit < means
-        low, high = torch.where(less, middle, low), torch.where(less, high, middle)
-    return (low + high) / 2
-
-
 def described(sites: Iterable[Site]) -> list[dict]:
     """Sites as a config has them."""
-    return [dict(owner=site.owner, names=list(site.names), channels=site.channels) for site in sites]
+    return [
+        dict(owner=site.owner, names=list(site.names), channels=site.channels, per_channel=site.per_channel) for site in sites
+    ]
 
 
 def left_relus(model: nn.Module) -> list[str]:
@@ -253,17 +264,19 @@ def left_relus(model: nn.Module) -> list[str]:
 
 
 def shorten_training(cfg: Config) -> None:
-    """Let a config train for a tenth of its time, from a quarter of its learning rate down to 0 by a cosine, in place."""
+    """Let a config train for a tenth of its time, from a quarter of its largest learning rate to 0 by a cosine, in place."""
     if not cfg.get('train_cfg') or not cfg.get('optim_wrapper'):
         return
     by_epoch = 'max_epochs' in cfg.train_cfg
     length = 'max_epochs' if by_epoch else 'max_iters'
     end = max(1, cfg.train_cfg[length] // 10)
     cfg.train_cfg.update({length: end, 'val_interval': end})
+    wrapper, schedules = cfg.optim_wrapper, cfg.get('param_scheduler') or []
+    schedules = [schedules] if isinstance(schedules, dict) else schedules
+    largest = max([wrapper.optimizer.lr, *(s['eta_max'] for s in schedules if 'eta_max' in s)])  # OneCycleLR has its own
     cosine = dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=by_epoch, begin=0, end=end)
     cfg.param_scheduler = [cosine | dict(convert_to_iter_based=True) if by_epoch else cosine]
-    wrapper = cfg.optim_wrapper
-    wrapper.optimizer.lr = LEARNING_RATE * wrapper.optimizer.lr
+    wrapper.optimizer.lr = LEARNING_RATE * largest
     # mmengine's own constructor knows keys: no decay pulls thresholds to 0
     if 'constructor' not in wrapper and wrapper.optimizer.get('weight_decay') is not None:
         given = wrapper.get('paramwise_cfg') or {}

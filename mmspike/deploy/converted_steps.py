@@ -6,6 +6,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from mmspike.models.inspection import column_units
 from mmspike.models.neurons import ClipFloorShift
 
 from .auditing import audit
@@ -19,26 +20,43 @@ class ReadSteps(nn.Module):
     Args:
         layer: A convolution or linear layer that reads the spikes of ``neuron``; one behind it, as a ReLU called as a function
             has it, stays.
-        neuron: Its threshold over its levels is the value of a spike, which goes into the weights.
+        neuron: Its threshold over its levels is the value of a spike, which goes into the weights: that of a channel into the
+            column which reads it.
         binary: D binary steps in place of counts.
     """
 
     def __init__(self, layer: nn.Module, neuron: ClipFloorShift, binary: bool) -> None:
         super().__init__()
         self.levels, self.binary = neuron.levels, binary
-        self.register_buffer('unit', neuron.threshold.detach() / neuron.levels)
+        unit = neuron.threshold.detach() / neuron.levels
+        if unit.dim():
+            unit = column_units(unit, layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)
+        self.register_buffer('unit', unit)
         self.behind = getattr(layer, 'neuron', None)
         plain = deepcopy(layer).double()
         with torch.no_grad():
-            plain.weight.mul_(self.unit.double())
+            plain.weight.mul_(_columns(unit.double(), plain))
         self.sums = Accumulate(plain, self.levels if binary else 1, self.levels)
 
     def forward(self, x: Tensor) -> Tensor:
-        counts = (x / self.unit.to(x.dtype)).round()
+        unit = self.unit.to(x.dtype)
+        if unit.dim() and not isinstance(self.sums.layer, nn.Linear):
+            unit = unit.view(-1, 1, 1)
+        counts = (x / unit).round()
         if self.binary:
             counts = torch.cat([(counts > d).to(x.dtype) for d in range(self.levels)])
         y = self.sums(counts)
         return y if self.behind is None else self.behind(y)
+
+
+def _columns(unit: Tensor, layer: nn.Module) -> Tensor:
+    """The units of a layer's inputs as they multiply with its weights."""
+    if not unit.dim() or isinstance(layer, nn.Linear):
+        return unit
+    if isinstance(layer, nn.ConvTranspose2d):  # [in, out / groups, k, k]
+        return unit.view(-1, 1, 1, 1)
+    # [out, in / groups, k, k]: each group of outputs reads inputs of its own
+    return unit.view(layer.groups, 1, -1).expand(-1, layer.out_channels // layer.groups, -1).flatten(0, 1)[..., None, None]
 
 
 def expand_converted(model: nn.Module, run: Callable[[nn.Module], object], binary: bool = True) -> nn.Module:

@@ -58,8 +58,8 @@ def channels_of(neuron: nn.Module, out: Tensor) -> Tensor:
     return out.movedim(layout.index('C'), 2).flatten(3)
 
 
-def spike_unit(neuron: nn.Module) -> float:
-    """Value that one spike of ``neuron`` has in its output, 1 / divisor.
+def spike_unit(neuron: nn.Module) -> float | tuple[float, ...]:
+    """Value that one spike of ``neuron`` has in its output, 1 / divisor; of each channel where each has its own.
 
     Example:
         >>> from mmspike.models.inspection import spike_unit
@@ -67,7 +67,21 @@ def spike_unit(neuron: nn.Module) -> float:
         >>> spike_unit(LIF()), spike_unit(SFA(levels=4, divisor=4))
         (1.0, 0.25)
     """
-    return 1.0 / getattr(neuron, 'divisor', 1)
+    divisor = getattr(neuron, 'divisor', 1)
+    return tuple(1.0 / d for d in divisor) if isinstance(divisor, tuple) else 1.0 / divisor
+
+
+def in_spikes(neuron: nn.Module, out: Tensor) -> Tensor:
+    """An output of ``neuron`` [T, B, ...], or [B, C, ...] of one with a unit for each channel, in spikes in place of values."""
+    unit = spike_unit(neuron)
+    if isinstance(unit, tuple):
+        return out / column_units(out.new_tensor(unit), out.shape[1]).view(-1, *[1] * (out.dim() - 2))
+    return out / unit
+
+
+def column_units(unit: Tensor, columns: int) -> Tensor:
+    """The units [C] of channels as those of ``columns`` inputs of a layer, where all places of a channel follow one another."""
+    return unit.repeat_interleave(columns // len(unit))
 
 
 def stage_of(name: str) -> str:

@@ -14,7 +14,7 @@ from mmspike.deploy import audit, expand_converted
 from mmspike.deploy.activations import ConversionError
 from mmspike.deploy.conversion import (
     InTurn,
-    best_threshold,
+    _columns,
     calibrate,
     convert,
     described,
@@ -24,6 +24,8 @@ from mmspike.deploy.conversion import (
     neurons_of,
     shorten_training,
 )
+from mmspike.deploy.forwards import forwards, regions
+from mmspike.deploy.thresholds import best_thresholds, starting_membranes
 from mmspike.models.neurons import ClipFloorShift
 
 
@@ -87,7 +89,7 @@ def test_more_levels_are_nearer():
 
 def test_calibration_keeps_the_means_of_channels():
     """Neuron by neuron, on what the ones before it send."""
-    network, sites, images, _ = converted(8)
+    network, sites, images, _ = converted(4)
     calibrate(network, sites, [lambda x=x: network(x) for x in images])
     seen = {}
     handles = [
@@ -99,12 +101,16 @@ def test_calibration_keeps_the_means_of_channels():
             network(x)
     for handle in handles:
         handle.remove()
+    off = []
     for neuron, site, call in neurons_of(network, sites):
         x, out = (torch.cat([pair[i] for pair in seen[neuron]]).double() for i in range(2))
         now = (out.mean((0, 2, 3)) - site.means(call)).abs()
-        without = (ClipFloorShift(8, neuron.threshold.item())(x).mean((0, 2, 3)) - site.means(call)).abs()
-        assert now.sum() < 0.5 * without.sum()
-        assert neuron.start.any()
+        start, neuron.start = neuron.start, None
+        without = (neuron(x).mean((0, 2, 3)) - site.means(call)).abs()
+        neuron.start = start
+        assert now.sum() < without.sum() and neuron.start.any() and len(neuron.threshold.unique()) > 1
+        off.append((now.sum().item(), without.sum().item()))
+    assert sum(now for now, _ in off) < 0.5 * sum(without for _, without in off)
 
 
 def test_steps_and_counts_are_equal_bit_by_bit():
@@ -128,6 +134,37 @@ def test_steps_and_counts_are_equal_bit_by_bit():
         expand_converted(Network(), run)
 
 
+class Mixing(nn.Module):
+    """Neurons whose spikes are read in groups, shuffled, by a transposed convolution, and place by place by a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        convs = (nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1))
+        self.blocks = nn.ModuleList(nn.Sequential(conv, nn.ReLU()) for conv in convs)
+        self.up, self.fc = nn.ConvTranspose2d(4, 4, 2, groups=2), nn.Linear(4 * 9, 2)
+
+    def forward(self, x):
+        x = self.blocks[1](self.blocks[0](x))
+        x = self.blocks[2](x.unflatten(1, (2, 2)).transpose(1, 2).flatten(1, 2))
+        return self.fc(self.blocks[3](self.up(x)).flatten(1))
+
+
+def test_channels_have_thresholds_where_weights_read_them_apart():
+    torch.manual_seed(0)
+    model, x = Mixing(), torch.randn(2, 3, 4, 4)
+    sites = find(model, [lambda: model(x)])
+    network = convert(model, sites, 3)
+    calibrate(network, sites, [lambda: network(x)])
+    assert [site.per_channel for site in sites] == [[True], [False], [True], [True]]
+    assert [m.threshold.dim() for m, _, _ in neurons_of(network, sites)] == [1, 0, 1, 1]
+    assert audit(network, lambda: network(x)).float_fed == ['blocks.0.0 (conv)', 'blocks.3.0 (conv)']
+    rebuilt = insert(Mixing(), described(sites), 3)
+    rebuilt.load_state_dict(network.state_dict())
+    steps, counts = (expand_converted(rebuilt, lambda m: m(x), binary) for binary in (True, False))
+    assert torch.equal(steps(x), counts(x))
+    torch.testing.assert_close(counts(x), network(x), rtol=1e-5, atol=1e-6)
+
+
 def test_the_training_that_follows():
     optimizer = dict(type='AdamW', lr=0.004, weight_decay=0.05)
     cfg = Config(dict(train_cfg=dict(max_epochs=24, val_interval=6), optim_wrapper=dict(optimizer=dict(optimizer))))
@@ -138,9 +175,12 @@ def test_the_training_that_follows():
     cfg = Config(dict(train_cfg=dict(max_iters=400), optim_wrapper=dict(optimizer=dict(optimizer), constructor='X')))
     shorten_training(cfg)
     assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == 40 and 'paramwise_cfg' not in cfg.optim_wrapper
-    cfg = Config(dict(train_cfg=dict(max_epochs=3), optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1))))
-    shorten_training(cfg)
-    assert cfg.train_cfg.max_epochs == 1 and 'paramwise_cfg' not in cfg.optim_wrapper
+    for schedule in (dict(type='OneCycleLR', eta_max=0.2), [dict(type='OneCycleLR', eta_max=0.2)]):
+        optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))
+        cfg = Config(dict(train_cfg=dict(max_epochs=3), optim_wrapper=optim_wrapper, param_scheduler=schedule))
+        shorten_training(cfg)
+        assert cfg.train_cfg.max_epochs == 1 and 'paramwise_cfg' not in cfg.optim_wrapper
+        assert cfg.optim_wrapper.optimizer.lr == 0.25 * 0.2
     cfg = Config(dict(model=dict()))
     shorten_training(cfg)
     assert cfg.to_dict() == dict(model=dict())
@@ -156,12 +196,31 @@ def test_the_converted_network_is_spike_driven():
 
 
 def test_thresholds_are_those_of_the_smallest_error():
-    values = torch.cat([torch.rand(1000), torch.tensor([100.0])])  # one outlier does not decide
-    threshold = best_threshold(values, 64)
-    assert threshold < 100
-    even = best_threshold(torch.rand(5000), 4)
-    assert 0.85 < even <= 1.0
-    assert best_threshold(torch.zeros(5), 4) == 1.0
+    outlier = torch.cat([torch.rand(999), torch.tensor([10.0])])  # it does not decide
+    values = torch.stack([torch.rand(1000), outlier, torch.zeros(1000)])
+    for levels in (4, 16):
+        thresholds = best_thresholds(values, levels)
+        assert 0.85 < thresholds[0] <= 1.0 and thresholds[1] < 9 and thresholds[2] == 1.0
+
+        def error(x, threshold, levels=levels):
+            return (ClipFloorShift(levels, threshold)(x) - x).square().mean().item()
+
+        for x, threshold in zip(values[:2], thresholds, strict=False):
+            tried = [error(x, t) for t in torch.linspace(0.01, 1, 200).mul(x.max()).tolist()]
+            assert error(x, threshold.item()) < 1.02 * min(tried)
+
+
+def test_starts_are_those_of_the_nearest_means():
+    even = torch.linspace(0, 1, 1001, dtype=torch.float64)[None]
+    few = torch.cat([torch.zeros(1, 501), torch.full((1, 500), 0.4)], 1).double()  # means of 0, 1/4 and 1/2, by jumps
+    x, means = torch.cat([even, few, few]), torch.tensor([0.6, 0.1, 0.2], dtype=torch.float64)
+    threshold = torch.tensor([1.2, 0.5, 0.5], dtype=torch.float64)
+    neuron = ClipFloorShift(2, channels=3, per_channel=True).double()
+    with torch.no_grad():
+        neuron.threshold.copy_(threshold)
+        neuron.start.copy_(starting_membranes(x, means, threshold, 2))
+        found = neuron(x.T[..., None, None]).mean((0, 2, 3))
+    torch.testing.assert_close(found, torch.tensor([0.6, 0.125, 0.25], dtype=torch.float64), rtol=0, atol=2e-3)
 
 
 def test_the_membrane_at_the_start():
@@ -215,6 +274,8 @@ def test_nothing_to_convert():
     model = nn.Sequential(nn.Conv2d(3, 4, 3))
     with pytest.raises(ConversionError, match='no ReLU'):
         find(model, [lambda: model(torch.randn(1, 3, 8, 8))])
+    with pytest.raises(ValueError, match='per_channel needs the number of channels'):
+        ClipFloorShift(4, per_channel=True)
 
 
 RESNET = dict(type='ResNet', depth=18, norm_cfg=dict(type='BN'), stem_channels=8, base_channels=8)
@@ -274,6 +335,13 @@ FLOATS = dict(
 )
 
 
+def test_places_are_drawn_by_lot():
+    """Every eighth place of regions of 8 x 8 would be one column of them."""
+    x = torch.arange(8.0).expand(64, 2, 8, 8)
+    assert len(_columns(x, 512).unique()) == 8 and _columns(x, 512).shape == (2, 512)
+    assert torch.equal(_columns(x, 4096), x.movedim(1, 0).flatten(1).double())
+
+
 @pytest.mark.parametrize('scope', HOSTED)
 def test_networks_of_the_hosts(scope, repo, monkeypatch):
     monkeypatch.chdir(repo)
@@ -284,8 +352,12 @@ def test_networks_of_the_hosts(scope, repo, monkeypatch):
     batch = random_batch(scope, 3, (64, 64))
     prepared = model.data_preprocessor(batch, False)
 
-    def run():
-        return model(**prepared, mode='tensor')
+    given = regions(model, prepared)
+    run = forwards(model, [prepared], [given])[0]
+    read = []
+    if scope == 'mmdet':
+        extractor = model.roi_head.mask_roi_extractor
+        extractor.register_forward_pre_hook(lambda module, args: read.append(args[1][:, 1:]))
 
     sites = find(model, [run])
     network = convert(model, sites, 8)
@@ -294,21 +366,27 @@ def test_networks_of_the_hosts(scope, repo, monkeypatch):
     with torch.no_grad():
         report = audit(network, run)
     assert sorted(report.float_fed) == FLOATS[scope]
+    # neurons do not change the regions that are read: first of all what the trained network finds
+    assert given is None or all(torch.equal(boxes, given[0].bboxes[:100]) for boxes in read)
+    assert len(read) == (2 if scope == 'mmdet' else 0) and 'predict' not in vars(getattr(model, 'rpn_head', model))
 
 
 def test_the_tool(tmp_path, repo, run_tool):
     pytest.importorskip('mmpretrain')
-    for i in range(4):
-        folder = tmp_path / 'data' / 'train' / 'ab'[i % 2]
+    for i in range(6):
+        folder = tmp_path / 'data' / ('train' if i < 4 else 'val') / 'ab'[i % 2]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.RandomState(i).randint(0, 255, (32, 32, 3), np.uint8)).save(folder / f'{i}.png')
     shared = dict(
         _base_=[f'{repo}/configs/_base_/datasets/cifar10_folders.py', f'{repo}/configs/_base_/runtime_mmpretrain.py'],
         train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=1),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
-        **dict.fromkeys(['val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator']),
+        **dict.fromkeys(['val_dataloader', 'val_evaluator']),
+        test_cfg=dict(),
     )
     good = HOSTED['mmpretrain']()
+    good['backbone'] = RESNET | dict(num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,))
+    good['head']['in_channels'] = 16
     bad = good | dict(backbone=dict(type='MobileNetV3', arch='small_050'), head=dict(good['head'], in_channels=288))
 
     def convert_by_tool(name, model):
@@ -326,15 +404,27 @@ def test_the_tool(tmp_path, repo, run_tool):
     network = build_model(cfg, str(tmp_path / 'good_out' / 'converted.pth'), 'cpu')
     assert cfg.load_from == str(tmp_path / 'good_out' / 'converted.pth')
     neurons = [m for m in network.modules() if isinstance(m, ClipFloorShift)]
-    assert len(neurons) == 17 and all(m.levels == 4 and m.threshold != 1 for m in neurons)
-    # and it goes on learning, thresholds too
-    options = ['train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False', 'train_dataloader.batch_size=4']
+    assert len(neurons) == 9 and all(m.levels == 4 and m.threshold.min() != 1 for m in neurons)
+    assert all(m.threshold.numel() > 1 for m in neurons)
+    loaders = [f'{part}_dataloader' for part in ('train', 'test')]
+    options = [f'{loader}.{key}' for loader in loaders for key in ('num_workers=0', 'persistent_workers=False', 'batch_size=4')]
     work = tmp_path / 'work'
-    done = run_tool('train.py', tmp_path / 'good_out' / 'converted.py', '--work-dir', work, '--cfg-options', *options)
+    given = ('--work-dir', work, '--cfg-options', *options)
+    # it is tested as it is
+    done = run_tool('test.py', tmp_path / 'good_out' / 'converted.py', tmp_path / 'good_out' / 'converted.pth', *given)
+    assert done.returncode == 0, done.stderr
+    pictures = [np.array(Image.open(path)) for path in sorted((tmp_path / 'data' / 'val').glob('*/*'))]
+    batch = dict(inputs=[torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures])
+    with torch.no_grad():
+        found = network.head(network.extract_feat(network.data_preprocessor(batch)['inputs'])).argmax(1)
+    right = 100 * (found == torch.tensor([0, 1])).float().mean().item()
+    assert f'accuracy/top1: {right:.4f}' in done.stdout + done.stderr
+    # and it goes on learning, thresholds too
+    done = run_tool('train.py', tmp_path / 'good_out' / 'converted.py', *given)
     assert done.returncode == 0, done.stderr
     trained = torch.load(work / 'epoch_1.pth', weights_only=False)['state_dict']
     names = [name for name, m in network.named_modules() if isinstance(m, ClipFloorShift)]
-    assert all(trained[f'{name}.threshold'] != m.threshold for name, m in zip(names, neurons, strict=True))
+    assert all((trained[f'{name}.threshold'] != m.threshold).any() for name, m in zip(names, neurons, strict=True))
 
     refused = convert_by_tool('bad', bad)
     assert refused.returncode == 1 and 'hard swish in backbone.layer0.activate (' in refused.stderr

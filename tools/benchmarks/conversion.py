@@ -195,7 +195,8 @@ def main(args: argparse.Namespace) -> None:
 
     from mmspike.config import launch
     from mmspike.config.loading import build_model
-    from mmspike.deploy.conversion import calibrate, convert, find, save_converted, training_images
+    from mmspike.deploy.conversion import calibrate, convert, find, save_converted
+    from mmspike.deploy.forwards import forwards, regions, training_images
 
     cfg = launch.load_config(args)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -216,15 +217,13 @@ def main(args: argparse.Namespace) -> None:
         found['spikingjelly'] = spikingjelly_scores(model, cfg, images, args.levels)
         file.write_text(json.dumps(found, indent=1))
 
-    def runs(network):
-        return [lambda image=image: network(**image, mode='tensor') for image in images]
-
-    sites = find(model, runs(model))
+    given = [regions(model, image) for image in images]
+    sites = find(model, forwards(model, images, given))
     for levels in args.levels:
         label, folder = f'converted, D = {levels}', args.out / f'D{levels}'
         if label not in rows:
             network = convert(deepcopy(model), sites, levels)
-            calibrate(network, sites, runs(network))
+            calibrate(network, sites, forwards(network, images, given))
             save_converted(network, cfg, folder, sites, levels)
             keep(label, network, levels=levels)
         label = f'trained, D = {levels}'

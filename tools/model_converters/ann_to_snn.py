@@ -36,7 +36,8 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from mmspike.config import data, launch, precision
     from mmspike.config.loading import build_model
-    from mmspike.deploy.conversion import calibrate, convert, find, left_relus, save_converted, training_images
+    from mmspike.deploy.conversion import calibrate, convert, find, left_relus, save_converted
+    from mmspike.deploy.forwards import forwards, regions, training_images
 
     precision.set_tf32(args.tf32)
     cfg = launch.load_config(args)
@@ -44,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
 
     with data.data_faults_explained(cfg, ('train_dataloader',), ()):
         images = [model.data_preprocessor(batch, False) for batch in training_images(cfg, args.images)]
-    runs = [lambda image=image: model(**image, mode='tensor') for image in images]
+    runs = forwards(model, images, [regions(model, image) for image in images])
     sites = find(model, runs)
     network = convert(model, sites, args.levels)
     if args.calibrate:

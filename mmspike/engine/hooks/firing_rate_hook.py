@@ -87,7 +87,8 @@ class FiringRateHook(Hook):
                 return
             out = channels_of(module, out)
             others = [d for d in range(out.dim()) if d != 2]
-            spikes = out.sum(others, dtype=torch.float64 if out.device.type == 'cpu' else torch.float32) / spike_unit(module)
+            spikes = out.sum(others, dtype=torch.float64 if out.device.type == 'cpu' else torch.float32)
+            spikes /= spikes.new_tensor(spike_unit(module))
             active = (out != 0).sum(others)
             outputs = out.numel() // out.shape[2]
             seen = self._layers.get(name)
