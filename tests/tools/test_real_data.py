@@ -24,10 +24,21 @@ SMALL_COCO = [  # as small as the attention still fires at
     'val_dataloader.dataset.pipeline.1.scale=(320,224)',
     'test_dataloader.dataset.pipeline.1.scale=(320,224)',
 ]
+SMALL_NUCLEI = [
+    'train_dataloader.dataset.pipeline.2.scale=(128,128)',
+    'val_dataloader.dataset.pipeline.1.scale=(128,128)',
+    'test_dataloader.dataset.pipeline.1.scale=(128,128)',
+]
+SMALL_AUGMENTED_NUCLEI = [
+    'train_dataloader.dataset.pipeline.3.scale=(128,128)',
+    'train_dataloader.dataset.pipeline.4.crop_size=(128,128)',
+    'val_dataloader.dataset.pipeline.2.scale=(128,128)',
+    'test_dataloader.dataset.pipeline.2.scale=(128,128)',
+]
 CASES = dict(
     mask_rcnn_metaspike_coco=('coco_mini', 80, SMALL_COCO),
-    mask_rcnn_metaspike_nuclei=('nuclei', 1, []),
-    mask_rcnn_espike_nuclei=('nuclei', 1, []),
+    mask_rcnn_metaspike_nuclei=('nuclei', 1, SMALL_NUCLEI),
+    mask_rcnn_espike_nuclei=('nuclei', 1, SMALL_AUGMENTED_NUCLEI),
 )
 
 
@@ -77,7 +88,7 @@ def test_mixed_precision(repo, shared, tmp_path):
     config, losses = repo / 'configs' / 'mask_rcnn_metaspike_nuclei.py', []
     for amp in ([], ['--amp']):
         common = ['--data-root', shared / 'data' / 'nuclei', '--work-dir', tmp_path / f'work{len(amp)}']
-        quick = [*QUICK, 'train_dataloader.dataset.indices=1', 'train_cfg.val_interval=2']
+        quick = [*QUICK, *SMALL_NUCLEI, 'train_dataloader.dataset.indices=1', 'train_cfg.val_interval=2']
         output = succeed(tmp_path, 'train.py', config, *common, *amp, '--cfg-options', *quick)
         losses += [float(x) for x in re.findall(r'Epoch\(train\).* loss: (\S+)', output)]
     assert len(losses) == 2 and losses[1] == pytest.approx(losses[0], rel=0.1)
