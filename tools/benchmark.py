@@ -102,6 +102,12 @@ def parse_args() -> argparse.Namespace:
         help='train: forward and backward; forward: in evaluation mode (default: both)',
     )
     parser.add_argument('--repeats', type=int, default=5, help='timed steps, after one to warm up (default 5)')
+    parser.add_argument(
+        '--clock',
+        default='wall',
+        choices=['wall', 'cpu'],
+        help='cpu: CPU time of all threads of a step, which other work on the machine changes little (default: wall)',
+    )
     parser.add_argument('--threads', type=int, default=os.cpu_count(), help='of each network (default: one a core)')
     parser.add_argument(
         '--out', type=Path, default=Path('work_dirs/benchmark'), help='results, without suffix (default: work_dirs/benchmark)'
@@ -119,7 +125,7 @@ def parse_args() -> argparse.Namespace:
 # --- in the process of one network ---------------------------------------------------------------------------------------
 
 
-def worker(case: dict) -> None:
+def worker(case: dict, clock: str) -> None:
     """Makes one step for each line of standard input, and prints its seconds; the last line is the peak memory in MB."""
     import torch
 
@@ -147,15 +153,16 @@ def worker(case: dict) -> None:
         if device.type == 'cuda':
             torch.cuda.synchronize()
 
+    now = time.process_time if clock == 'cpu' else time.perf_counter
     start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print('ready', flush=True)
     for line in sys.stdin:
         if line.strip() == 'end':
             break
         gc.collect()
-        start_time = time.perf_counter()
+        start_time = now()
         step()
-        print(time.perf_counter() - start_time, flush=True)
+        print(now() - start_time, flush=True)
     if device.type == 'cuda':
         peak, start = torch.cuda.max_memory_reserved() / 2**20, 0.0
     else:
@@ -169,11 +176,11 @@ def worker(case: dict) -> None:
 class Worker:
     """One network in a process of its own."""
 
-    def __init__(self, case: dict, threads: int, checkout: Path = REPO) -> None:
+    def __init__(self, case: dict, threads: int, clock: str, checkout: Path = REPO) -> None:
         # tensors of 2 MB on huge pages, for all alike
         env = os.environ | dict(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), THP_MEM_ALLOC_ENABLE='1')
         env['PYTHONPATH'] = os.pathsep.join([str(checkout.resolve()), *filter(None, [env.get('PYTHONPATH')])])
-        command = [sys.executable, __file__, '--worker', json.dumps(case)]
+        command = [sys.executable, __file__, '--worker', json.dumps(case), clock]
         self.case = case
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
         while self._read() != 'ready':  # libraries may print while they are imported
@@ -201,11 +208,13 @@ class Worker:
         return result | dict(time=seconds, images_per_second=self.case['batch'] / seconds, times=self.times)
 
 
-def measure(case: dict, names: list[str], repeats: int, threads: int, checkout: Path | None = None) -> dict[str, dict]:
+def measure(
+    case: dict, names: list[str], repeats: int, threads: int, clock: str, checkout: Path | None = None
+) -> dict[str, dict]:
     """Results of ours, of the named ones and of another checkout's in one case, measured in turns."""
-    workers = {name: Worker(case | dict(against=name), threads) for name in ['ours', *names]}
+    workers = {name: Worker(case | dict(against=name), threads, clock) for name in ['ours', *names]}
     if checkout is not None:
-        workers[f'build {checkout}'] = Worker(case | dict(against='ours'), threads, checkout)
+        workers[f'build {checkout}'] = Worker(case | dict(against='ours'), threads, clock, checkout)
     for _ in range(repeats + 1):
         for worker in workers.values():
             worker.step()
@@ -288,16 +297,16 @@ def plan(args: argparse.Namespace) -> list[tuple[dict, list[str], int]]:
 def main(args: argparse.Namespace) -> int:
     results = []
     for case, names, repeats in plan(args):
-        results.append(dict(case=case, results=measure(case, names, repeats, args.threads, args.against_build)))
+        results.append(dict(case=case, results=measure(case, names, repeats, args.threads, args.clock, args.against_build)))
         print(table(results[-1:]), flush=True)
-    text, held = f'{machine()}; {args.threads} threads\n\n{table(results)}\n', True
+    text, held = f'{machine()}; {args.threads} threads, {args.clock} time\n\n{table(results)}\n', True
     if args.quick:
         verdicts, held = bars(results)
         print(verdicts)
         text = f'{text}\n{verdicts}\n'
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.with_suffix('.json').write_text(
-        json.dumps(dict(machine=machine(), threads=args.threads, results=results), indent=1)
+        json.dumps(dict(machine=machine(), threads=args.threads, clock=args.clock, results=results), indent=1)
     )
     args.out.with_suffix('.md').write_text(text)
     return 0 if held else 1
@@ -306,7 +315,7 @@ def main(args: argparse.Namespace) -> int:
 if __name__ == '__main__':
     if sys.argv[1:2] == ['--worker']:  # of the checkout that PYTHONPATH names; its memory shows whatever is imported
         try:
-            worker(json.loads(sys.argv[2]))
+            worker(json.loads(sys.argv[2]), sys.argv[3])
         except UnknownNetworkError as error:
             sys.exit(str(error))
     else:

@@ -133,13 +133,13 @@ class FusedQueryAttention(FusedAttention):
     """Attention of queries on keys of another number, see :class:`mmspike.models.mask_former.QueryAttention`.
 
     Shape:
-        Queries [T, B, C, Q, 1], keys and values [T, B, C, H, W] -> [T, B, C, Q, 1]; all are membranes.
+        Queries [T, B, C, Q, 1], values [T, B, C, H, W] and their places, which add to them -> [T, B, C, Q, 1]; membranes.
     """
 
     pairs_tokens = False
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # type: ignore[override]
-        q, k, v = (self.neuron(x) for x in (query, key, value))
+    def forward(self, query: Tensor, value: Tensor, place: Tensor) -> Tensor:  # type: ignore[override]
+        q, k, v = (self.neuron(x) for x in (query, value + place, value))
         spikes = self.q_neuron(self.q_conv(q)), self.k_neuron(self.k_conv(k)), self.v_neuron(self.v_conv(v))
         return self.attend(*spikes, query.shape)
 

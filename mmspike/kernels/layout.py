@@ -27,7 +27,12 @@ def images(x: Tensor) -> Tensor:
 
 def channels_last(x: Tensor) -> Tensor:
     """[N, C, H, W] with channels innermost in memory; [N, C] contiguous."""
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()
+    if x.dim() != 4:
+        return x.contiguous()
+    x = x.contiguous(memory_format=torch.channels_last)
+    step = x.numel() // max(x.shape[0], 1)
+    # of one image the outermost stride says nothing, but by another one convolutions would put it in a new order first
+    return x if x.shape[0] != 1 or x.stride(0) == step else x.as_strided(x.shape, (step, *x.stride()[1:]))
 
 
 def in_one_piece(x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Products of spikes in attentions, which save nothing but what the spikes are computed from; on the CPU."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -29,34 +29,45 @@ class _Product(torch.autograd.Function):
         return None, None, *ctx.product.backward(*factors, grad)
 
 
+#: elements of a factor that are put in the order of heads at once
+PIECE = 2**18
+
+
 class Linear:
-    """q (k^T v) for every head, linear in the number of tokens; q may have another number of them than k and v."""
+    """q (k^T v) for every head, linear in the number of tokens; q may have another number of them than k and v.
+
+    Images are multiplied a few at a time: heads lie between channels, and putting them first takes a copy of several images.
+    """
 
     def __init__(self, heads: int) -> None:
         self.heads = heads
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        kv = self._split(k).transpose(-2, -1) @ self._split(v)
-        return self._join(self._split(q) @ kv, (*v.shape[:3], *q.shape[3:]))
+        T, B, C = v.shape[:3]
+        out = images(v.new_empty(T, B, *q.shape[3:], C))
+        for qs, ks, vs, outs in self._pieces([q, k, v], [out]):
+            outs.copy_(qs @ (ks.transpose(-2, -1) @ vs))
+        return out
 
     def backward(self, q: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        shapes = [x.shape for x in (q, k, v)]
-        q, k, v, grad = map(self._split, (q, k, v, grad))
-        kv = k.transpose(-2, -1) @ v
-        grad_kv = q.transpose(-2, -1) @ grad
-        grads = grad @ kv.transpose(-2, -1), v @ grad_kv.transpose(-2, -1), k @ grad_kv
-        q, k, v = (self._join(g, s) for g, s in zip(grads, shapes, strict=True))
-        return q, k, v
+        grads = [images(torch.empty_like(rows(x))) for x in (q, k, v)]
+        for qs, ks, vs, gs, grad_q, grad_k, grad_v in self._pieces([q, k, v, grad], grads):
+            grad_kv = qs.transpose(-2, -1) @ gs
+            grad_q.copy_(gs @ (vs.transpose(-2, -1) @ ks))
+            grad_k.copy_(vs @ grad_kv.transpose(-2, -1))
+            grad_v.copy_(ks @ grad_kv)
+        return grads[0], grads[1], grads[2]
 
-    def _split(self, x: Tensor) -> Tensor:
-        """[T, B, C, H, W] -> [T*B, heads, H*W, C / heads]."""
-        split = rows(x).view(-1, x.shape[-2] * x.shape[-1], self.heads, x.shape[2] // self.heads)
-        return split.transpose(1, 2).contiguous()
-
-    def _join(self, x: Tensor, shape: Sequence[int]) -> Tensor:
-        """[T*B, heads, H*W, C / heads] -> [T, B, C, H, W] of ``shape``, channels innermost in memory."""
-        T, B, C, H, W = shape
-        return images(x.transpose(1, 2).reshape(T, B, H, W, C))
+    def _pieces(self, factors: list[Tensor], outs: list[Tensor]) -> Iterator[list[Tensor]]:
+        """[T, B, C, H, W] each -> of some images at a time [n, heads, H*W, C / heads]; those of ``outs`` are views."""
+        views = [
+            rows(x).view(-1, x.shape[-2] * x.shape[-1], self.heads, x.shape[2] // self.heads).transpose(1, 2)
+            for x in (*factors, *outs)
+        ]
+        n = max(1, PIECE // max(x[0].numel() for x in views))
+        for pieces in zip(*(x.split(n) for x in views), strict=True):
+            read = pieces[: len(factors)]
+            yield [*(read if n == 1 else [x.contiguous() for x in read]), *pieces[len(factors) :]]
 
 
 class Sums:

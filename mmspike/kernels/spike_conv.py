@@ -175,14 +175,18 @@ class _SpikeConv(torch.autograd.Function):
         by_ones = need_weight and ctx.few
         if by_ones and ctx.share > winograd.SHARE:
             by_ones = not ctx.layer.takes_fewer_products(grad, weight)
-        if need_weight and not by_ones:
-            s = channels_last(fold(ctx.compute(*kept))) if grad.dim() == 4 else fold(ctx.compute(*kept))
-        else:
-            # of this the gradient of the input takes the shape and the order in memory only
-            order = torch.channels_last if grad.dim() == 4 else torch.contiguous_format
-            s = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=order)
-        grads = ctx.layer.backward(grad, s, weight, (need_input, need_weight and not by_ones, need_bias))
-        grad_weight = sparse.weight_gradient(kept[0], grad, weight.shape, ctx.layer) if by_ones else grads[1]
+        grad_weight = None
+        if by_ones:
+            grad_weight = sparse.weight_gradient(kept[0], grad, weight.shape, ctx.layer)
+        elif need_weight:  # first, so that spikes and their gradient are not there at once
+            s = fold(ctx.compute(*kept))
+            s = channels_last(s) if grad.dim() == 4 else s
+            grad_weight = ctx.layer.backward(grad, s, weight, (False, True, False))[1]
+            del s
+        # of the input its gradient takes the shape and the order in memory only
+        order = torch.channels_last if grad.dim() == 4 else torch.contiguous_format
+        like = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=order)
+        grads = ctx.layer.backward(grad, like, weight, (need_input, False, need_bias))
         return grads[0], grad_weight, grads[2], *[None] * 6
 
 

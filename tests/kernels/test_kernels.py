@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmspike import kernels
-from mmspike.kernels import library, operators
+from mmspike.kernels import layout, library, operators
 from mmspike.models.neurons import IF, LIF, PLIF, SFA, SURROGATES, lif
 
 LAYOUTS = dict(
@@ -133,3 +133,13 @@ def test_a_compiler_of_several_words_is_split_and_glibcs_functions_are_optional(
         library.library.cache_clear()
     assert torch.equal(out, expected[0])
     torch.testing.assert_close(grads, expected[1])
+
+
+def test_one_image_has_the_strides_of_channels_last():
+    """By others of a dimension of 1 PyTorch takes it for contiguous, and orders it anew in every convolution."""
+    x = torch.randn(1, 4, 5, 16).movedim(-1, 1)
+    odd = x.as_strided(x.shape, (16, *x.stride()[1:]))
+    assert torch.conv2d(odd, torch.randn(8, 16, 1, 1)).is_contiguous()
+    found = layout.channels_last(odd)
+    assert torch.equal(found, x) and found.data_ptr() == x.data_ptr()
+    assert torch.conv2d(found, torch.randn(8, 16, 1, 1)).is_contiguous(memory_format=torch.channels_last)

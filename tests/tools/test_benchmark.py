@@ -109,14 +109,15 @@ def test_bars_are_judged(repo):
 def test_measures_side_by_side(run_tool, tmp_path, repo):
     out = tmp_path / 'result'
     arguments = ['--models', 'espikeformer-t', '--sizes', '64', '--batch', '1', '--repeats', '1', '--kinds', 'train']
-    arguments += ['--against', 'straightforward', '--against-build', repo, '--threads', '1']
+    arguments += ['--against', 'straightforward', '--against-build', repo, '--threads', '1', '--clock', 'cpu']
     result = run_tool('benchmark.py', *arguments, '--out', out)
     assert result.returncode == 0
     (entry,) = json.loads(out.with_suffix('.json').read_text())['results']
     assert set(entry['results']) == {'ours', 'straightforward', f'build {repo}'}
     for r in entry['results'].values():
         assert len(r['times']) == 2 and r['time'] > 0 and r['memory'] >= r['idle'] > 50
-    assert '| straightforward |' in out.with_suffix('.md').read_text()
+    text = out.with_suffix('.md').read_text()
+    assert '1 threads, cpu time' in text and '| straightforward |' in text
 
 
 def test_unknown_networks_are_named(run_tool):

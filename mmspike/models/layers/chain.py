@@ -193,6 +193,7 @@ def walk(modules: Iterable[nn.Module], signal: Signal) -> Signal:
         return Signal(x)
     if gpu.usable(x):
         return walk_on_cuda(parts, signal, _call)
+    del x  # the first of the modules may be the last to need it
     end, i = len(parts), 0
     while i < end:
         m, part = parts[i]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmspike.kernels.recompute import Signal
-from mmspike.models.layers import MLP, ConvNorm, Residual, SpikeAttention, run, walk
+from mmspike.models.layers import MLP, ConvNorm, Residual, SpikeAttention, channels_inside, run, walk
 
 
 class QueryAttention(SpikeAttention):
@@ -20,15 +20,16 @@ class QueryAttention(SpikeAttention):
         neuron: Neuron config.
         norm_cfg: Norm config.
 
+    Keys are the values at their places. They are made here, so that they are gone as soon as their spikes are there.
+
     Shape:
-        Queries [T, B, C, Q, 1], keys and values [T, B, C, H, W] -> [T, B, C, Q, 1]; all are membranes.
+        Queries [T, B, C, Q, 1], values [T, B, C, H, W] and their places, which add to them -> [T, B, C, Q, 1]; membranes.
 
     Example:
         >>> import torch
         >>> from mmspike.models.mask_former import QueryAttention
         >>> attention = QueryAttention(8, 2, dict(type='LIF'), dict(type='BN'))
-        >>> pixels = torch.randn(4, 2, 8, 6, 6)
-        >>> attention(torch.randn(4, 2, 8, 10, 1), pixels, pixels).shape
+        >>> attention(torch.randn(4, 2, 8, 10, 1), torch.randn(4, 2, 8, 6, 6), torch.randn(8, 6, 6)).shape
         torch.Size([4, 2, 8, 10, 1])
     """
 
@@ -41,15 +42,15 @@ class QueryAttention(SpikeAttention):
     def _mix_on_cuda(self, q: Signal, k: Signal, v: Signal) -> None:
         return None  # the kernel has as many queries as keys
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, query: Tensor, value: Tensor, place: Tensor) -> Tensor:  # type: ignore[override]
         q = walk([self.neuron, self.q_conv, self.q_neuron], Signal(query))
-        k = walk([self.neuron, self.k_conv, self.k_neuron], Signal(key))
+        k = walk([self.neuron, self.k_conv, self.k_neuron], Signal(value + place))
         v = walk([self.neuron, self.v_conv, self.v_neuron], Signal(value))
         return run([self.proj_conv], self.mix(q, k, v))
 
 
 class QueryLayer(nn.Module):
-    """x + cross attention, x + self attention, x + MLP; positions are added to queries, and are in the keys of pixels."""
+    """x + cross attention, x + self attention, x + MLP; places are added to queries and keys."""
 
     def __init__(self, dim: int, num_heads: int, mlp_channels: int, neuron: dict, norm_cfg: dict) -> None:
         super().__init__()
@@ -57,9 +58,9 @@ class QueryLayer(nn.Module):
         self.self_attention = QueryAttention(dim, num_heads, neuron, norm_cfg)
         self.ffn = Residual(dict(mlp=MLP(dim, mlp_channels / dim, neuron, norm_cfg)))
 
-    def forward(self, x: Tensor, place: Tensor, pixels: Tensor, keys: Tensor) -> Tensor:
-        x = x + self.cross_attention(x + place, keys, pixels)
-        x = x + self.self_attention(x + place, x + place, x)
+    def forward(self, x: Tensor, place: Tensor, pixels: Tensor, pixel_place: Tensor) -> Tensor:
+        x = x + self.cross_attention(x + place, pixels, pixel_place)
+        x = x + self.self_attention(x + place, x, place)
         return self.ffn(x)
 
 
@@ -108,17 +109,17 @@ class SpikingQueryDecoder(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         T, B = levels[0].shape[:2]
-        pixels, keys = [], []  # keys know their places; made once, they are kept once for the backward pass of several layers
+        pixels, places = [], []
         for x, embed in zip(levels, self.level_embed.weight, strict=True):
+            pixels.append(channels_inside(x) + embed.view(-1, 1, 1).to(x.dtype))
             # an image's size is that of its batch: padding has places as well
             place = self.positions(torch.zeros(1, *x.shape[-2:], dtype=torch.bool, device=x.device))
-            pixels.append(x + embed.view(-1, 1, 1).to(x.dtype))
-            keys.append(pixels[-1] + place.to(x.dtype))
+            places.append(place.to(x.dtype))
         queries, place = (
             e.weight.t().unsqueeze(-1).to(levels[0].dtype).expand(T, B, -1, -1, -1) for e in (self.query_feat, self.query_embed)
         )
         states = [queries]
         for i, layer in enumerate(self.layers):
             level = i % len(levels)
-            states.append(layer(states[-1], place, pixels[level], keys[level]))
+            states.append(layer(states[-1], place, pixels[level], places[level]))
         return states

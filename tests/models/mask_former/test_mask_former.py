@@ -13,6 +13,7 @@ from mmengine.registry import init_default_scope  # noqa: E402
 from mmengine.structures import InstanceData, PixelData  # noqa: E402
 
 from mmspike.deploy import audit, difference, expand, fuse, leftovers  # noqa: E402
+from mmspike.kernels import products  # noqa: E402
 from mmspike.models.layers import Signal, attend  # noqa: E402
 from mmspike.models.mask_former import DeformableSampling, MaskProduct, QueryAttention, SpikingMaskTransformer  # noqa: E402
 from mmspike.models.mask_former.queries_to_masks import Sign  # noqa: E402
@@ -90,21 +91,23 @@ def test_the_whole_mask_embedding_learns_from_the_start():
 
 def test_attention_by_definition():
     attention = trained(QueryAttention(8, 2, SFA, BN)).double()
-    query, key = torch.randn(2, 3, 8, 5, 1).double() * 2, torch.randn(2, 3, 8, 4, 6).double() * 2
-    value = torch.randn_like(key) * 2
+    query, value = torch.randn(2, 3, 8, 5, 1).double() * 2, torch.randn(2, 3, 8, 4, 6).double() * 2
+    place = torch.randn(8, 4, 6).double() * 2
 
     def spikes(name, x):
         x = attention.neuron(x)
         return getattr(attention, f'{name}_neuron')(getattr(attention, f'{name}_conv')(x)).flatten(3).unflatten(2, (2, 4))
 
-    q, k, v = spikes('q', query), spikes('k', key), spikes('v', value)
+    q, k, v = spikes('q', query), spikes('k', value + place), spikes('v', value)
     y = torch.einsum('tbhdn,tbhdm,tbhem->tbhen', q, k, v) / 8**0.5
     expected = attention.proj_conv(attention.attn_neuron(y.flatten(2, 3).unsqueeze(-1)))
-    torch.testing.assert_close(attention(query, key, value), expected)
+    torch.testing.assert_close(attention(query, value, place), expected)
 
 
-def test_products_of_other_numbers_of_queries_and_their_gradients():
-    q, k, v = torch.randn(1, 2, 4, 3, 1).double(), torch.randn(1, 2, 4, 2, 5).double(), torch.randn(1, 2, 4, 2, 5).double()
+@pytest.mark.parametrize('piece', [1000, 80, 1], ids=['all images at once', 'two', 'one'])
+def test_products_of_other_numbers_of_queries_and_their_gradients(piece, monkeypatch):
+    monkeypatch.setattr(products, 'PIECE', piece)
+    q, k, v = torch.randn(1, 3, 4, 3, 1).double(), torch.randn(1, 3, 4, 2, 5).double(), torch.randn(1, 3, 4, 2, 5).double()
     factors = [x.requires_grad_() for x in (q, k, v)]
     # spikes are saved by the kernel and others are not: both ways
     saved = attend(*[Signal(x, 1.0) for x in factors], 2).x
