@@ -11,11 +11,15 @@ from .recompute import Signal, derived
 
 
 class _Product(torch.autograd.Function):
-    """A product of tensors by its two passes, each tensor with what it is computed from anew."""
+    """A product of tensors by its two passes, each tensor with what it is computed from anew.
+
+    ``backward`` of a product is told whether the factors are its own, to be overwritten.
+    """
 
     @staticmethod
     def forward(ctx, product, anew, *factors):
         ctx.product, ctx.compute, ctx.lengths = product, [a.compute for a in anew], [len(a.tensors) for a in anew]
+        ctx.owned = all(a.made for a in anew)
         ctx.save_for_backward(*(t for a in anew for t in a.tensors))
         return product.forward(*factors)
 
@@ -26,7 +30,7 @@ class _Product(torch.autograd.Function):
         for compute, n in zip(ctx.compute, ctx.lengths, strict=True):
             factors.append(compute(*kept[:n]))
             del kept[:n]
-        return None, None, *ctx.product.backward(*factors, grad)
+        return None, None, *ctx.product.backward(*factors, grad, ctx.owned)
 
 
 #: elements of a factor that are put in the order of heads at once
@@ -49,13 +53,14 @@ class Linear:
             outs.copy_(qs @ (ks.transpose(-2, -1) @ vs))
         return out
 
-    def backward(self, q: Tensor, k: Tensor, v: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        grads = [images(torch.empty_like(rows(x))) for x in (q, k, v)]
+    def backward(self, q: Tensor, k: Tensor, v: Tensor, grad: Tensor, owned: bool) -> tuple[Tensor, Tensor, Tensor]:
+        # gradients take the memory of factors that nobody else has
+        grads = [images(rows(x) if owned else torch.empty_like(rows(x))) for x in (q, k, v)]
         for qs, ks, vs, gs, grad_q, grad_k, grad_v in self._pieces([q, k, v, grad], grads):
             grad_kv = qs.transpose(-2, -1) @ gs
-            grad_q.copy_(gs @ (vs.transpose(-2, -1) @ ks))
-            grad_k.copy_(vs @ grad_kv.transpose(-2, -1))
-            grad_v.copy_(ks @ grad_kv)
+            parts = gs @ (vs.transpose(-2, -1) @ ks), vs @ grad_kv.transpose(-2, -1), ks @ grad_kv
+            for out, part in zip((grad_q, grad_k, grad_v), parts, strict=True):
+                out.copy_(part)
         return grads[0], grads[1], grads[2]
 
     def _pieces(self, factors: list[Tensor], outs: list[Tensor]) -> Iterator[list[Tensor]]:
@@ -76,7 +81,7 @@ class Sums:
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return (a * b).sum((3, 4), keepdim=True, dtype=torch.promote_types(a.dtype, torch.float32))
 
-    def backward(self, a: Tensor, b: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(self, a: Tensor, b: Tensor, grad: Tensor, owned: bool) -> tuple[Tensor, Tensor]:
         return grad * b, grad * a
 
 
@@ -86,7 +91,7 @@ class Masked:
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return (x.unflatten(2, (mask.shape[2], -1)) * mask.unsqueeze(3)).flatten(2, 3)
 
-    def backward(self, x: Tensor, mask: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(self, x: Tensor, mask: Tensor, grad: Tensor, owned: bool) -> tuple[Tensor, Tensor]:
         x, grad, mask = (a.unflatten(2, (mask.shape[2], -1)) for a in (x, grad, mask))
         return (grad * mask).flatten(2, 3), (grad * x).sum_to_size(mask.shape).flatten(2, 3)
 

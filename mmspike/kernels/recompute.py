@@ -19,6 +19,11 @@ class Recompute(NamedTuple):
     compute: Callable[..., Tensor]
     tensors: tuple[Tensor | None, ...]
 
+    @property
+    def made(self) -> bool:
+        """What it gives is a tensor of its own, and not one that was kept."""
+        return self.compute is not _same
+
 
 class Signal(NamedTuple):
     """A tensor on its way through a row of modules, and what is known of it.
@@ -49,11 +54,12 @@ def _same(x: Tensor) -> Tensor:
 def derived(function: Callable[..., Tensor], *parents: Recompute) -> Recompute:
     """The recomputation of ``function`` of what the parents give."""
 
+    parts = [(parent.compute, len(parent.tensors)) for parent in parents]  # not the tensors, which the graph lets go earlier
+
     def compute(*tensors: Tensor | None) -> Tensor:
         values, rest = [], tensors
-        for parent in parents:
-            n = len(parent.tensors)
-            values.append(parent.compute(*rest[:n]))
+        for of_parent, n in parts:
+            values.append(of_parent(*rest[:n]))
             rest = rest[n:]
         return function(*values)
 

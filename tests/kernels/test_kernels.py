@@ -1,12 +1,14 @@
 """The fused neurons are the plain ones: no spike differs, gradients agree."""
 
 import shutil
+import weakref
 
 import pytest
 import torch
 
 from mmspike import kernels
 from mmspike.kernels import layout, library, operators
+from mmspike.kernels.recompute import Signal, derived
 from mmspike.models.neurons import IF, LIF, PLIF, SFA, SURROGATES, lif
 
 LAYOUTS = dict(
@@ -143,3 +145,11 @@ def test_one_image_has_the_strides_of_channels_last():
     found = layout.channels_last(odd)
     assert torch.equal(found, x) and found.data_ptr() == x.data_ptr()
     assert torch.conv2d(found, torch.randn(8, 16, 1, 1)).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_derived_recomputation_lets_its_tensors_go():
+    """The graph keeps how a tensor is computed longer than what of."""
+    compute, (kept,) = derived(torch.neg, Signal(torch.ones(3)).back())
+    seen = weakref.ref(kept)
+    del kept
+    assert seen() is None and compute(torch.ones(2)).tolist() == [-1, -1]
