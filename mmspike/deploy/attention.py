@@ -133,13 +133,15 @@ class FusedQueryAttention(FusedAttention):
     """Attention of queries on keys of another number, see :class:`mmspike.models.mask_former.QueryAttention`.
 
     Shape:
-        Queries [T, B, C, Q, 1], values [T, B, C, H, W] and their places, which add to them -> [T, B, C, Q, 1]; membranes.
+        Queries [T, B, C, Q, 1], x [T, B, C, H, W], places [C, H, W] and levels [C, 1, 1] -> [T, B, C, Q, 1]; membranes.
     """
 
     pairs_tokens = False
 
-    def forward(self, query: Tensor, value: Tensor, place: Tensor) -> Tensor:  # type: ignore[override]
-        q, k, v = (self.neuron(x) for x in (query, value + place, value))
+    def forward(  # type: ignore[override]
+        self, query: Tensor, x: Tensor, place: Tensor, level: Tensor | float = 0.0
+    ) -> Tensor:
+        q, k, v = (self.neuron(m) for m in (query, x + level + place, x + level))
         spikes = self.q_neuron(self.q_conv(q)), self.k_neuron(self.k_conv(k)), self.v_neuron(self.v_conv(v))
         return self.attend(*spikes, query.shape)
 

@@ -97,13 +97,14 @@ class _NormNeuron(torch.autograd.Function):
     """N(norm(y)): saves y, or what y is computed from, and computes everything else anew in the backward pass."""
 
     @staticmethod
-    def forward(ctx, y, weight, bias, eps, mean, inverse, scale, shift, training, neuron, anew, count, keep):
+    def forward(ctx, y, weight, bias, eps, mean, inverse, scale, shift, training, neuron, anew, count, keep, alone):
         y = rows(y)
         out = torch.empty_like(y) if keep else None
         counts = _counted(y, scale, shift, neuron, out) if count or keep else None
         ctx.save_for_backward(scale, shift, mean, inverse, weight, *((y,) if anew is None else anew.tensors))
         ctx.compute = None if anew is None else anew.compute
         ctx.training, ctx.neuron, ctx.count = training, neuron, out is None and counts is not None
+        ctx.alone = alone or ctx.count
         if counts is not None:
             counts = images(counts)
             ctx.mark_non_differentiable(counts)
@@ -118,8 +119,7 @@ class _NormNeuron(torch.autograd.Function):
         y = kept[0] if ctx.compute is None else rows(ctx.compute(*kept))
         grad = rows(grad)
         sizes = _sizes(y)
-        # the gradient of counts comes from one convolution, and nobody else holds it
-        grad_y, sums = grad if ctx.count else torch.empty_like(y), y.new_empty(2, y.shape[-1])
+        grad_y, sums = grad if ctx.alone else torch.empty_like(y), y.new_empty(2, y.shape[-1])
         partial = y.new_empty(call('norm_blocks', y.dtype, *sizes[1:]), 2, y.shape[-1], dtype=torch.float64)
         tensors = pointers(y, grad, scale, shift, mean, inverse, grad_y, sums, partial)
         training = ctypes.c_int(ctx.training)
@@ -127,7 +127,7 @@ class _NormNeuron(torch.autograd.Function):
         grad_bias, dot = sums
         grad_weight = dot * inverse
         grad_eps = -0.5 * dot * weight * inverse**3 if ctx.needs_input_grad[3] else None
-        return images(grad_y), grad_weight, grad_bias, grad_eps, *[None] * 9
+        return images(grad_y), grad_weight, grad_bias, grad_eps, *[None] * 10
 
 
 def norm_neuron(
@@ -136,6 +136,7 @@ def norm_neuron(
     signal: Signal,
     offset: Callable[[], Tensor] | None = None,
     count: bool = False,
+    alone: bool = False,
 ) -> Signal:
     """``neuron(norm(y))``, ``neuron(norms[1](norms[0](y)))`` for two norms, of the tensor y of ``signal``.
 
@@ -144,6 +145,7 @@ def norm_neuron(
             statistics are up to date.
         count: Give spikes as counts of one byte, behind a tensor of the right shape that stands for them in the graph: for a
             single :func:`mmspike.kernels.spike_conv.spike_conv`.
+        alone: One consumer makes a gradient of its own for the output, which may be overwritten; so it is with counts.
     """
     norm, saving = norms[0], torch.is_grad_enabled()
     training = norm.training
@@ -170,7 +172,7 @@ def norm_neuron(
     # counts where their input is not kept: what computes it anew does so once
     keep = saving and not count and divisor is not None and not neuron.binary and signal.anew is not None
     tensors = y, weight, bias, eps, mean, inverse, scale, shift
-    out, counts = _NormNeuron.apply(*tensors, training, neuron, signal.anew, count, keep)
+    out, counts = _NormNeuron.apply(*tensors, training, neuron, signal.anew, count, keep, alone)
     if keep:
         return Signal(out, divisor, None, kept_counts(counts, out, divisor))
     bits = pack(fold(out), out.dtype) if neuron.binary and counts is None and saving else None
@@ -183,7 +185,9 @@ def scaled_neuron(neuron: Neuron, signal: Signal, scale: float) -> Tensor:
     x = signal.x
     factor, zero = x.new_full((x.shape[2],), scale), x.new_zeros(x.shape[2])
     inverse = torch.ones_like(factor)
-    return _NormNeuron.apply(x, factor, zero, 0.0, zero, inverse, factor, zero, False, neuron, signal.anew, False, False)[0]
+    return _NormNeuron.apply(
+        x, factor, zero, 0.0, zero, inverse, factor, zero, False, neuron, signal.anew, False, False, False
+    )[0]
 
 
 def _again(neuron: Neuron, scale: Tensor, shift: Tensor, signal: Signal) -> Recompute:

@@ -57,10 +57,13 @@ class Linear:
         # gradients take the memory of factors that nobody else has
         grads = [images(rows(x) if owned else torch.empty_like(rows(x))) for x in (q, k, v)]
         for qs, ks, vs, gs, grad_q, grad_k, grad_v in self._pieces([q, k, v, grad], grads):
-            grad_kv = qs.transpose(-2, -1) @ gs
-            parts = gs @ (vs.transpose(-2, -1) @ ks), vs @ grad_kv.transpose(-2, -1), ks @ grad_kv
-            for out, part in zip((grad_q, grad_k, grad_v), parts, strict=True):
-                out.copy_(part)
+            grad_kv, kv = qs.transpose(-2, -1) @ gs, ks.transpose(-2, -1) @ vs
+            grad_q.copy_(gs @ kv.transpose(-2, -1))
+            tokens = max(1, PIECE // ks[:, :, 0].numel())
+            for k_part, v_part, to_k, to_v in zip(*(x.split(tokens, 2) for x in (ks, vs, grad_k, grad_v)), strict=True):
+                part = v_part @ grad_kv.transpose(-2, -1)
+                to_v.copy_(k_part @ grad_kv)
+                to_k.copy_(part)
         return grads[0], grads[1], grads[2]
 
     def _pieces(self, factors: list[Tensor], outs: list[Tensor]) -> Iterator[list[Tensor]]:

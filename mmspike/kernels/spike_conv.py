@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from . import amx, sparse, winograd
-from .counts import kept_spikes, pack
+from .counts import kept_spikes, pack, unpack
 from .layout import channels_last, fold, unfold
 from .library import call, pointers
 from .norm_neuron import Neuron
@@ -18,9 +18,11 @@ from .recompute import Recompute, Signal, kept_bits
 
 #: pixels, over all images and time steps, below which a 1x1 convolution is quicker as a product of matrices
 FEW = 1024
+#: pixels of an image, above which it is computed anew in four strips, each of at least FEW
+LARGE = 8 * FEW
 #: products for an element of the output, up to which a convolution that widens is computed anew in the backward pass; on
 #: matrix units
-PRODUCTS, PRODUCTS_ON_UNITS = 384, 1000
+PRODUCTS, PRODUCTS_ON_UNITS = 256, 1000
 
 
 def depthwise_fits(weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int) -> bool:
@@ -260,7 +262,25 @@ def _sum_anew(layer: Layer, T: int, words: Tensor, weight: Tensor, bias: Tensor 
     return unfold(sparse.conv(words, weight, bias, layer), T)
 
 
+def _large_counts(layer: Layer, compute, weight: Tensor, *tensors: Tensor | None) -> Tensor | None:
+    """Large counts of one time step, channels innermost, that oneDNN multiplies pixel by pixel; None: it is something else."""
+    counts = tensors[0] if len(tensors) == 1 and getattr(compute, 'func', None) is unpack else None
+    if counts is None or counts.dim() != 5 or counts.shape[0] != 1 or not counts.permute(0, 1, 3, 4, 2).is_contiguous():
+        return None
+    large = counts.shape[3] >= 4 and counts[0, 0, 0].numel() >= LARGE
+    return counts if large and layer.pointwise(weight) and _by_onednn(weight) else None
+
+
 def _again(layer: Layer, compute, weight: Tensor, bias: Tensor | None, *tensors: Tensor | None) -> Tensor:
+    counts = _large_counts(layer, compute, weight, *tensors)
+    if counts is not None:
+        # the same numbers strip by strip of an image, so that spikes are there next to nothing of what they give
+        size = counts.shape[1], len(weight), *counts.shape[3:]
+        out = torch.empty(size, dtype=weight.dtype, device=weight.device, memory_format=torch.channels_last)
+        for image, of_image in zip(counts.split(1, 1), out.split(1), strict=True):
+            for strip, to in zip(image.tensor_split(4, 3), of_image.tensor_split(4, 2), strict=True):
+                to.copy_(layer.forward(channels_last(fold(compute(strip))), weight, bias))
+        return unfold(out, 1)
     x = compute(*tensors)
     return unfold(layer.forward(fold(x), weight, bias), x.shape[0])
 

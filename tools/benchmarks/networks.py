@@ -112,7 +112,7 @@ def query_decoder(name: str, levels: int):
     import torch
     from torch import nn
 
-    import mmspike  # noqa: F401 - brings the operators that mmdet imports, where mmcv comes without
+    from mmspike.models.layers import channels_inside  # brings the operators that mmdet imports, where mmcv comes without
 
     if name not in ('ours', 'straightforward', 'relu'):
         raise UnknownNetworkError(f"no query decoder '{name}': compare with straightforward or relu")
@@ -134,7 +134,9 @@ def query_decoder(name: str, levels: int):
         def forward(self, images):
             if not len(self.maps):
                 shapes = [(1, len(images), 256, images.shape[2] // s, images.shape[3] // s) for s in (16, 8, 4)]
-                self.maps.extend(torch.randn(shape, device=images.device) for shape in shapes)
+                maps = (torch.randn(shape, device=images.device) for shape in shapes)
+                # in the order that the pixel decoder of each gives them
+                self.maps.extend(maps if name == 'straightforward' else map(channels_inside, maps))
             return self.decoder(list(self.maps))[-1]
 
     return OnMaps()

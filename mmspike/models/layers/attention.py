@@ -208,9 +208,9 @@ class SpikeAttention(Rowed, nn.Module):
         mixed = None if merged is None else self._merged_on_cuda(s, merged)
         if mixed is not None:
             return mixed
-        q = walk([self.q_conv, self.q_neuron], s)
-        k = walk([self.k_conv, self.k_neuron], s)
-        return self.mix(q, k, None if self.v_conv is None else walk([self.v_conv, self.v_neuron], s))
+        q = walk([self.q_conv, self.q_neuron], s, alone=True)
+        k = walk([self.k_conv, self.k_neuron], s, alone=True)
+        return self.mix(q, k, None if self.v_conv is None else walk([self.v_conv, self.v_neuron], s, alone=True))
 
     @property
     def _projection(self) -> list[nn.Module]:

@@ -179,8 +179,12 @@ def run(modules: Iterable[nn.Module], x: Tensor | Signal) -> Tensor:
     return walk(modules, x if isinstance(x, Signal) else Signal(x)).x
 
 
-def walk(modules: Iterable[nn.Module], signal: Signal) -> Signal:
-    """As :func:`run`, with what is known of input and output."""
+def walk(modules: Iterable[nn.Module], signal: Signal, alone: bool = False) -> Signal:
+    """As :func:`run`, with what is known of input and output.
+
+    Args:
+        alone: The output has one consumer, which makes a gradient of its own for it.
+    """
     x = signal.x
     chain = modules if isinstance(modules, Chain) and opens(modules, Chain) else None
     row = list(modules)
@@ -202,7 +206,7 @@ def walk(modules: Iterable[nn.Module], signal: Signal) -> Signal:
             norms, neuron = norms_and_neuron(parts, i - 1, signal.x.shape[0])
             i += len(norms) - 1 + (neuron is not None)
             count = neuron is not None and i < end and takes_counts(parts[i][0], signal.x, neuron)
-            signal = norm_neuron(norms, neuron or Neuron(), signal, count=count)
+            signal = norm_neuron(norms, neuron or Neuron(), signal, count=count, alone=alone and i == end)
         elif part == 'layer':
             signal = spike_conv(m, signal, used_weight(m))
         elif part == 'neuron' and count_divisor(m) is not None:

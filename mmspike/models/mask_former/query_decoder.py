@@ -20,10 +20,11 @@ class QueryAttention(SpikeAttention):
         neuron: Neuron config.
         norm_cfg: Norm config.
 
-    Keys are the values at their places. They are made here, so that they are gone as soon as their spikes are there.
+    Values are x plus what marks their level, keys also have their places. Both are made here, so that they are gone as soon as
+    their spikes are there.
 
     Shape:
-        Queries [T, B, C, Q, 1], values [T, B, C, H, W] and their places, which add to them -> [T, B, C, Q, 1]; membranes.
+        Queries [T, B, C, Q, 1], x [T, B, C, H, W], places [C, H, W] and levels [C, 1, 1] -> [T, B, C, Q, 1]; membranes.
 
     Example:
         >>> import torch
@@ -42,10 +43,12 @@ class QueryAttention(SpikeAttention):
     def _mix_on_cuda(self, q: Signal, k: Signal, v: Signal) -> None:
         return None  # the kernel has as many queries as keys
 
-    def forward(self, query: Tensor, value: Tensor, place: Tensor) -> Tensor:  # type: ignore[override]
-        q = walk([self.neuron, self.q_conv, self.q_neuron], Signal(query))
-        k = walk([self.neuron, self.k_conv, self.k_neuron], Signal(value + place))
-        v = walk([self.neuron, self.v_conv, self.v_neuron], Signal(value))
+    def forward(  # type: ignore[override]
+        self, query: Tensor, x: Tensor, place: Tensor, level: Tensor | float = 0.0
+    ) -> Tensor:
+        q = walk([self.neuron, self.q_conv, self.q_neuron], Signal(query), alone=True)
+        k = walk([self.neuron, self.k_conv, self.k_neuron], Signal(x + level + place), alone=True)
+        v = walk([self.neuron, self.v_conv, self.v_neuron], Signal(x + level), alone=True)
         return run([self.proj_conv], self.mix(q, k, v))
 
 
@@ -58,8 +61,8 @@ class QueryLayer(nn.Module):
         self.self_attention = QueryAttention(dim, num_heads, neuron, norm_cfg)
         self.ffn = Residual(dict(mlp=MLP(dim, mlp_channels / dim, neuron, norm_cfg)))
 
-    def forward(self, x: Tensor, place: Tensor, pixels: Tensor, pixel_place: Tensor) -> Tensor:
-        x = x + self.cross_attention(x + place, pixels, pixel_place)
+    def forward(self, x: Tensor, place: Tensor, pixels: Tensor, pixel_place: Tensor, level: Tensor) -> Tensor:
+        x = x + self.cross_attention(x + place, pixels, pixel_place, level)
         x = x + self.self_attention(x + place, x, place)
         return self.ffn(x)
 
@@ -109,17 +112,16 @@ class SpikingQueryDecoder(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         T, B = levels[0].shape[:2]
-        pixels, places = [], []
-        for x, embed in zip(levels, self.level_embed.weight, strict=True):
-            pixels.append(channels_inside(x) + embed.view(-1, 1, 1).to(x.dtype))
-            # an image's size is that of its batch: padding has places as well
-            place = self.positions(torch.zeros(1, *x.shape[-2:], dtype=torch.bool, device=x.device))
-            places.append(place.to(x.dtype))
+        pixels = [channels_inside(x) for x in levels]
+        marks = [e.view(-1, 1, 1).to(levels[0].dtype) for e in self.level_embed.weight]
+        # an image's size is that of its batch: padding has places as well
+        whole = (torch.zeros(1, *x.shape[-2:], dtype=torch.bool, device=x.device) for x in levels)
+        places = [self.positions(mask).to(levels[0].dtype) for mask in whole]
         queries, place = (
             e.weight.t().unsqueeze(-1).to(levels[0].dtype).expand(T, B, -1, -1, -1) for e in (self.query_feat, self.query_embed)
         )
         states = [queries]
         for i, layer in enumerate(self.layers):
             level = i % len(levels)
-            states.append(layer(states[-1], place, pixels[level], places[level]))
+            states.append(layer(states[-1], place, pixels[level], places[level], marks[level]))
         return states

@@ -1,6 +1,7 @@
 """The fused ways through a block give what its modules give, one after the other."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from mmspike import kernels
 from mmspike.kernels import amx, library
 from mmspike.kernels.counts import pack, unpack
 from mmspike.kernels.norm_neuron import norm_neuron
-from mmspike.kernels.spike_conv import depthwise_weight_gradient
+from mmspike.kernels.spike_conv import Layer, _again, _large_counts, depthwise_weight_gradient
 from mmspike.models import layers
 from mmspike.models.layers import Chain, ConvNorm, RepConvNorm, Signal, SpikingConv, attend, fold, unfold
 from mmspike.models.layers.choice import described, fire, fusable
@@ -378,3 +379,21 @@ def test_counts_go_from_neuron_to_convolution(training, monkeypatch):
     torch.testing.assert_close(state, expected_state)
     for k, grad in expected_grads.items():
         torch.testing.assert_close(grads[k], grad, rtol=1e-6, atol=1e-9, msg=lambda m, k=k: f'{k}: {m}')
+
+
+def test_large_images_are_computed_anew_in_strips_to_the_bit():
+    conv = nn.Conv2d(16, 24, 1)
+    counts = torch.randint(0, 5, (1, 2, 90, 93, 16), dtype=torch.uint8).movedim(-1, 2)
+    sizes = []
+
+    def compute(strip, **settings):
+        sizes.append(strip.shape[3])
+        return unpack(strip, **settings)
+
+    settings = dict(divisor=4.0, dtype=torch.float32)
+    args = Layer(conv), conv.weight.detach(), conv.bias.detach()
+    whole = _again(args[0], partial(compute, **settings), *args[1:], counts)
+    assert sizes == [90]
+    assert _large_counts(args[0], partial(unpack, **settings), args[1], counts) is counts
+    strips = _again(args[0], partial(unpack, **settings), *args[1:], counts)
+    assert strips.stride() == whole.stride() and torch.equal(strips, whole)
