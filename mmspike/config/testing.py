@@ -68,7 +68,8 @@ def name_images(runner: Runner) -> None:
         except InputShapeError as error:
             samples = data['data_samples']
             paths = [sample.img_path for sample in samples if 'img_path' in sample]
-            raise InputShapeError(f'{", ".join(paths)}: {error}' if paths else str(error)) from error
+            more = f' and {len(paths) - 3} more of its batch' if len(paths) > 3 else ''
+            raise InputShapeError(f'{", ".join(paths[:3])}{more}: {error}' if paths else str(error)) from error
 
     model.test_step = named
 

@@ -22,6 +22,7 @@ def test_an_image_that_is_too_small_is_named():
     assert len(model.test_step(dict(inputs=torch.zeros(1, 3, 32, 32), data_samples=samples))) == 4
     for named, text in (
         (samples, '^val/7.png: images must be at least 32'),
+        (samples * 5, '^val/7.png, val/7.png, val/7.png and 2 more of its batch: images must be at least 32'),
         ([BaseDataElement()], '^images must be at least 32'),
     ):
         with pytest.raises(InputShapeError, match=text):

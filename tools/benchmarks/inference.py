@@ -35,6 +35,11 @@ def parse_args() -> argparse.Namespace:
         metavar='TYPE:ARCH',
         help='registered backbones and their presets (default: ESpikeFormer:m MetaSpikeFormer:15m)',
     )
+    parser.add_argument(
+        '--keep-depthwise',
+        action='store_true',
+        help='fold without merging depthwise and pointwise convolutions, as deploy.py --keep-depthwise',
+    )
     parser.add_argument('--T', type=int, help='time steps of all of them (default: its own of each)')
     parser.add_argument('--size', type=int, default=224, help='height and width of the image (default: 224)')
     parser.add_argument(
@@ -166,8 +171,8 @@ def cases(args: argparse.Namespace) -> list[dict]:
 
     for spiking in args.spiking:
         model = spiking_backbone(spiking, args.T, args.size)
-        folded = fuse(model)
-        name = spiking.replace(':', '-')
+        folded = fuse(model, not args.keep_depthwise)
+        name = spiking.replace(':', '-') + ('-depthwise' if args.keep_depthwise else '')
         files = write_spiking(folded, name, args.out, args.size, engines, pixels)
         name += f', T = {model.T}' if model.T > 1 else ''
         in_pytorch(name, 'float32', model)

@@ -308,9 +308,13 @@ def write_int8(args: argparse.Namespace, cfg, model, fused, batch) -> None:
                     files = [move(other, args.int8) for other in others]
                 else:
                     print('That is no better, and the first files stay.')
-    others = [f'- {file.path.name} in {file.check.engine}: {file.mended}' for file in files if not file.check.same]
+    others = [
+        f'- {file.path.name} in {file.check.engine} {file.check.version} ({file.check.spikes.total.share:.3%}): {file.mended}'
+        for file in files
+        if not file.check.same
+    ]
     if others:
-        raise UserError('\n'.join(['the engine computes another network than PyTorch, as written above:', *others]))
+        raise UserError('\n'.join(['the engine has other spikes than the network with the weights of the file:', *others]))
 
 
 def int8_files(args: argparse.Namespace, fused, image, steps, path, corrected: bool) -> list:
