@@ -262,6 +262,7 @@ def test_segmentor_with_windows(tmp_path, monkeypatch):
 def test_mask_transformer(tmp_path):
     pytest.importorskip('mmdet')
     small = dict(channels=8, num_queries=4, encoder_layers=1, groups=2, decoder_layers=1, num_heads=2, layer_scale=0.5)
+    small |= dict(dense=True, places=True)
     head = dict(type='mmspike.SpikingMaskFormerHead', in_channels=[6, 8], feature_strides=[2, 4], num_classes=3, network=small)
     model = {k: v for k, v in segmentor().items() if k != 'neck'} | dict(decode_head=head)
     net = network('mmseg', model)

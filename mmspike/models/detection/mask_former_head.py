@@ -25,6 +25,8 @@ class SpikingPanopticHead(SpikingMaskFormer, MaskFormerHead):
         neuron, norm_cfg: Of the network.
         no_object_weight: Weight of no object in the classification loss.
         loss_cls, loss_mask, loss_dice: The host's losses, by default the published: cross entropy 1, focal 20, dice 1.
+        full_size_losses: Masks are enlarged to the size of the image for the losses, as published; False: labels are shrunk to
+            the size of the masks, for 1 / stride^2 of the time and memory of many instances.
         train_cfg: ``assigner`` of mmdet; by default Hungarian, with costs of classes 1, focal 20, dice 1.
         test_cfg: The fusion head's.
 
@@ -54,6 +56,7 @@ class SpikingPanopticHead(SpikingMaskFormer, MaskFormerHead):
         loss_cls: dict | None = None,
         loss_mask: dict | None = None,
         loss_dice: dict | None = None,
+        full_size_losses: bool = True,
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
@@ -62,4 +65,5 @@ class SpikingPanopticHead(SpikingMaskFormer, MaskFormerHead):
         self.num_things_classes, self.num_stuff_classes = num_things_classes, num_stuff_classes
         sizes = dict(num_classes=num_things_classes + num_stuff_classes, in_channels=in_channels)
         network = {**sizes, **(network or {}), 'neuron': neuron, 'norm_cfg': norm_cfg}
-        self._init_parts(network, feature_strides, None, no_object_weight, loss_cls, loss_mask, loss_dice, train_cfg, test_cfg)
+        losses = no_object_weight, loss_cls, loss_mask, loss_dice
+        self._init_parts(network, feature_strides, None, *losses, train_cfg, test_cfg, full_size_losses)

@@ -2,9 +2,21 @@
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from .transformer import SpikingMaskTransformer
+
+
+def shrunk(instances: InstanceData, size: Sequence[int]) -> InstanceData:
+    """The instances with masks [N, H, W] of that size: 1 where at least half of a pixel's area is."""
+    masks = instances.masks
+    if len(masks):
+        masks = (F.adaptive_avg_pool2d(masks.float(), tuple(size)) >= 0.5).to(masks.dtype)
+    else:
+        masks = masks.new_zeros(0, *size)
+    return InstanceData(labels=instances.labels, masks=masks)
 
 
 class SpikingMaskFormer:
@@ -30,6 +42,7 @@ class SpikingMaskFormer:
         loss_dice: dict | None,
         train_cfg: dict | None,
         test_cfg: dict | None,
+        full_size_losses: bool,
     ) -> None:
         """Set what the host's methods read, where its own ``__init__`` would build other networks."""
         from mmdet.registry import MODELS, TASK_UTILS
@@ -58,6 +71,7 @@ class SpikingMaskFormer:
         dice = dict(type='mmdet.DiceLoss', use_sigmoid=True, activate=True, naive_dice=True, eps=1.0, loss_weight=1.0)
         self.loss_dice = MODELS.build(loss_dice or dice)
         self.train_cfg, self.test_cfg = train_cfg or {}, test_cfg or {}
+        self.full_size_losses = full_size_losses
         costs = [
             dict(type='mmdet.ClassificationCost', weight=1.0),
             dict(type='mmdet.FocalLossCost', weight=20.0, binary_input=True),
@@ -67,8 +81,17 @@ class SpikingMaskFormer:
         self.assigner = TASK_UTILS.build(assigner)
         self.sampler = TASK_UTILS.build(dict(type='mmdet.MaskPseudoSampler'), default_args=dict(context=self))
 
+    def loss_by_feat(
+        self, all_cls_scores: list[Tensor], all_mask_preds: list[Tensor], batch_gt_instances: list, batch_img_metas: list[dict]
+    ) -> dict[str, Tensor]:
+        """The host's losses, of masks as large as the image or as those of the network."""
+        if not self.full_size_losses:
+            size = all_mask_preds[-1].shape[-2:]
+            batch_gt_instances = [shrunk(instances, size) for instances in batch_gt_instances]
+        return super().loss_by_feat(all_cls_scores, all_mask_preds, batch_gt_instances, batch_img_metas)  # type: ignore[misc]
+
     def init_weights(self) -> None:
-        """As published."""
+        """As published, but for what kept it from learning, see the parts."""
         self.transformer.init_weights()
 
     def forward(self, x: Sequence[Tensor], batch_data_samples: list | None = None) -> tuple[list[Tensor], list[Tensor]]:

@@ -1,7 +1,9 @@
 """The pixel decoder of Spike2Former: separable and deformable spiking convolutions, then a path to the finest feature."""
 
+import math
 from collections.abc import Sequence
 
+import torch
 from mmengine.model import caffe2_xavier_init
 from torch import Tensor, nn
 
@@ -88,6 +90,9 @@ class SpikingPixelDecoder(nn.Module):
         num_layers: Layers of the encoder.
         mlp_channels: Hidden width of their MLPs.
         groups: Of the deformable sampling; 0: none, two separable convolutions in its place. Everything reads spikes then.
+        dense: DW is a dense convolution, as in MaskFormer: E times as many weights, and fewer iterations to learn from scratch.
+        places: On the way up sines of the places, up to eight periods an image, are added to the sums. Masks of instances that
+            look the same differ by nothing else (SOLOv2, arXiv 2003.10152, has coordinates for it).
         layer_scale: What branches are multiplied with at the start.
         neuron: Neuron config.
         norm_cfg: Norm config.
@@ -104,6 +109,8 @@ class SpikingPixelDecoder(nn.Module):
         num_layers: int,
         mlp_channels: int,
         groups: int,
+        dense: bool,
+        places: bool,
         layer_scale: float,
         neuron: dict,
         norm_cfg: dict,
@@ -131,8 +138,14 @@ class SpikingPixelDecoder(nn.Module):
         self.encoder = nn.Sequential(*layers)
         self.output = SpikingConv(channels, channels, bias=True, **shared)
         self.laterals = nn.ModuleList(SpikingConv(c, channels, bias=True, **shared) for c in reversed(finer))
-        self.smooth = nn.ModuleList(SpikingConv(channels, channels, 3, groups=channels, bias=False, **shared) for _ in finer)
+        apart = 1 if dense else channels
+        self.smooth = nn.ModuleList(SpikingConv(channels, channels, 3, groups=apart, bias=False, **shared) for _ in finer)
         self.mask_feature = SpikingConv(channels, channels, neuron=neuron)
+        self.positions: nn.Module | None = None
+        if places:
+            from mmdet.models.layers import SinePositionalEncoding
+
+            self.positions = SinePositionalEncoding(num_feats=channels // 2, normalize=True, scale=16 * math.pi)
 
     def init_weights(self) -> None:
         """As mmdet's: laterals Xavier as in Caffe2, and nothing is moved, see :class:`DeformableSampling`."""
@@ -147,6 +160,9 @@ class SpikingPixelDecoder(nn.Module):
         y = self.output(self.encoder(self.input(coarsest)))
         levels = [y]
         for x, lateral, smooth in zip(reversed(finer), self.laterals, self.smooth, strict=True):
-            y = smooth(lateral(x) + resized(y, x.shape[-2:], mode='bilinear', align_corners=False))
+            y = lateral(x) + resized(y, x.shape[-2:], mode='bilinear', align_corners=False)
+            if self.positions is not None:
+                y = y + self.positions(torch.zeros(1, *y.shape[-2:], dtype=torch.bool, device=y.device)).to(y.dtype)
+            y = smooth(y)
             levels.append(y)
         return self.mask_feature(y), levels

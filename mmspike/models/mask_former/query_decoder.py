@@ -19,6 +19,8 @@ class QueryAttention(SpikeAttention):
         num_heads: Attention heads.
         neuron: Neuron config.
         norm_cfg: Norm config.
+        num_keys: Keys in training: the scale is 1000 / (C of a head x keys), with which the mean product is 1 where the mean of
+            q, k and v is 0.1, as at the start. None: 1 / sqrt(C), as published; of few keys no product fires then.
 
     Values are x plus what marks their level, keys also have their places. Both are made here, so that they are gone as soon as
     their spikes are there.
@@ -36,9 +38,9 @@ class QueryAttention(SpikeAttention):
 
     pairs_tokens = False  # queries are no places of an image
 
-    def __init__(self, dim: int, num_heads: int, neuron: dict, norm_cfg: dict) -> None:
+    def __init__(self, dim: int, num_heads: int, neuron: dict, norm_cfg: dict, num_keys: int | None = None) -> None:
         super().__init__(dim, num_heads, lambda which: ConvNorm(dim, dim, bias=True, norm_cfg=norm_cfg), neuron)
-        self.scale = dim**-0.5
+        self.scale = dim**-0.5 if num_keys is None else 10**3 / (dim // num_heads * num_keys)
 
     def _mix_on_cuda(self, q: Signal, k: Signal, v: Signal) -> None:
         return None  # the kernel has as many queries as keys
@@ -55,10 +57,19 @@ class QueryAttention(SpikeAttention):
 class QueryLayer(nn.Module):
     """x + cross attention, x + self attention, x + MLP; places are added to queries and keys."""
 
-    def __init__(self, dim: int, num_heads: int, mlp_channels: int, neuron: dict, norm_cfg: dict) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_channels: int,
+        neuron: dict,
+        norm_cfg: dict,
+        num_pixels: int | None = None,
+        num_queries: int | None = None,
+    ) -> None:
         super().__init__()
-        self.cross_attention = QueryAttention(dim, num_heads, neuron, norm_cfg)
-        self.self_attention = QueryAttention(dim, num_heads, neuron, norm_cfg)
+        self.cross_attention = QueryAttention(dim, num_heads, neuron, norm_cfg, num_pixels)
+        self.self_attention = QueryAttention(dim, num_heads, neuron, norm_cfg, num_queries)
         self.ffn = Residual(dict(mlp=MLP(dim, mlp_channels / dim, neuron, norm_cfg)))
 
     def forward(self, x: Tensor, place: Tensor, pixels: Tensor, pixel_place: Tensor, level: Tensor) -> Tensor:
@@ -79,6 +90,7 @@ class SpikingQueryDecoder(nn.Module):
         num_levels: Levels.
         neuron: Neuron config.
         norm_cfg: Norm config.
+        num_pixels: Pixels of the levels in training, see :class:`QueryAttention`.
 
     Shape:
         Levels [T, B, E, H_i, W_i] -> queries [T, B, E, Q, 1], at the start and after every layer.
@@ -94,6 +106,7 @@ class SpikingQueryDecoder(nn.Module):
         num_levels: int,
         neuron: dict,
         norm_cfg: dict,
+        num_pixels: Sequence[int] | None = None,
     ) -> None:
         from mmdet.models.layers import SinePositionalEncoding
 
@@ -102,13 +115,24 @@ class SpikingQueryDecoder(nn.Module):
         self.query_embed = nn.Embedding(num_queries, channels)
         self.level_embed = nn.Embedding(num_levels, channels)
         self.positions = SinePositionalEncoding(num_feats=channels // 2, normalize=True)
-        self.layers = nn.ModuleList(QueryLayer(channels, num_heads, mlp_channels, neuron, norm_cfg) for _ in range(num_layers))
+        if num_pixels is not None and len(num_pixels) != num_levels:
+            raise ValueError(f'num_pixels must have an entry for each of {num_levels} levels, coarsest first, got {num_pixels}')
+        scales = [(None, None) if num_pixels is None else (num_pixels[i % num_levels], num_queries) for i in range(num_layers)]
+        self.layers = nn.ModuleList(QueryLayer(channels, num_heads, mlp_channels, neuron, norm_cfg, *s) for s in scales)
 
     def init_weights(self) -> None:
-        """Xavier uniform, as MaskFormer's decoder; embeddings stay normal."""
+        """Xavier uniform, as MaskFormer's decoder; embeddings stay normal. A layer adds nothing at the start.
+
+        The factors of the last norms of its branches are 0 (arXiv 1706.02677). With 1, as published, the gradients that come
+        through attention are noise, and the largest that pixel decoder and backbone have: most neurons on the products are
+        silent, and norms on what is constant multiply gradients by 316.
+        """
         for p in self.layers.parameters():
             if p.dim() > 1:
                 nn.init.xavier_uniform_(p)
+        for layer in self.layers:
+            for last in (layer.cross_attention.proj_conv, layer.self_attention.proj_conv, layer.ffn.mlp.fc2):
+                nn.init.zeros_(last.norm.weight)
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         T, B = levels[0].shape[:2]

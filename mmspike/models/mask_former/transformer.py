@@ -21,7 +21,10 @@ class SpikingMaskTransformer(nn.Module):
         encoder_layers, encoder_channels: Layers of the pixel decoder and the hidden width of their MLPs.
         groups: Of its deformable sampling, or 0: none.
         decoder_layers, decoder_channels, num_heads: Layers of the query decoder, the hidden width of their MLPs, and heads.
+        dense: The 3x3 convolutions on the pixel decoder's way up are dense, as in MaskFormer, and not depthwise as published.
+        places: Its way up knows the places of pixels, which masks of instances need; not published.
         num_levels: Levels that queries read in turns, coarsest first.
+        num_pixels: Pixels of these levels in training, coarsest first; attention is scaled for them. None: as published.
         layer_scale: What the branches of the pixel decoder are multiplied with at the start.
         neuron: Neuron config: the D of all parts, default SFA with D = divisor = 4, which is NI-LIF at T = 1.
         norm_cfg: Norm config, default BN.
@@ -56,7 +59,10 @@ class SpikingMaskTransformer(nn.Module):
         decoder_layers: int = 6,
         decoder_channels: int | None = None,
         num_heads: int = 8,
+        dense: bool = False,
+        places: bool = False,
         num_levels: int = 3,
+        num_pixels: Sequence[int] | None = None,
         layer_scale: float = 1e-6,
         neuron: dict | None = None,
         norm_cfg: dict | None = None,
@@ -74,10 +80,25 @@ class SpikingMaskTransformer(nn.Module):
         shared: dict = dict(neuron=neuron, norm_cfg=norm_cfg)
         self.num_levels = min(num_levels, len(self.in_channels))
         self.pixel_decoder = SpikingPixelDecoder(
-            self.in_channels, channels, encoder_layers, encoder_channels or 4 * channels, groups, layer_scale, **shared
+            self.in_channels,
+            channels,
+            encoder_layers,
+            encoder_channels or 4 * channels,
+            groups,
+            dense,
+            places,
+            layer_scale,
+            **shared,
         )
         self.query_decoder = SpikingQueryDecoder(
-            channels, num_queries, decoder_layers, num_heads, decoder_channels or 8 * channels, self.num_levels, **shared
+            channels,
+            num_queries,
+            decoder_layers,
+            num_heads,
+            decoder_channels or 8 * channels,
+            self.num_levels,
+            **shared,
+            num_pixels=num_pixels,
         )
         self.queries_to_masks = QueriesToMasks(num_classes, channels, num_queries, **shared)
 

@@ -27,6 +27,8 @@ class SpikingMaskFormerHead(SpikingMaskFormer, MaskFormerHead):
         neuron, norm_cfg: Of the network.
         no_object_weight: Weight of no object in the classification loss.
         loss_cls, loss_mask, loss_dice: mmdet's losses, by default the published: cross entropy 1, focal 20, dice 1.
+        full_size_losses: Masks are enlarged to the size of the image for the losses, as published; False: labels are shrunk to
+            the size of the masks, for 1 / stride^2 of the time and memory of many instances.
         train_cfg: ``assigner`` of mmdet; by default Hungarian, with costs of classes 1, focal 20, dice 1.
         align_corners, ignore_index: As mmseg's.
 
@@ -60,6 +62,7 @@ class SpikingMaskFormerHead(SpikingMaskFormer, MaskFormerHead):
         loss_cls: dict | None = None,
         loss_mask: dict | None = None,
         loss_dice: dict | None = None,
+        full_size_losses: bool = True,
         align_corners: bool = False,
         ignore_index: int = 255,
         train_cfg: dict | None = None,
@@ -71,7 +74,8 @@ class SpikingMaskFormerHead(SpikingMaskFormer, MaskFormerHead):
         self.out_channels, self.align_corners, self.ignore_index = num_classes, align_corners, ignore_index
         network = {'num_classes': num_classes, 'in_channels': in_channels, **(network or {})}
         network |= {'neuron': neuron, 'norm_cfg': norm_cfg}
-        self._init_parts(network, feature_strides, in_index, no_object_weight, loss_cls, loss_mask, loss_dice, train_cfg, None)
+        losses = no_object_weight, loss_cls, loss_mask, loss_dice
+        self._init_parts(network, feature_strides, in_index, *losses, train_cfg, None, full_size_losses)
 
     def predict(self, x: Sequence[Tensor], batch_img_metas: list[dict], test_cfg: dict | None) -> Tensor:
         """Scores [B, classes, H, W] at the size of the network's input, which may be padded or a window of an image."""

@@ -90,6 +90,30 @@ def test_the_whole_mask_embedding_learns_from_the_start():
     assert all(p.grad.any() for p in model.queries_to_masks.embed.parameters())
 
 
+def test_layers_of_queries_start_as_nothing_and_learn():
+    model = SpikingMaskTransformer(3, CHANNELS, **SMALL, num_pixels=[n * m for n, m in SIZES[::-1]])
+    model.init_weights()
+    x = features(B=4, dtype=torch.float32)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    masks = model(x)[1]
+    assert all(torch.equal(m, masks[0]) for m in masks[1:])
+    for _ in range(2):
+        optimizer.zero_grad()
+        sum(m.square().sum() for m in model(x)[1]).backward()
+        optimizer.step()
+    decoder = model.query_decoder
+    assert all(layer.cross_attention.v_conv.conv.weight.grad.any() for layer in decoder.layers)
+    assert not torch.equal(*model(x)[1][:2])
+
+
+def test_places_tell_pixels_apart():
+    same = [torch.ones(1, 1, c, n, n, dtype=torch.float64) for c, n in zip(CHANNELS, (32, 16, 8), strict=True)]
+    for places in (False, True):
+        masks, _ = network(encoder_layers=0, dense=True, places=places).pixel_decoder(same)
+        inner = masks[0, 0, :, 8:24, 8:24].flatten(1).round(decimals=9)  # without what the border changes
+        assert (inner.unique(dim=1).shape[1] > 1) == places
+
+
 def test_attention_by_definition():
     attention = trained(QueryAttention(8, 2, SFA, BN)).double()
     query, value = torch.randn(2, 3, 8, 5, 1).double() * 2, torch.randn(2, 3, 8, 4, 6).double() * 2
@@ -103,6 +127,16 @@ def test_attention_by_definition():
     y = torch.einsum('tbhdn,tbhdm,tbhem->tbhen', q, k, v) / 8**0.5
     expected = attention.proj_conv(attention.attn_neuron(y.flatten(2, 3).unsqueeze(-1)))
     torch.testing.assert_close(attention(query, value, place), expected)
+
+
+def test_products_of_few_keys_fire():
+    x, queries = torch.randn(1, 8, 64, 8, 8), torch.randn(1, 8, 64, 20, 1)
+    for num_keys, silent in ((None, True), (64, False)):
+        attention = QueryAttention(64, 4, SFA, BN, num_keys)
+        counts = []
+        attention.attn_neuron.register_forward_hook(lambda m, args, out, counts=counts: counts.append(4 * out))
+        attention(queries, x, torch.randn(64, 8, 8))
+        assert (counts[0].mean() < 0.1) == silent
 
 
 @pytest.mark.parametrize('piece', [1000, 80, 1], ids=['all images at once', 'two', 'one'])
@@ -171,7 +205,8 @@ def test_one_d_in_all_parts():
 @pytest.mark.parametrize('neuron', [SFA, dict(type='NILIF', levels=4), dict(type='LIF')], ids=lambda n: n['type'])
 @pytest.mark.parametrize('groups', [4, 0])
 def test_deployed(neuron, groups):
-    model, x = network(neuron, groups=groups), features(2 if neuron['type'] == 'LIF' else 1)
+    more = dict(groups=0, dense=True, places=True, num_pixels=[15, 54, 216]) if groups == 0 else dict(groups=groups)
+    model, x = network(neuron, **more), features(2 if neuron['type'] == 'LIF' else 1)
     fused = fuse(model)
     assert leftovers(fused) == []
     with torch.no_grad():
@@ -264,6 +299,23 @@ def test_costs_and_losses_by_definition():
     torch.testing.assert_close(losses['loss_dice'].squeeze(), dice(p, wanted).mean())
 
 
+def test_losses_of_small_masks():
+    pytest.importorskip('mmseg')
+    init_default_scope('mmseg')
+    model, samples = head('SpikingMaskFormerHead', num_classes=3), semantic_samples()[:1]
+    scores, masks = [torch.randn(1, 6, 4)], [torch.randn(1, 6, 12, 18)]
+    (truth,), metas = model._seg_data_to_instance_data(samples)
+    shares = truth.masks.double().unflatten(2, (18, 4)).unflatten(1, (12, 4)).mean((2, 4))
+    assert 0 < ((shares > 0) & (shares < 0.5)).sum()  # pixels on edges
+    small = InstanceData(labels=truth.labels, masks=(shares >= 0.5).to(truth.masks.dtype))
+    expected = model.loss_by_feat(scores, masks, [small], metas)
+    model.full_size_losses = False
+    losses = model.loss_by_feat(scores, masks, [truth], metas)
+    assert all(torch.equal(losses[k], expected[k]) for k in expected)
+    nothing = InstanceData(labels=truth.labels[:0], masks=truth.masks[:0])
+    assert all(v.isfinite() for v in model.loss_by_feat(scores, masks, [nothing], metas).values())
+
+
 def test_semantic_head_learns_an_image():
     """Under mmseg's scope, which has losses of the same names."""
     pytest.importorskip('mmseg')
@@ -325,6 +377,7 @@ def test_panoptic_head():
         (dict(feature_strides=[4, 8, 8]), 'must double'),
         (dict(network=SMALL | dict(groups=5)), 'multiple of groups=5'),
         (dict(network=SMALL | dict(num_heads=3)), 'multiple of num_heads=3'),
+        (dict(network=SMALL | dict(num_pixels=[15])), 'each of 3 levels'),
     ],
 )
 def test_refused(kwargs, message):
