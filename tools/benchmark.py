@@ -148,8 +148,8 @@ def worker(case: dict, clock: str) -> None:
             out = out[-1] if isinstance(out, (list, tuple)) else out
             loss = out.float().square().mean()
         if training:
-            model.zero_grad(set_to_none=True)
             loss.backward()
+            model.zero_grad(set_to_none=True)  # before the next forward pass, as mmengine's optimizer wrapper does
         if device.type == 'cuda':
             torch.cuda.synchronize()
 

@@ -22,7 +22,7 @@ FEW = 1024
 LARGE = 8 * FEW
 #: products for an element of the output, up to which a convolution that widens is computed anew in the backward pass; on
 #: matrix units
-PRODUCTS, PRODUCTS_ON_UNITS = 256, 1000
+PRODUCTS, PRODUCTS_ON_UNITS = 384, 1000
 
 
 def depthwise_fits(weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int) -> bool:

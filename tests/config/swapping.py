@@ -83,7 +83,11 @@ def set_keys(item, changes: dict) -> None:
 
 
 def narrow(model) -> None:
-    """A pyramid of mmdet and the heads on it with a quarter of their channels, and one convolution in a row: time."""
+    """Two stages of a cascade; a pyramid and the heads on it with a quarter of their channels and one convolution in a row."""
+    head = model.get('roi_head', {})
+    if head.get('num_stages', 0) > 2:
+        head.num_stages, model.train_cfg.rcnn = 2, model.train_cfg.rcnn[:2]
+        head.update({key: value[:2] for key, value in head.items() if isinstance(value, list)})
     if model.get('neck', {}).get('type') not in ('FPN', 'PAFPN') or 'rpn_head' in model and 'RPNHead' != model.rpn_head.type:
         return
     items = [part for name, part in model.items() if name != 'backbone']

@@ -41,6 +41,7 @@ def test_refused_config_says_why(name):
 def test_masks_that_mmdet_cannot_paste_are_no_fault_of_the_backbone():
     """QueryInst's boxes lie outside of the image before it is trained, with its own backbone, too."""
     cfg = load('mmdet::queryinst/queryinst_r50_fpn_1x_coco.py')
+    narrow(cfg.model)
     cfg.model.rpn_head.num_proposals = cfg.model.test_cfg.rcnn.max_per_img = 10
     cfg, _ = swap_backbone(cfg, parse_backbone(SMALL))
     model = build(cfg).train()
