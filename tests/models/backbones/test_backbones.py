@@ -13,20 +13,20 @@ from mmspike.registry import MODELS
 # constant has batch norms without variance, and gradients that explode through them
 LIF = dict(type='LIF', v_threshold=0.45)
 SMALL = dict(
-    ESpikeFormer=dict(arch=dict(dims=(16, 16, 32, 48), num_heads=2)),
+    ESpikeFormer=dict(arch=dict(dims=(16, 16, 32, 48), depths=(1, 1, 2, 2, 1), num_heads=2)),
     ESpikeFormerLarge=dict(
         arch=dict(dims=(16, 16, 32), depths=(1, 1, 2, 2), num_heads=2), neuron=dict(type='SFA', levels=4, divisor=1)
     ),
     MSQKFormer=dict(arch=dict(dims=(8, 16, 32), depths=(1, 1, 1), num_heads=2), T=2, neuron=LIF),
     MaxFormer=dict(arch=dict(dims=(8, 16, 32), depths=(1, 1, 1), num_heads=2), T=2, neuron=LIF),
-    MetaSpikeFormer=dict(arch=dict(dims=(16, 16, 32, 48), num_heads=2), T=2, neuron=LIF),
+    MetaSpikeFormer=dict(arch=dict(dims=(16, 16, 32, 48), depths=(1, 1, 2, 2, 1), num_heads=2), T=2, neuron=LIF),
     SAFormer=dict(arch=dict(dims=(8, 8, 16, 32), depth=2, num_heads=2), T=2, neuron=LIF),
     SpikeDrivenTransformer=dict(arch=dict(dims=(8, 8, 16, 32), depth=2), T=2, neuron=LIF),
     Spikeformer=dict(arch=dict(dims=(8, 8, 16, 32), depth=2, num_heads=2), T=2, neuron=dict(type='PLIF', v_threshold=0.45)),
     Spikformer=dict(arch=dict(dims=(8, 8, 16, 32), depth=2, num_heads=2), T=2, neuron=LIF),
     SpikingVGG=dict(arch=dict(dims=(8, 12, 16), depths=(2, 2, 2)), T=2, neuron=LIF),
     SpikingResformer=dict(arch=dict(dims=(16, 32, 48), num_heads=(1, 2, 2), group_size=16), T=2, neuron=LIF),
-    SpikingYOLOBackbone=dict(arch=dict(dims=(8, 8, 16, 24)), T=2, neuron=LIF),
+    SpikingYOLOBackbone=dict(arch=dict(dims=(8, 8, 16, 24), depths=(1, 1, 2, 1)), T=2, neuron=LIF),
 )
 
 
