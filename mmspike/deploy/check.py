@@ -36,16 +36,32 @@ class Difference:
         where: Path of the output that has it.
         flipped: Labels and pixels of masks that differ.
         total: How many of those there are.
+        found: Boxes of the first that the second has, too, at any place in its list: IoU 0.9 or more.
+        boxes: Boxes of the first.
     """
 
     largest: float = 0.0
     where: str = ''
     flipped: int = 0
     total: int = 0
+    found: int = 0
+    boxes: int = 0
 
     def __str__(self) -> str:
         text = f'largest difference {self.largest:.2g}' + (f' (in {self.where})' if self.largest else '')
-        return text + (f', {self.flipped} of {self.total} labels and mask pixels differ' if self.total else '')
+        text += f', {self.flipped} of {self.total} labels and mask pixels differ' if self.total else ''
+        # rounding swaps boxes of nearly the same score, which are then far apart at their place in the list
+        other_order = self.boxes and (self.found < self.boxes or self.largest > 1)
+        return text + (f'; {self.found} of {self.boxes} boxes are there at any place in the list' if other_order else '')
+
+
+def found_again(boxes: Tensor, others: Tensor, overlap: float = 0.9) -> int:
+    """How many of the boxes [N, 4] have one of the others [M, 4] with at least this IoU."""
+    from torchvision.ops import box_iou  # not at the top, since it costs a second
+
+    if not len(boxes) or not len(others):
+        return 0
+    return int((box_iou(boxes.double(), others.double()).amax(1) >= overlap).sum())
 
 
 def difference(a: object, b: object) -> Difference:
@@ -61,6 +77,9 @@ def difference(a: object, b: object) -> Difference:
     pairs = dict(output_tensors(a)), dict(output_tensors(b))
     for name in dict.fromkeys((*pairs[0], *pairs[1])):
         x, y = (p.get(name) for p in pairs)
+        if name.endswith('.bboxes') and x is not None and y is not None:
+            found.boxes += len(x)
+            found.found += found_again(x, y)
         if x is None or y is None or x.shape != y.shape:
             sizes = ' against '.join('nothing' if z is None else str(tuple(z.shape)) for z in (x, y))
             found.largest, found.where = float('inf'), f'{name.lstrip(".")}: {sizes}'

@@ -183,6 +183,17 @@ def test_nan_is_a_difference():
     assert difference([torch.tensor([1.0, float('inf')])], [torch.tensor([1.5, float('inf')])]).largest == 0.5
 
 
+def test_boxes_in_another_order_are_the_same_boxes():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [50, 50, 90, 90], [20, 20, 40, 40]])
+    one, other, fewer = (dict(found=dict(bboxes=b)) for b in (boxes, boxes[[0, 2, 1]], boxes[:2]))
+    assert str(difference(one, one)) == 'largest difference 0'
+    assert str(difference(one, other)).endswith(
+        'largest difference 50 (in found.bboxes); 3 of 3 boxes are there at any place in the list'
+    )
+    assert str(difference(one, fewer)).endswith('; 2 of 3 boxes are there at any place in the list')
+    assert difference(dict(found=dict(bboxes=boxes[:0])), fewer).found == 0
+
+
 def test_documentation_lists_the_classes_with_a_rule():
     classes = {cls.__name__ for cls in fused.registry if cls is not object}
     lines = (Path(__file__).parents[2] / 'docs/deployment.md').read_text().splitlines()
