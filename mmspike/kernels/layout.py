@@ -40,6 +40,21 @@ def in_one_piece(x: Tensor) -> Tensor:
     return x if torch.ops.aten.is_non_overlapping_and_dense(x) else x.contiguous()
 
 
+class _Contiguous(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.reshape(-1).view(x.shape)  # which also sets the strides of sizes of 1
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.reshape(-1).view(grad.shape)
+
+
+def contiguous_both_ways(x: Tensor) -> Tensor:
+    """``x`` in the order of its dimensions, and its gradient as well."""
+    return _Contiguous.apply(x)
+
+
 def dense(x: Tensor) -> Tensor:
     """``x`` [T, ...] if its elements lie in one piece, time outermost; else a copy that keeps the order within a step."""
     step = x.numel() // x.shape[0]

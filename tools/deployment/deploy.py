@@ -250,6 +250,14 @@ def write_onnx(args: argparse.Namespace, cfg, fused, batch) -> None:
     alone = args.part if not args.nir else None  # with both, --part is that of --nir
     if alone not in (None, 'backbone'):
         raise UserError(f"--part {alone}: ONNX files have the whole model, or with '--part backbone' its backbone")
+    test_cfg = getattr(fused, 'test_cfg', None) or {}
+    if args.shape and not alone and test_cfg.get('mode') == 'slide' and any(map(int.__lt__, args.shape, test_cfg['crop_size'])):
+        height, width = test_cfg['crop_size']
+        raise UserError(
+            f'--shape {" ".join(map(str, args.shape))}: this segmentor slides windows of {height} x {width} px over its images, '
+            'and the file takes those. Give an image that is not smaller, or other windows with --cfg-options '
+            "'model.test_cfg.crop_size=(H,W)'"
+        )
     inputs, steps, comparable = graph_input(args, fused, batch)
     size = tuple(args.shape or inputs.shape[-2:])
     try:

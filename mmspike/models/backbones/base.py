@@ -343,7 +343,7 @@ def statistics_kept(module: nn.Module) -> tuple[AbstractContextManager, Abstract
         left.extend(getattr(m, name).clone() for m, name in kept)
 
     @contextmanager
-    def again() -> Iterator[None]:
+    def recomputing() -> Iterator[None]:
         now: list[tuple[nn.Module, str, Any]] = [(m, 'momentum', m.momentum) for m, _ in modules] + [
             (m, name, getattr(m, name)) for m, name in kept
         ]
@@ -357,4 +357,14 @@ def statistics_kept(module: nn.Module) -> tuple[AbstractContextManager, Abstract
             for m, name, value in now:
                 setattr(m, name, value)
 
-    return first(), again()
+    class Again(AbstractContextManager):
+        """Entered once for each backward pass through a graph that is kept."""
+
+        def __enter__(self) -> None:
+            self.context = recomputing()
+            self.context.__enter__()
+
+        def __exit__(self, *error) -> None:
+            self.context.__exit__(*error)
+
+    return first(), Again()

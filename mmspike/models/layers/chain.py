@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
 from mmspike.kernels import gpu
-from mmspike.kernels.layout import fold, unfold
+from mmspike.kernels.layout import contiguous_both_ways, fold, unfold
 from mmspike.kernels.norm_neuron import Neuron, norm_neuron
 from mmspike.kernels.pools import spike_pool
 from mmspike.kernels.recompute import Signal
@@ -225,4 +226,10 @@ def walk(modules: Iterable[nn.Module], signal: Signal, alone: bool = False) -> S
 
 def _call(module: nn.Module, x: Tensor) -> Tensor:
     """``module(x)`` on [T, B, ...], whichever of both it takes."""
-    return unfold(module(fold(x)), x.shape[0]) if takes_time(module) is False else module(x)
+    if takes_time(module) is not False:
+        return module(x)
+    T, x = x.shape[0], fold(x)
+    if isinstance(module, _NormBase) and x.dim() == 4 and 1 in x.shape[2:] and torch.is_grad_enabled():
+        # PyTorch (2.6 to 2.14) takes one order in memory for another where a size is 1: its gradients are wrong
+        return unfold(contiguous_both_ways(module(contiguous_both_ways(x))), T)
+    return unfold(module(x), T)

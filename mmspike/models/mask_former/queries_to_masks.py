@@ -115,6 +115,7 @@ class QueriesToMasks(nn.Module):
         # one batch of all states: its statistics are then those that the norm remembers
         h = self.neuron(torch.cat(tuple(states), 1))
         scores = mean_time(run([self.classify], h)).flatten(2).transpose(1, 2)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # as masks: matching and losses see them
         across = self.shortcut(h.transpose(2, 3)).transpose(2, 3)
         embedding = self.embed(h) + self.shortcut_weight * across
         # by a shape and not in chunks: an exporter would take the batch for fixed

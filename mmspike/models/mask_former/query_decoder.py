@@ -115,8 +115,12 @@ class SpikingQueryDecoder(nn.Module):
         self.query_embed = nn.Embedding(num_queries, channels)
         self.level_embed = nn.Embedding(num_levels, channels)
         self.positions = SinePositionalEncoding(num_feats=channels // 2, normalize=True)
-        if num_pixels is not None and len(num_pixels) != num_levels:
-            raise ValueError(f'num_pixels must have an entry for each of {num_levels} levels, coarsest first, got {num_pixels}')
+        whole = isinstance(num_pixels, Sequence) and all(isinstance(n, int) and n > 0 for n in num_pixels)
+        if num_pixels is not None and not (whole and len(num_pixels) == num_levels):
+            raise ValueError(
+                f'num_pixels must be a whole number from 1 on for each of {num_levels} levels (num_levels), coarsest first, '
+                f'such as {[8**2 * 4**i for i in range(num_levels)]} for images of 128 x 128 px, got {num_pixels}'
+            )
         scales = [(None, None) if num_pixels is None else (num_pixels[i % num_levels], num_queries) for i in range(num_layers)]
         self.layers = nn.ModuleList(QueryLayer(channels, num_heads, mlp_channels, neuron, norm_cfg, *s) for s in scales)
 

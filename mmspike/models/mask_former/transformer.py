@@ -74,8 +74,11 @@ class SpikingMaskTransformer(nn.Module):
                 f'the mask transformer takes no stateful neuron, got {dict(neuron)}: its next call is another image. '
                 'Keep stateful=True for the backbone'
             )
-        if len(in_channels) < 1 or channels % 2:
-            raise ValueError(f'expected features and an even number of channels, got in_channels={in_channels}, {channels=}')
+        if len(in_channels) < 1 or channels % 4:
+            raise ValueError(
+                f'expected features and channels that are a multiple of 4, for sines and cosines of two coordinates, got '
+                f'in_channels={in_channels}, {channels=}'
+            )
         self.in_channels = list(in_channels)
         shared: dict = dict(neuron=neuron, norm_cfg=norm_cfg)
         self.num_levels = min(num_levels, len(self.in_channels))

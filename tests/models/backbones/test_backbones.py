@@ -155,6 +155,14 @@ def test_checkpointing_with_two_forwards_before_the_backward(name):
         torch.testing.assert_close(u, v, msg=lambda m, k=k: f'{k}: {m}')
 
 
+def test_two_backward_passes_through_one_graph_with_checkpointing():
+    model = small('ESpikeFormer', with_cp=True).double()
+    loss = sum(f.square().sum() for f in model(images().double()))
+    weight = next(model.stages[1].parameters())
+    once, again = (torch.autograd.grad(loss, weight, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(once, again) and once.any()
+
+
 def test_empty_batch(name):
     with torch.no_grad():
         feats = small(name).eval()(images(batch=0))

@@ -12,6 +12,7 @@ pytest.importorskip('mmdet')
 from mmengine.registry import init_default_scope  # noqa: E402
 from mmengine.structures import InstanceData, PixelData  # noqa: E402
 
+from mmspike import kernels  # noqa: E402
 from mmspike.deploy import audit, difference, expand, fuse, leftovers  # noqa: E402
 from mmspike.kernels import products  # noqa: E402
 from mmspike.kernels.recompute import Recompute  # noqa: E402
@@ -104,6 +105,35 @@ def test_layers_of_queries_start_as_nothing_and_learn():
     decoder = model.query_decoder
     assert all(layer.cross_attention.v_conv.conv.weight.grad.any() for layer in decoder.layers)
     assert not torch.equal(*model(x)[1][:2])
+
+
+def test_gradients_are_those_of_plain_modules():
+    model = network().train()
+    x = [f.requires_grad_() for f in features()]
+    found = []
+    for on in (True, False):
+        with kernels.use(on):
+            copy = deepcopy(model)
+            out = copy(x)
+            loss = sum((t * t.detach().cos()).sum() for ts in out for t in ts)
+            found.append(torch.autograd.grad(loss, [*x, *copy.parameters()], allow_unused=True))
+    names = [*'xyz', *(name for name, _ in model.named_parameters())]
+    largest = max(g.abs().max() for g in found[0] if g is not None)
+    for name, one, other in zip(names, *found, strict=True):
+        assert (one is None) == (other is None), name
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9 * largest.item(), msg=name)
+
+
+@pytest.mark.parametrize('groups', [0, 4])
+def test_half_precision_on_the_cpu(groups):
+    model = network(groups=groups).float().train()
+    x = features(dtype=torch.float32)
+    with torch.autocast('cpu', torch.bfloat16):
+        scores, masks = model(x)
+        assert {t.dtype for t in (*scores, *masks)} == {torch.float32}
+        sum(t.sum() for t in (*scores, *masks)).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_places_tell_pixels_apart():
@@ -378,6 +408,9 @@ def test_panoptic_head():
         (dict(network=SMALL | dict(groups=5)), 'multiple of groups=5'),
         (dict(network=SMALL | dict(num_heads=3)), 'multiple of num_heads=3'),
         (dict(network=SMALL | dict(num_pixels=[15])), 'each of 3 levels'),
+        (dict(network=SMALL | dict(num_pixels=64)), 'each of 3 levels'),
+        (dict(network=SMALL | dict(num_pixels=[0, 4, 16])), 'from 1 on'),
+        (dict(network=SMALL | dict(channels=18)), 'multiple of 4'),
     ],
 )
 def test_refused(kwargs, message):
