@@ -254,7 +254,7 @@ def write_onnx(args: argparse.Namespace, cfg, fused, batch) -> None:
     if args.shape and not alone and test_cfg.get('mode') == 'slide' and any(map(int.__lt__, args.shape, test_cfg['crop_size'])):
         height, width = test_cfg['crop_size']
         raise UserError(
-            f'--shape {" ".join(map(str, args.shape))}: this segmentor slides windows of {height} x {width} px over its images, '
+            f'--shape {" ".join(map(str, args.shape))}: this segmentor slides windows of {height} x {width} px, '
             'and the file takes those. Give an image that is not smaller, or other windows with --cfg-options '
             "'model.test_cfg.crop_size=(H,W)'"
         )
