@@ -72,13 +72,14 @@ class DeformableSampling(nn.Module):
         from torchvision.ops import deform_conv2d  # not at the top, since it costs a second
 
         # on the CPU it knows no half precision, by which places would move, too
-        dtype = torch.promote_types(value.dtype, torch.float32)
+        dtype, given = torch.promote_types(value.dtype, torch.float32), value.dtype
         value, offset, modulation = (x.to(dtype) for x in (value, offset, modulation))
         # the sum over the places is a convolution of every channel with ones
         ones = value.new_ones(value.shape[2], 1, KERNEL, KERNEL)
         args = fold(value), fold(offset), ones
         with torch.autocast(value.device.type, enabled=False):
-            return unfold(deform_conv2d(*args, padding=KERNEL // 2, mask=fold(modulation)), value.shape[0])
+            out = deform_conv2d(*args, padding=KERNEL // 2, mask=fold(modulation)).to(given)
+        return unfold(out, value.shape[0])
 
 
 class SpikingPixelDecoder(nn.Module):
