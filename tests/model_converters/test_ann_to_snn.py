@@ -1,4 +1,4 @@
-"""Ordinary networks turned into integer-spiking ones: places, thresholds, refusals, and the tool."""
+"""Ordinary networks turned into integer-spiking ones: places, calibration, refusals, and the tool."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,6 @@ from mmspike.deploy.conversion import (
     shorten_training,
 )
 from mmspike.deploy.forwards import forwards, regions
-from mmspike.deploy.thresholds import best_thresholds, starting_membranes
 from mmspike.models.neurons import ClipFloorShift
 
 
@@ -193,54 +192,6 @@ def test_the_converted_network_is_spike_driven():
     # spikes and a shortcut of spikes: their sum is a membrane
     values = network(images[0]) / (network.block.relu.neurons[1].threshold / 4)
     torch.testing.assert_close(values, values.round(), rtol=0, atol=1e-4)
-
-
-def test_thresholds_are_those_of_the_smallest_error():
-    outlier = torch.cat([torch.rand(999), torch.tensor([10.0])])  # it does not decide
-    values = torch.stack([torch.rand(1000), outlier, torch.zeros(1000)])
-    for levels in (4, 16):
-        thresholds = best_thresholds(values, levels)
-        assert 0.85 < thresholds[0] <= 1.0 and thresholds[1] < 9 and thresholds[2] == 1.0
-
-        def error(x, threshold, levels=levels):
-            return (ClipFloorShift(levels, threshold)(x) - x).square().mean().item()
-
-        for x, threshold in zip(values[:2], thresholds, strict=False):
-            tried = [error(x, t) for t in torch.linspace(0.01, 1, 200).mul(x.max()).tolist()]
-            assert error(x, threshold.item()) < 1.02 * min(tried)
-
-
-def test_starts_are_those_of_the_nearest_means():
-    even = torch.linspace(0, 1, 1001, dtype=torch.float64)[None]
-    few = torch.cat([torch.zeros(1, 501), torch.full((1, 500), 0.4)], 1).double()  # means of 0, 1/4 and 1/2, by jumps
-    x, means = torch.cat([even, few, few]), torch.tensor([0.6, 0.1, 0.2], dtype=torch.float64)
-    threshold = torch.tensor([1.2, 0.5, 0.5], dtype=torch.float64)
-    neuron = ClipFloorShift(2, channels=3, per_channel=True).double()
-    with torch.no_grad():
-        neuron.threshold.copy_(threshold)
-        neuron.start.copy_(starting_membranes(x, means, threshold, 2))
-        found = neuron(x.T[..., None, None]).mean((0, 2, 3))
-    torch.testing.assert_close(found, torch.tensor([0.6, 0.125, 0.25], dtype=torch.float64), rtol=0, atol=2e-3)
-
-
-def test_the_membrane_at_the_start():
-    neuron = ClipFloorShift(4, 2.0, channels=2)
-    with torch.no_grad():
-        neuron.start.copy_(torch.tensor([0.5, -1.0]))
-    assert neuron(torch.full((1, 2, 1, 1), 0.8)).flatten().tolist() == [1.5, 0.0]
-    assert neuron(torch.tensor([[0.8, 1.8]])).tolist() == [[1.5, 1.0]]
-
-
-def test_neuron_and_gradients():
-    neuron = ClipFloorShift(4, 2.0).double()
-    x = torch.tensor([-1.0, 0.2, 0.25, 1.3, 5.0], dtype=torch.float64, requires_grad=True)
-    y = neuron(x)
-    assert y.tolist() == [0.0, 0.0, 0.5, 1.5, 2.0] and neuron.divisor == 2.0
-    y.sum().backward()
-    assert x.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
-    # that of theta k / D with straight-through rounding: (k / D - x / theta) inside, 1 above
-    expected = (0 - 0.1) + (0.25 - 0.125) + (0.75 - 0.65) + 1
-    torch.testing.assert_close(neuron.threshold.grad.item(), expected)
 
 
 class Gate(nn.Module):
